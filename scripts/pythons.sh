@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Every CPython that aioxide supports, on a Debian machine: the ones pyenv has, and the newest
+# from Debian sid in a chroot of their own (3.14, 3.15, their debug builds and test suites).
+#
+#   pythons.sh list                    one line per interpreter: VERSION KIND PATH
+#   pythons.sh setup [PACKAGE ...]     make the chroot (root; about two minutes; kept afterwards)
+#   pythons.sh run VERSION COMMAND …   run COMMAND with VERSION's `python` first on PATH:
+#                                      pyenv's on this system, sid's inside the chroot, where the
+#                                      working directory, /tmp, the Rust toolchain, the checkout
+#                                      and the folder it lies in are the same paths as outside
+#
+# Inside the chroot build into a CARGO_TARGET_DIR and a venv of their own: its glibc is newer.
+set -euo pipefail
+
+ROOT=${AIOXIDE_SID:-/opt/debian-sid}
+MIRROR=${AIOXIDE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+SID_PACKAGES="python3.14-full python3.14-dev libpython3.14-testsuite python3.15-full python3.15-dev libpython3.15-testsuite ca-certificates gcc libc6-dev make pkg-config openssl"
+CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+pyenv_versions() {
+  local root=${PYENV_ROOT:-$HOME/.pyenv} dir version
+  for dir in "$root"/versions/*/; do
+    version=$(basename "$dir")
+    case $version in
+      3.1[1-9].*) echo "${version%.*} pyenv ${dir}bin/python" ;;
+    esac
+  done
+}
+
+sid_versions() {
+  local bin
+  for bin in "$ROOT"/usr/bin/python3.1[0-9] "$ROOT"/usr/bin/python3.1[0-9]-dbg; do
+    [[ -x $bin ]] || continue
+    bin=${bin#"$ROOT"}
+    echo "${bin#/usr/bin/python} sid $bin"
+  done
+}
+
+mount_once() {
+  # Visible already, by an earlier run or as part of /tmp: a second mount would shadow it.
+  [[ $ROOT$1 -ef $1 ]] && return
+  mkdir -p "$ROOT$1"
+  mount --rbind "$1" "$ROOT$1"
+  # Without this, what is mounted below later would appear outside too.
+  mount --make-rslave "$ROOT$1"
+}
+
+mounts() {
+  local path
+  [[ -d $ROOT/usr ]] || { echo "pythons.sh: no chroot at $ROOT; 'setup' makes it" >&2; exit 2; }
+  # Two runs at a time must not mount twice.
+  exec 9>"$ROOT/.mounts.lock"
+  flock 9
+  for path in /proc /dev /sys /tmp; do mount_once "$path"; done
+  for path in "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}"; do
+    if [[ -d $path ]]; then mount_once "$path"; fi
+  done
+  # The checkout and its neighbours, but never the whole file system.
+  if [[ $(dirname "$CHECKOUT") == / ]]; then
+    mount_once "$CHECKOUT"
+  else
+    mount_once "$(dirname "$CHECKOUT")"
+  fi
+  cp -f /etc/resolv.conf /etc/hosts "$ROOT/etc/" 2>/dev/null || true
+  mkdir -p "$ROOT/etc/ssl/certs"
+  cp -f /etc/ssl/certs/ca-certificates.crt "$ROOT/etc/ssl/certs/" 2>/dev/null || true
+  exec 9>&-
+}
+
+setup() {
+  if [[ ! -x $ROOT/usr/bin/python3.15 ]]; then
+    command -v debootstrap >/dev/null || { apt-get update -q; apt-get install -y -q debootstrap; }
+    debootstrap --variant=minbase "--include=${SID_PACKAGES// /,}" sid "$ROOT" "$MIRROR"
+    echo 'Acquire::Check-Valid-Until "false";' >"$ROOT/etc/apt/apt.conf.d/99-valid-until"
+  fi
+  mounts
+  if (($#)); then
+    chroot "$ROOT" apt-get update -q
+    chroot "$ROOT" apt-get install -y -q "$@"
+  fi
+}
+
+run() {
+  local version=$1 kind path
+  shift
+  read -r _ kind path < <({ pyenv_versions; sid_versions; } | awk -v v="$version" '$1 == v') ||
+    { echo "pythons.sh: no Python $version here; 'list' names what there is" >&2; exit 2; }
+  if [[ $kind == pyenv ]]; then
+    PATH=$(dirname "$path"):$PATH exec "$@"
+  fi
+  mounts
+  mkdir -p "$ROOT/opt/py$version"
+  ln -sf "$path" "$ROOT/opt/py$version/python"
+  ln -sf "$path" "$ROOT/opt/py$version/python3"
+  exec chroot "$ROOT" env "PATH=/opt/py$version:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    "HOME=$HOME" bash -c 'cd "$1" && shift && exec "$@"' run "$PWD" "$@"
+}
+
+case ${1:-} in
+  list) pyenv_versions; sid_versions ;;
+  setup) shift; setup "$@" ;;
+  run) shift; [[ ${2:-} ]] || { sed -n '2,14p' "$0"; exit 2; }; run "$@" ;;
+  *) sed -n '2,14p' "$0"; exit 2 ;;
+esac
