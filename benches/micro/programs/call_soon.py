@@ -1,0 +1,22 @@
+"""Schedule a thousand callbacks, let the loop run them, again and again."""
+
+import asyncio
+import time
+
+BATCH = 1000
+
+
+def callback():
+    pass
+
+
+async def main(operations):
+    loop = asyncio.get_running_loop()
+    started = time.perf_counter()
+    for _ in range(operations // BATCH):
+        done = loop.create_future()
+        for _ in range(BATCH - 1):
+            loop.call_soon(callback)
+        loop.call_soon(done.set_result, None)
+        await done
+    return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""What both benchmarks share: which loops there are, the head, statistics, tables, pictures."""

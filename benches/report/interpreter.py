@@ -1,0 +1,32 @@
+"""Which Python the measured processes run on, and their environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+VENV = CHECKOUT / ".venv-bench"
+
+
+def default() -> str:
+    """The benches' own venv where `benches/setup.py` made one that runs here, else this Python."""
+    python = VENV / "bin" / "python"
+    try:
+        subprocess.run([python, "-c", ""], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return sys.executable
+    return str(python)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without the switches that would change what is measured."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONPATH", "PYTHONMALLOC")
+    }
+    kept["PYTHONHASHSEED"] = "0"
+    return kept
