@@ -576,6 +576,7 @@ def ci(options):
     """All of it, in the order in which a mistake is cheapest to find."""
     machine_packages()
     test(options)
+    demo(argparse.Namespace(count=300, rounds=1, way=None))
     lint(options)
     layers(options)
     stubtest(options)
