@@ -1,0 +1,212 @@
+//! The ready queue: what runs in this iteration or the next, first in, first out.
+//!
+//! A ring buffer, so that pushing and popping touch one cache line and allocate nothing. A plain
+//! ring keeps the memory of its largest burst for ever; this one gives it back, once a few
+//! rounds have passed without use for it. Both directions stay O(1) per entry, amortised: a
+//! buffer of n entries is given back after n entries at the earliest, or after four times of
+//! running empty.
+//!
+//! It refuses priorities and removal from the middle. A cancelled entry stays in its place and
+//! is skipped by whoever runs it.
+
+use std::collections::{VecDeque, vec_deque};
+
+/// Entries up to which the buffer is kept for good.
+const RETAINED: usize = 4096;
+
+/// How many times a large buffer runs empty before it is given back.
+const ROUNDS: usize = 4;
+
+/// A first-in, first-out queue of entries: asyncio's `_ready`.
+#[derive(Debug)]
+pub struct Ready<E> {
+    entries: VecDeque<E>,
+    /// Counts towards the next look at a buffer above `RETAINED`: one per entry popped, and a
+    /// share of the capacity each time the queue ran empty.
+    worn: usize,
+}
+
+impl<E> Ready<E> {
+    /// An empty queue, which has allocated nothing.
+    pub const fn new() -> Ready<E> {
+        Ready {
+            entries: VecDeque::new(),
+            worn: 0,
+        }
+    }
+
+    /// Adds an entry at the end.
+    #[inline]
+    pub fn push(&mut self, entry: E) {
+        self.entries.push_back(entry);
+    }
+
+    /// Takes the entry that has waited longest.
+    #[inline]
+    pub fn pop(&mut self) -> Option<E> {
+        let entry = self.entries.pop_front();
+        if self.entries.capacity() > RETAINED {
+            self.wear();
+        }
+        entry
+    }
+
+    /// How many entries wait. An iteration reads this once and runs so many, so that entries
+    /// pushed meanwhile wait for the next.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entries in the order in which they will run.
+    pub fn iter(&self) -> vec_deque::Iter<'_, E> {
+        self.entries.iter()
+    }
+
+    /// Empties the queue and hands the entries out in order, together with the memory. The queue
+    /// may be used again while they are looked through.
+    pub fn drain(&mut self) -> vec_deque::IntoIter<E> {
+        self.worn = 0;
+        std::mem::take(&mut self.entries).into_iter()
+    }
+
+    /// How many entries fit before the buffer grows.
+    pub fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    #[inline(never)]
+    fn wear(&mut self) {
+        let capacity = self.entries.capacity();
+        self.worn += 1;
+        if self.entries.is_empty() {
+            self.worn += capacity / ROUNDS;
+        }
+        if self.worn > capacity {
+            self.worn = 0;
+            let needed = self.entries.len().saturating_mul(2).max(RETAINED);
+            if needed <= capacity / 2 {
+                self.entries.shrink_to(needed);
+            }
+        }
+    }
+}
+
+impl<E> Default for Ready<E> {
+    fn default() -> Self {
+        Ready::new()
+    }
+}
+
+impl<'a, E> IntoIterator for &'a Ready<E> {
+    type Item = &'a E;
+    type IntoIter = vec_deque::Iter<'a, E>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::config;
+    use proptest::prelude::*;
+
+    const BURST: usize = if cfg!(miri) { 20_000 } else { 1_000_000 };
+
+    #[test]
+    fn starts_empty_without_memory() {
+        let mut ready = Ready::<u64>::new();
+        assert_eq!(ready.capacity(), 0);
+        assert!(ready.is_empty());
+        assert_eq!(ready.pop(), None);
+    }
+
+    #[test]
+    fn drained_queue_may_be_used_at_once() {
+        let mut ready = Ready::default();
+        (0..3).for_each(|entry| ready.push(entry));
+        assert_eq!(ready.iter().copied().collect::<Vec<_>>(), [0, 1, 2]);
+        let drained = ready.drain();
+        ready.push(9);
+        assert_eq!(drained.collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((&ready).into_iter().copied().collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn burst_gives_memory_back_when_the_queue_runs_empty() {
+        let mut ready = Ready::new();
+        (0..BURST).for_each(|entry| ready.push(entry));
+        (0..BURST).for_each(|entry| assert_eq!(ready.pop(), Some(entry)));
+        for entry in 0..ROUNDS {
+            ready.push(entry);
+            assert_eq!(ready.pop(), Some(entry));
+        }
+        assert!(ready.capacity() <= RETAINED, "{}", ready.capacity());
+    }
+
+    #[test]
+    fn burst_gives_memory_back_though_the_queue_never_runs_empty() {
+        let mut ready = Ready::new();
+        (0..BURST).for_each(|entry| ready.push(entry));
+        let capacity = ready.capacity();
+        (2..BURST).for_each(|entry| assert_eq!(ready.pop(), Some(entry - 2)));
+        for _ in 0..2 * capacity {
+            let entry = ready.pop().unwrap();
+            ready.push(entry);
+        }
+        assert_eq!(ready.len(), 2);
+        assert!(ready.capacity() <= 2 * RETAINED, "{}", ready.capacity());
+    }
+
+    #[test]
+    fn small_buffer_is_kept() {
+        let mut ready = Ready::new();
+        (0..1000).for_each(|entry| ready.push(entry));
+        let capacity = ready.capacity();
+        for _ in 0..10 * capacity {
+            ready.pop();
+            ready.push(0);
+        }
+        while ready.pop().is_some() {}
+        assert_eq!(ready.capacity(), capacity);
+    }
+
+    proptest! {
+        #![proptest_config(config(200))]
+
+        /// Bursts and drains of random sizes against a plain list.
+        #[test]
+        fn keeps_order(steps in prop::collection::vec((0usize..6000, 0usize..7000), 1..12)) {
+            let scale = if cfg!(miri) { 16 } else { 1 };
+            let mut ready = Ready::new();
+            let (mut pushed, mut popped) = (0u64, 0u64);
+            for (pushes, pops) in steps {
+                for _ in 0..pushes / scale {
+                    ready.push(pushed);
+                    pushed += 1;
+                }
+                prop_assert_eq!(ready.len() as u64, pushed - popped);
+                for _ in 0..pops / scale {
+                    let entry = ready.pop();
+                    if popped < pushed {
+                        prop_assert_eq!(entry, Some(popped));
+                        popped += 1;
+                    } else {
+                        prop_assert_eq!(entry, None);
+                    }
+                }
+                prop_assert!(ready.iter().copied().eq(popped..pushed));
+            }
+            prop_assert!(ready.drain().eq(popped..pushed));
+            prop_assert!(ready.is_empty());
+        }
+    }
+}

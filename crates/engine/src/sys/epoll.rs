@@ -1,0 +1,151 @@
+//! The selector's back end on Linux.
+//!
+//! One `epoll_pwait2` per wait, which takes nanoseconds; before Linux 5.11, and in sandboxes
+//! that do not know it, `ppoll` on the epoll descriptor does the waiting. `epoll_wait` counts in
+//! milliseconds and would make timers up to one late.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::poll::{self, Timespec};
+use super::{check, retry};
+use crate::clock::Nanos;
+use crate::selector::{Event, Interest, MAX_EVENTS};
+
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    fd: OwnedFd,
+    /// Whether the system has turned `epoll_pwait2` down once.
+    lacks_nanoseconds: AtomicBool,
+}
+
+impl Epoll {
+    pub(crate) fn new() -> io::Result<Epoll> {
+        // SAFETY: only numbers are passed.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        Ok(Epoll {
+            // SAFETY: the call has just made this descriptor and nobody else knows of it.
+            fd: unsafe { OwnedFd::from_raw_fd(fd) },
+            lacks_nanoseconds: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn register(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, mask(interest))
+    }
+
+    pub(crate) fn modify(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, mask(interest))
+    }
+
+    pub(crate) fn unregister(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    pub(crate) fn wait(&self, timeout: Option<Nanos>, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::<libc::epoll_event>::uninit(); MAX_EVENTS];
+        let count = self.wait_into(timeout, &mut buffer)?;
+        events.extend(buffer[..count].iter().map(|event| {
+            // SAFETY: the system has written the first `count` events.
+            let event = unsafe { event.assume_init() };
+            let flags = event.events;
+            Event {
+                token: event.u64,
+                readable: flags & !(libc::EPOLLOUT as u32) != 0,
+                writable: flags & !(libc::EPOLLIN as u32) != 0,
+            }
+        }));
+        Ok(())
+    }
+
+    /// Waits and returns how many events it has written to the front of `buffer`.
+    fn wait_into(&self, timeout: Option<Nanos>, buffer: &mut Buffer) -> io::Result<usize> {
+        let nanos = match timeout {
+            None => return self.wait_milliseconds(-1, buffer),
+            Some(0) => return self.wait_milliseconds(0, buffer),
+            Some(nanos) => nanos,
+        };
+        if !self.lacks_nanoseconds.load(Ordering::Relaxed) {
+            match self.wait_nanoseconds(nanos, buffer) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                    self.lacks_nanoseconds.store(true, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        let mut own = [libc::pollfd {
+            fd: self.fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        }];
+        poll::wait(&mut own, Some(nanos))?;
+        self.wait_milliseconds(0, buffer)
+    }
+
+    fn wait_milliseconds(&self, timeout: libc::c_int, buffer: &mut Buffer) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are those of a buffer that is ours to write.
+        let count = unsafe {
+            libc::epoll_wait(
+                self.fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                MAX_EVENTS as libc::c_int,
+                timeout,
+            )
+        };
+        check(count).map(|count| count as usize)
+    }
+
+    fn wait_nanoseconds(&self, timeout: Nanos, buffer: &mut Buffer) -> io::Result<usize> {
+        let timeout = Timespec::new(timeout);
+        let no_signals = std::ptr::null::<libc::sigset_t>();
+        // SAFETY: the pointer and the length are those of a buffer that is ours to write;
+        // `timeout` outlives the call and has the layout the kernel expects on every
+        // architecture. Called by number, as older C libraries do not have the function.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.fd.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                MAX_EVENTS as libc::c_int,
+                &raw const timeout,
+                no_signals,
+                0usize,
+            )
+        };
+        check(count as isize).map(|count| count as usize)
+    }
+
+    fn control(
+        &self,
+        operation: libc::c_int,
+        fd: RawFd,
+        token: u64,
+        events: u32,
+    ) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: token };
+        // SAFETY: `event` outlives the call.
+        retry(|| unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &mut event) })
+            .map(drop)
+    }
+
+    /// Has every wait from now on behave as where `epoll_pwait2` does not exist.
+    #[cfg(all(test, not(miri)))]
+    pub(crate) fn forbid_nanoseconds(&self) {
+        self.lacks_nanoseconds.store(true, Ordering::Relaxed);
+    }
+}
+
+type Buffer = [MaybeUninit<libc::epoll_event>; MAX_EVENTS];
+
+fn mask(interest: Interest) -> u32 {
+    let mut mask = 0;
+    if interest.contains(Interest::READ) {
+        mask |= libc::EPOLLIN as u32;
+    }
+    if interest.contains(Interest::WRITE) {
+        mask |= libc::EPOLLOUT as u32;
+    }
+    mask
+}
