@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
+from report.progress import progress  # noqa: E402
 from report.spread import Spread  # noqa: E402
 
 # program, title; figures are nanoseconds per operation except for the last
@@ -75,11 +76,6 @@ def collect(
         failed["the run"] = "ended early by Ctrl-C"
     progress("")
     return samples, failed
-
-
-def progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -1,0 +1,156 @@
+"""One measurement: a server process, the load generator, and the server's CPU clock around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from report import interpreter
+
+CRATE = Path(__file__).with_name("loadgen")
+SERVE = Path(__file__).with_name("serve.py")
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """The load generator and the floor."""
+
+    loadgen: str
+    floor: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every measurement of a run."""
+
+    python: str
+    binaries: Binaries
+    seconds: float
+    warmup: float
+    unix: bool
+    # the processors of the server and of the load generator
+    pinned: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One server under one load; the floor has no kind of server."""
+
+    server: str
+    connections: int
+    size: int
+
+    def title(self) -> str:
+        size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
+        connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
+        return f"{self.server}, {connections}, {size}"
+
+
+def build() -> Binaries:
+    """Build the load generator and the floor with cargo, where they are not built yet."""
+    command = ["cargo", "build", "--release", "--manifest-path", str(CRATE / "Cargo.toml")]
+    built = subprocess.run(
+        [*command, "--message-format=json-render-diagnostics"], stdout=subprocess.PIPE, text=True
+    )
+    if built.returncode:
+        raise SystemExit("the load generator does not build; it needs Rust 1.85 or newer")
+    found = {}
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable"):
+            found[message["target"]["name"]] = message["executable"]
+    return Binaries(found["loadgen"], found["floor"])
+
+
+def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
+    """Requests per second, p50 and p99 in microseconds, and the server's CPU microseconds per
+    request; RuntimeError with the reason when the server or a reply fails."""
+    with ExitStack() as stack:
+        path = None
+        if setting.unix:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = f"{folder}/echo"
+        errors = stack.enter_context(tempfile.TemporaryFile("w+"))
+        server = subprocess.Popen(
+            _server(setting, case, target, path),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=interpreter.environment(),
+            preexec_fn=_on(setting, 0),
+        )
+        stack.callback(_stop, server)
+        port = server.stdout.readline().strip()
+        if not port:
+            server.wait()
+            errors.seek(0)
+            lines = errors.read().strip().splitlines() or [f"exit status {server.returncode}"]
+            raise RuntimeError(lines[-1])
+        address = ["--unix", path] if path else ["--tcp", f"127.0.0.1:{port}"]
+        return _load(setting, case, address, server.pid)
+
+
+def _server(setting: Setting, case: Case, target: str, path: str | None) -> list[str]:
+    if target == "floor":
+        where = ["--unix", path] if path else ["--tcp", "127.0.0.1:0"]
+        return [setting.binaries.floor, *where]
+    where = ["--unix", path] if path else []
+    return [setting.python, str(SERVE), case.server, "--loop", target, *where]
+
+
+def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[str, float]:
+    """Run the load generator; it holds still before and after its window, so that the difference
+    of the CPU clock is the work of exactly the requests it counted."""
+    shape = ["--connections", str(case.connections), "--size", str(case.size)]
+    length = ["--seconds", str(setting.seconds), "--warmup", str(setting.warmup), "--wait"]
+    with subprocess.Popen(
+        [setting.binaries.loadgen, *address, *shape, *length],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_on(setting, 1),
+    ) as load:
+        ready = load.stdout.readline()
+        before = cpu_seconds(pid) if ready else 0.0
+        out, errors = load.communicate("\n" if ready else None)
+        if load.returncode:
+            raise RuntimeError(errors.strip() or f"exit status {load.returncode}")
+        used = cpu_seconds(pid) - before
+    figures = json.loads(out)
+    figures["cpu_us"] = used / figures["requests"] * 1e6
+    return figures
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process, living and ended, user and system.
+
+    Linux's clock of another process: the figure of /proc/PID/stat, in nanoseconds instead of
+    hundredths of a second.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _on(setting: Setting, which: int) -> Callable[[], None] | None:
+    """What puts a child process on its processor, when they are pinned."""
+    if setting.pinned is None:
+        return None
+    processor = setting.pinned[which]
+    return lambda: os.sched_setaffinity(0, {processor})
+
+
+def _stop(server: subprocess.Popen) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    server.stdout.close()

@@ -1,0 +1,133 @@
+//! A bare echo server over epoll: what the system calls cost without any loop around them.
+//!
+//! `floor --tcp HOST:PORT | --unix PATH` prints its port and serves until it is killed.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use loadgen::poller::{Interest, Poller};
+use loadgen::stream::{Address, Listener, Stream};
+
+/// As much as asyncio's selector loop reads at once.
+const READ: usize = 256 * 1024;
+const LISTENER: usize = usize::MAX;
+
+/// A connection and what its socket has not taken yet.
+struct Connection {
+    stream: Stream,
+    unsent: Vec<u8>,
+}
+
+impl Connection {
+    /// Echoes what is there; false when the connection has ended.
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let Some(read) = self.stream.read(buffer)? else {
+            return Ok(true);
+        };
+        if read == 0 {
+            return Ok(false);
+        }
+        let mut sent = 0;
+        if self.unsent.is_empty() {
+            sent = self.stream.write(&buffer[..read])?.unwrap_or(0);
+        }
+        self.unsent.extend_from_slice(&buffer[sent..read]);
+        Ok(true)
+    }
+
+    /// Sends what was left.
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(sent) = self.stream.write(&self.unsent)? {
+            self.unsent.drain(..sent);
+        }
+        Ok(())
+    }
+}
+
+/// Open connections by the key they have in the poller; the keys of ended ones are used again.
+#[derive(Default)]
+struct Connections {
+    slots: Vec<Option<Connection>>,
+    free: Vec<usize>,
+}
+
+impl Connections {
+    fn insert(&mut self, stream: Stream, poller: &Poller) -> io::Result<()> {
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        poller.add(&stream, key, Interest::Read)?;
+        let unsent = Vec::new();
+        self.slots[key] = Some(Connection { stream, unsent });
+        Ok(())
+    }
+
+    fn remove(&mut self, key: usize) {
+        self.slots[key] = None;
+        self.free.push(key);
+    }
+}
+
+fn serve(address: &Address) -> io::Result<()> {
+    let listener = Listener::bind(address)?;
+    let mut poller = Poller::new()?;
+    poller.add(&listener, LISTENER, Interest::Read)?;
+    println!("{}", listener.port()?);
+    io::stdout().flush()?;
+
+    let mut connections = Connections::default();
+    let mut buffer = vec![0; READ];
+    let mut ready = Vec::new();
+    loop {
+        ready.clear();
+        ready.extend_from_slice(poller.wait(None)?);
+        for event in &ready {
+            if event.key == LISTENER {
+                while let Some(stream) = listener.accept()? {
+                    connections.insert(stream, &poller)?;
+                }
+                continue;
+            }
+            let Some(connection) = &mut connections.slots[event.key] else {
+                continue;
+            };
+            let waited = !connection.unsent.is_empty();
+            let mut alive = true;
+            if event.writable {
+                alive = connection.flush().is_ok();
+            }
+            if alive && event.readable {
+                alive = connection.echo(&mut buffer).unwrap_or(false);
+            }
+            let waits = !connection.unsent.is_empty();
+            if !alive {
+                connections.remove(event.key);
+            } else if waits != waited {
+                let interest = if waits {
+                    Interest::ReadWrite
+                } else {
+                    Interest::Read
+                };
+                poller.modify(&connection.stream, event.key, interest)?;
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let address = match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--tcp"), Some(name)) => Address::Tcp(name),
+        (Some("--unix"), Some(path)) => Address::Unix(path),
+        _ => {
+            eprintln!("usage: floor --tcp HOST:PORT | --unix PATH");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = serve(&address) {
+        eprintln!("floor: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,114 @@
+//! Echo load over epoll in one thread: a closed loop with one outstanding request per connection.
+//!
+//! `loadgen --tcp HOST:PORT | --unix PATH [--connections N] [--size BYTES] [--seconds S |
+//! --requests N] [--warmup S] [--wait]`
+//!
+//! After the warm-up every reply has arrived and the server is idle. With `--wait` it then prints
+//! `ready` and goes on at a line on standard input, so that the caller can read the server's CPU
+//! clock. The window ends idle too, and every reply in it is compared with what was sent. Prints
+//! JSON: requests, seconds, requests per second, p50 and p99 latency in microseconds.
+
+mod window;
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use loadgen::stream::Address;
+use window::{End, Load};
+
+struct Options {
+    address: Address,
+    connections: usize,
+    size: usize,
+    end: End,
+    warmup: Duration,
+    wait: bool,
+}
+
+const USAGE: &str = "usage: loadgen --tcp HOST:PORT | --unix PATH [--connections N] \
+[--size BYTES] [--seconds S | --requests N] [--warmup S] [--wait]";
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("loadgen: {message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = run(&options) {
+        eprintln!("loadgen: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    let mut load = Load::connect(&options.address, options.connections, options.size)?;
+    load.window(End::After(options.warmup))?;
+    if options.wait {
+        println!("ready");
+        io::stdout().flush()?;
+        io::stdin().lock().read_line(&mut String::new())?;
+    }
+    let window = load.window(options.end)?;
+    let seconds = window.took.as_secs_f64();
+    let requests = window.latencies.len();
+    println!(
+        "{{\"requests\": {requests}, \"seconds\": {seconds:.6}, \"requests_per_second\": {:.1}, \
+         \"p50_us\": {:.2}, \"p99_us\": {:.2}}}",
+        requests as f64 / seconds,
+        window.percentile(0.50),
+        window.percentile(0.99),
+    );
+    Ok(())
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut address = None;
+    let (mut connections, mut size, mut wait) = (1, 1024, false);
+    let mut end = End::After(Duration::from_secs(1));
+    let mut warmup = Duration::from_millis(200);
+    while let Some(name) = arguments.next() {
+        if name == "--wait" {
+            wait = true;
+            continue;
+        }
+        let value = arguments
+            .next()
+            .ok_or_else(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--tcp" => address = Some(Address::Tcp(value)),
+            "--unix" => address = Some(Address::Unix(value)),
+            "--connections" => connections = count(&name, &value)?,
+            "--size" => size = count(&name, &value)?,
+            "--requests" => end = End::Requests(count(&name, &value)?),
+            "--seconds" => end = End::After(duration(&name, &value)?),
+            "--warmup" => warmup = duration(&name, &value)?,
+            _ => return Err(format!("unknown option {name}")),
+        }
+    }
+    Ok(Options {
+        address: address.ok_or("no address")?,
+        connections,
+        size,
+        end,
+        warmup,
+        wait,
+    })
+}
+
+fn count(name: &str, value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{name} needs a positive whole number, not {value}")),
+    }
+}
+
+fn duration(name: &str, value: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = value.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("{name} needs seconds, not {value}"))
+}

@@ -1,0 +1,187 @@
+"""Echo over TCP (or Unix sockets) on every loop that is there, under a load that is not Python,
+next to a bare epoll echo server in Rust as the floor.
+
+Each measurement has a server process of its own; the targets take turns in every round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from load import Case, Setting, build, measure  # noqa: E402
+
+from report import interpreter, machine, output, picture, table, targets  # noqa: E402
+from report.progress import progress  # noqa: E402
+from report.spread import Spread, best, number  # noqa: E402
+
+SERVERS = ("protocol", "buffered", "streams")
+FLOOR = "floor"
+FIGURES = ("requests_per_second", "p50_us", "p99_us", "cpu_us")
+
+# figures of every round by case and target
+Samples = dict[Case, dict[str, list[dict[str, float]]]]
+# one figure's spread by a row's title and target
+Rows = Mapping[str, Mapping[str, Spread]]
+
+
+def collect(
+    setting: Setting, names: Sequence[str], options: argparse.Namespace
+) -> tuple[Samples, dict[str, str]]:
+    """All samples and what failed; Ctrl-C ends it early with what there is."""
+    loads = [(connections, size) for connections in options.connections for size in options.sizes]
+    floors = [Case(FLOOR, *load) for load in loads]
+    samples: Samples = {Case(server, *load): {} for server in options.servers for load in loads}
+    turns = [(case, name) for case in samples for name in names]
+    turns = [(floor, FLOOR) for floor in floors] + turns
+    samples.update({floor: {} for floor in floors})
+    failed: dict[str, str] = {}
+    try:
+        for turn in range(options.rounds):
+            for case, name in turns:
+                title = f"{case.title()} on {name}"
+                if title in failed:
+                    continue
+                progress(f"round {turn + 1} of {options.rounds}: {title}")
+                try:
+                    figures = measure(setting, case, name)
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    failed[title] = str(error)
+                    continue
+                samples[case].setdefault(name, []).append(figures)
+    except KeyboardInterrupt:
+        failed["the run"] = "ended early by Ctrl-C"
+    progress("")
+    return samples, failed
+
+
+def rows(samples: Samples, figure: str) -> dict[str, dict[str, Spread]]:
+    """One figure's spreads by row and target, each row with the floor of its load."""
+    spreads = {
+        case: {name: Spread.of([one[figure] for one in rounds]) for name, rounds in named.items()}
+        for case, named in samples.items()
+    }
+    return {
+        case.title(): {**named, **spreads.get(Case(FLOOR, case.connections, case.size), {})}
+        for case, named in spreads.items()
+        if case.server != FLOOR and named
+    }
+
+
+def complete(by_figure: Mapping[str, Rows]) -> str:
+    """All figures, one line per row and target."""
+    lines = []
+    for row, cpu in by_figure["cpu_us"].items():
+        peer = best(cpu, targets.PEERS)
+        for name in cpu:
+            line = [row, name, *(by_figure[figure][row][name].text() for figure in FIGURES)]
+            for base in (peer, FLOOR):
+                known = base is not None and base in cpu
+                line.append(number(cpu[name].median / cpu[base].median) if known else "–")
+            lines.append(line)
+    header = ["", "", "requests/s", "p50 µs", "p99 µs", "CPU µs/request"]
+    return table.markdown([*header, "CPU / best peer's", "CPU / floor's"], lines)
+
+
+def numbers(text: str) -> list[int]:
+    """The comma-separated positive whole numbers of an option."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
+
+
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", help="interpreter of the servers (default: the benches' venv)")
+    parser.add_argument("--targets", default=",".join(targets.ALL), help="names, separated by commas")
+    parser.add_argument("--servers", default=",".join(SERVERS), help="kinds of server, by commas")
+    parser.add_argument("--connections", type=numbers, default=[1, 50], help="counts, by commas")
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024, 102400], help="bytes, by commas")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before it")
+    parser.add_argument("--unix", action="store_true", help="over Unix sockets instead of TCP")
+    parser.add_argument(
+        "--pin",
+        action=argparse.BooleanOptionalAction,
+        default=len(os.sched_getaffinity(0)) > 1,
+        help="server on the first processor, load on the second (default where there are two)",
+    )
+    parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for the results")
+    options = parser.parse_args()
+    options.servers = options.servers.split(",")
+    if unknown := [server for server in options.servers if server not in SERVERS]:
+        parser.error(f"no server {', '.join(unknown)}; there are {', '.join(SERVERS)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.pin and len(os.sched_getaffinity(0)) < 2:
+        parser.error("--pin needs two processors")
+    try:
+        return options, targets.parse(options.targets)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main() -> None:
+    options, wanted = arguments()
+    python = options.python or interpreter.default()
+    probed = targets.probe(python, wanted)
+    names = list(probed.versions)
+    pinned = None
+    if options.pin:
+        first, second, *_ = sorted(os.sched_getaffinity(0))
+        pinned = (first, second)
+    setting = Setting(python, build(), options.seconds, options.warmup, options.unix, pinned)
+    settings = {
+        "rounds": options.rounds,
+        "seconds each": options.seconds,
+        "over": "Unix sockets" if options.unix else "TCP",
+        "processors": "not pinned" if pinned is None else f"server on {first}, load on {second}",
+    }
+    head = machine.head(python, probed, settings)
+    samples, failed = collect(setting, names, options)
+
+    if failed:
+        head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
+    by_figure = {figure: rows(samples, figure) for figure in FIGURES}
+    columns = [*names, FLOOR]
+    cpu, speed = by_figure["cpu_us"], by_figure["requests_per_second"]
+    text = (
+        "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "
+        "run, above 1 being better.\n\n"
+        "## CPU microseconds of the whole server process per request\n\n"
+        f"{table.comparison(cpu, columns)}\n\n"
+        "## Requests per second\n\n"
+        f"{table.comparison(speed, columns, greatest=True)}\n\n"
+        "## Everything\n\n"
+        f"{complete(by_figure)}"
+    )
+    subtitle = f"times better than the best peer, longer is better · {head['Machine']}"
+    data = [
+        {**asdict(case), "target": name, "rounds": rounds}
+        for case, named in samples.items()
+        for name, rounds in named.items()
+    ]
+    name = "net-unix" if options.unix else "net"
+    pictures = {
+        f"{name}-cpu": picture.bars(
+            "Echo: server CPU per request", subtitle, output.ratios(cpu), columns
+        ),
+        f"{name}-requests": picture.bars(
+            "Echo: requests per second", subtitle, output.ratios(speed, greatest=True), columns
+        ),
+    }
+    output.write(options.output, name, head, text, data, pictures)
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The measured process: one echo server on one loop. Prints its port (0 for a Unix socket) and
+serves until SIGTERM."""
+
+import argparse
+import asyncio
+import importlib
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from report import targets  # noqa: E402
+
+SERVERS = ("protocol", "buffered", "streams")
+
+
+async def serve(program, tcp: str, unix: str | None) -> None:
+    server = await program.start(tcp, unix)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    port = 0 if unix else server.sockets[0].getsockname()[1]
+    print(port, flush=True)
+    await stopped.wait()
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("server", choices=SERVERS)
+    parser.add_argument("--loop", choices=targets.ALL, default="asyncio")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--tcp", metavar="HOST", default="127.0.0.1")
+    where.add_argument("--unix", metavar="PATH")
+    options = parser.parse_args()
+
+    # first the target, as aioxide+install has to come before the program's imports
+    factory = targets.load(options.loop)
+    program = importlib.import_module(f"servers.{options.server}")
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(program, options.tcp, options.unix))
+
+
+main()
