@@ -1,0 +1,195 @@
+//! The arguments of a call that comes from Python.
+
+use pyo3::ffi;
+
+use crate::error::Raised;
+use crate::obj::Obj;
+
+/// Positional and keyword arguments, borrowed for the duration of the call.
+pub struct Args<'a> {
+    /// The positional arguments.
+    pub positional: &'a [Obj],
+    keywords: Keywords<'a>,
+}
+
+enum Keywords<'a> {
+    None,
+    /// Names in a tuple, values behind the positional arguments (vectorcall).
+    Vector(&'a Obj, &'a [Obj]),
+    /// A dict (`tp_init`, `tp_new`).
+    Dict(&'a Obj),
+}
+
+impl<'a> Args<'a> {
+    /// From a vectorcall.
+    pub(crate) fn vector(positional: &'a [Obj], names: Option<&'a Obj>, values: &'a [Obj]) -> Self {
+        let keywords = match names {
+            Some(names) if names.tuple_len() > 0 => Keywords::Vector(names, values),
+            _ => Keywords::None,
+        };
+        Args { positional, keywords }
+    }
+
+    /// From a tuple's items and a dict.
+    pub(crate) fn classic(positional: &'a [Obj], keywords: Option<&'a Obj>) -> Self {
+        Args { positional, keywords: keywords.map_or(Keywords::None, Keywords::Dict) }
+    }
+
+    /// Whether there are keyword arguments.
+    #[inline]
+    pub fn has_keywords(&self) -> bool {
+        self.keyword_count() > 0
+    }
+
+    fn keyword_count(&self) -> usize {
+        match &self.keywords {
+            Keywords::None => 0,
+            Keywords::Vector(names, _) => names.tuple_len(),
+            // SAFETY: the dict is alive; CPython made it for the call.
+            Keywords::Dict(dict) => unsafe { ffi::PyDict_Size(dict.as_ptr()).max(0) as usize },
+        }
+    }
+
+    fn keyword(&self, name: &str) -> Result<Option<Obj>, Raised> {
+        match &self.keywords {
+            Keywords::None => Ok(None),
+            Keywords::Vector(names, values) => {
+                for (index, value) in values.iter().enumerate() {
+                    if let Some(key) = names.tuple_item(index) {
+                        if key.as_str()? == name {
+                            return Ok(Some(value.clone()));
+                        }
+                    }
+                }
+                Ok(None)
+            }
+            Keywords::Dict(dict) => dict.dict_get(&Obj::str(dict.py(), name)?),
+        }
+    }
+
+    /// The keyword arguments' names.
+    fn keyword_names(&self) -> Result<Vec<Obj>, Raised> {
+        let mut found = Vec::new();
+        match &self.keywords {
+            Keywords::None => {}
+            Keywords::Vector(names, _) => {
+                found.extend((0..names.tuple_len()).filter_map(|index| names.tuple_item(index)));
+            }
+            Keywords::Dict(dict) => {
+                let iterator = dict.iter()?;
+                while let Some(key) = iterator.next()? {
+                    found.push(key);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// All arguments as a tuple and a dict, to hand them on.
+    pub fn to_tuple_and_dict(&self, py: pyo3::Python<'_>) -> Result<(Obj, Option<Obj>), Raised> {
+        let tuple = Obj::tuple(py, self.positional)?;
+        let dict = match &self.keywords {
+            Keywords::None => None,
+            Keywords::Dict(dict) => Some((*dict).clone()),
+            Keywords::Vector(names, values) => {
+                let dict = Obj::dict(py)?;
+                for (index, value) in values.iter().enumerate() {
+                    if let Some(key) = names.tuple_item(index) {
+                        dict.dict_set(&key, value)?;
+                    }
+                }
+                Some(dict)
+            }
+        };
+        Ok((tuple, dict))
+    }
+
+    /// Sorts the arguments into the parameters named, as a Python function would.
+    ///
+    /// `positional` of the parameters may be given by position, the first `required` must be
+    /// given. Raises TypeError with CPython's texts.
+    #[inline]
+    pub fn bind<const N: usize>(
+        &self,
+        function: &str,
+        parameters: &[&str; N],
+        positional: usize,
+        required: usize,
+    ) -> Result<[Option<Obj>; N], Raised> {
+        let mut bound = [const { None }; N];
+        for (slot, value) in bound.iter_mut().zip(self.positional).take(positional) {
+            *slot = Some(value.clone());
+        }
+        let plain = matches!(self.keywords, Keywords::None);
+        if plain && self.positional.len() >= required && self.positional.len() <= positional {
+            return Ok(bound);
+        }
+        self.bind_slowly(function, parameters, positional, required, bound)
+    }
+
+    #[cold]
+    fn bind_slowly<const N: usize>(
+        &self,
+        function: &str,
+        parameters: &[&str; N],
+        positional: usize,
+        required: usize,
+        mut bound: [Option<Obj>; N],
+    ) -> Result<[Option<Obj>; N], Raised> {
+        // SAFETY: a call from Python is in progress, so the thread is attached.
+        let py = unsafe { pyo3::Python::assume_attached() };
+        let given = self.positional.len();
+        if given > positional {
+            let plural = if positional == 1 { "" } else { "s" };
+            let kind = if required == positional { "exactly" } else { "at most" };
+            return Err(Raised::type_error(
+                py,
+                &format!(
+                    "{function}() takes {kind} {positional} positional argument{plural} \
+                     ({given} given)"
+                ),
+            ));
+        }
+        let mut used = 0;
+        for (index, name) in parameters.iter().enumerate() {
+            if let Some(value) = self.keyword(name)? {
+                if bound[index].is_some() {
+                    return Err(Raised::type_error(
+                        py,
+                        &format!(
+                            "argument for {function}() given by name ('{name}') and position \
+                             ({})",
+                            index + 1
+                        ),
+                    ));
+                }
+                bound[index] = Some(value);
+                used += 1;
+            }
+        }
+        if used != self.keyword_count() {
+            for key in self.keyword_names()? {
+                let key = key.to_string()?;
+                if !parameters.contains(&key.as_str()) {
+                    return Err(Raised::type_error(
+                        py,
+                        &format!("{function}() got an unexpected keyword argument '{key}'"),
+                    ));
+                }
+            }
+        }
+        for (index, slot) in bound.iter().enumerate().take(required) {
+            if slot.is_none() {
+                return Err(Raised::type_error(
+                    py,
+                    &format!(
+                        "{function}() missing required argument '{}' (pos {})",
+                        parameters[index],
+                        index + 1
+                    ),
+                ));
+            }
+        }
+        Ok(bound)
+    }
+}

@@ -1,0 +1,47 @@
+//! `contextvars` contexts.
+
+use pyo3::{Python, ffi};
+
+use crate::error::Raised;
+use crate::obj::{Obj, done};
+
+/// A copy of the current context, as `contextvars.copy_context()`.
+#[inline]
+pub fn copy_current(_py: Python<'_>) -> Result<Obj, Raised> {
+    // SAFETY: attached.
+    unsafe { Obj::from_owned(ffi::PyContext_CopyCurrent()) }
+}
+
+/// Whether the object is a context.
+#[inline]
+pub fn is_context(object: &Obj) -> bool {
+    // SAFETY: only compares the type.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Enters the context. Raises RuntimeError if it is entered already, TypeError if it is none.
+#[inline]
+pub fn enter(context: &Obj) -> Result<(), Raised> {
+    if !is_context(context) {
+        return Err(not_a_context(context));
+    }
+    // SAFETY: it is a context.
+    done(unsafe { ffi::PyContext_Enter(context.as_ptr()) })
+}
+
+/// Leaves the context, which must be the current one. An exception that is set stays set.
+#[inline]
+pub fn exit(context: &Obj) -> Result<(), Raised> {
+    // SAFETY: it was entered by `enter`, which checks the type.
+    done(unsafe { ffi::PyContext_Exit(context.as_ptr()) })
+}
+
+#[cold]
+fn not_a_context(object: &Obj) -> Raised {
+    let class = object.class();
+    let name = class
+        .attr(pyo3::intern!(object.py(), "__name__"))
+        .and_then(|name| name.to_string())
+        .unwrap_or_default();
+    Raised::type_error(object.py(), &format!("a context was expected, got {name}"))
+}

@@ -1,0 +1,245 @@
+//! Exceptions: raising, catching, comparing.
+
+use pyo3::{PyErr, PyTypeInfo, Python, ffi};
+
+use crate::obj::Obj;
+
+/// "A Python exception is set in this thread." The error half of every result here: it costs
+/// nothing to pass on, where PyO3's `PyErr` is fetched and restored at each step.
+#[derive(Debug)]
+#[must_use]
+pub struct Raised;
+
+impl Raised {
+    /// Raises an exception.
+    pub fn raise(exception: Obj) -> Raised {
+        // SAFETY: the exception is an instance, or CPython says so itself.
+        unsafe {
+            #[cfg(Py_3_12)]
+            {
+                if exception.is_exception() {
+                    ffi::PyErr_SetRaisedException(exception.into_ptr());
+                } else {
+                    ffi::PyErr_SetString(
+                        ffi::PyExc_TypeError,
+                        c"exceptions must derive from BaseException".as_ptr(),
+                    );
+                }
+            }
+            #[cfg(not(Py_3_12))]
+            {
+                if exception.is_exception() {
+                    let traceback = ffi::PyException_GetTraceback(exception.as_ptr());
+                    let class = exception.class();
+                    ffi::PyErr_Restore(class.into_ptr(), exception.into_ptr(), traceback);
+                } else {
+                    ffi::PyErr_SetString(
+                        ffi::PyExc_TypeError,
+                        c"exceptions must derive from BaseException".as_ptr(),
+                    );
+                }
+            }
+        }
+        Raised
+    }
+
+    /// Raises an exception of a class known to PyO3, with a message.
+    pub fn new<T: PyTypeInfo>(py: Python<'_>, message: &str) -> Raised {
+        let class = Obj::class_of::<T>(py);
+        Raised::with_class(&class, message)
+    }
+
+    /// Raises an exception of a class, with a message.
+    pub fn with_class(class: &Obj, message: &str) -> Raised {
+        match Obj::str(class.py(), message) {
+            // SAFETY: both are alive.
+            Ok(text) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), text.as_ptr()) },
+            Err(raised) => return raised,
+        }
+        Raised
+    }
+
+    /// Raises a TypeError.
+    pub fn type_error(py: Python<'_>, message: &str) -> Raised {
+        Raised::new::<pyo3::exceptions::PyTypeError>(py, message)
+    }
+
+    /// Raises a ValueError.
+    pub fn value_error(py: Python<'_>, message: &str) -> Raised {
+        Raised::new::<pyo3::exceptions::PyValueError>(py, message)
+    }
+
+    /// Raises a RuntimeError.
+    pub fn runtime_error(py: Python<'_>, message: &str) -> Raised {
+        Raised::new::<pyo3::exceptions::PyRuntimeError>(py, message)
+    }
+
+    /// Raises an OSError (its subclass by the error number).
+    pub fn os_error(py: Python<'_>, error: std::io::Error) -> Raised {
+        Raised::from_py_err(py, error.into())
+    }
+
+    /// Raises what PyO3 caught.
+    pub fn from_py_err(py: Python<'_>, error: PyErr) -> Raised {
+        error.restore(py);
+        Raised
+    }
+
+    /// Takes the exception for PyO3.
+    pub fn into_py_err(self, py: Python<'_>) -> PyErr {
+        PyErr::fetch(py)
+    }
+
+    /// Fails if an exception is set.
+    pub fn check(_py: Python<'_>) -> Result<(), Raised> {
+        // SAFETY: attached.
+        if unsafe { ffi::PyErr_Occurred() }.is_null() { Ok(()) } else { Err(Raised) }
+    }
+
+    /// Whether the exception is an instance of the class.
+    pub fn matches(&self, class: &Obj) -> bool {
+        // SAFETY: attached; the class is alive.
+        unsafe { ffi::PyErr_ExceptionMatches(class.as_ptr()) != 0 }
+    }
+
+    /// Catches the exception: takes it out of the thread, with its traceback.
+    pub fn take(self, py: Python<'_>) -> Obj {
+        // SAFETY: attached; an exception is set, so the value is not null.
+        unsafe {
+            #[cfg(Py_3_12)]
+            let value = ffi::PyErr_GetRaisedException();
+            #[cfg(not(Py_3_12))]
+            let value = {
+                let (mut class, mut value, mut traceback) =
+                    (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+                ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
+                ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
+                if !traceback.is_null() && !value.is_null() {
+                    ffi::PyException_SetTraceback(value, traceback);
+                }
+                ffi::Py_XDECREF(class);
+                ffi::Py_XDECREF(traceback);
+                value
+            };
+            match Obj::from_owned_opt(value) {
+                Some(value) => value,
+                None => Raised::missing(py),
+            }
+        }
+    }
+
+    /// What `take` gives when a foreign function failed without an exception.
+    fn missing(py: Python<'_>) -> Obj {
+        let message = "error return without exception set";
+        Obj::from_bound(
+            pyo3::exceptions::PySystemError::new_err(message).into_value(py).into_bound(py),
+        )
+    }
+
+    /// Drops the exception if it is of the class; else hands it on.
+    pub fn ignore<T: PyTypeInfo>(self, py: Python<'_>) -> Result<(), Raised> {
+        if self.matches(&Obj::class_of::<T>(py)) {
+            drop(self.take(py));
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Reports the exception to `sys.unraisablehook`.
+    pub fn report_unraisable(self, object: Option<&Obj>) {
+        // SAFETY: attached, an exception is set.
+        unsafe { ffi::PyErr_WriteUnraisable(object.map_or(std::ptr::null_mut(), Obj::as_ptr)) }
+    }
+}
+
+impl From<PyErr> for Raised {
+    fn from(error: PyErr) -> Raised {
+        // SAFETY: PyErr values are made and handled where the thread is attached.
+        let py = unsafe { Python::assume_attached() };
+        Raised::from_py_err(py, error)
+    }
+}
+
+impl From<Raised> for PyErr {
+    fn from(raised: Raised) -> PyErr {
+        // SAFETY: an exception is set in this thread, so it is attached.
+        let py = unsafe { Python::assume_attached() };
+        raised.into_py_err(py)
+    }
+}
+
+/// Runs `body` with the current exception put aside, and puts it back: for finalisers.
+pub fn preserving<R>(py: Python<'_>, body: impl FnOnce() -> R) -> R {
+    let saved = match Raised::check(py) {
+        Ok(()) => None,
+        Err(raised) => Some(raised.take(py)),
+    };
+    let result = body();
+    if let Some(exception) = saved {
+        let _ = Raised::raise(exception);
+    }
+    result
+}
+
+/// Runs pending signal handlers of Python; raises what they raise (KeyboardInterrupt, mostly).
+pub fn check_signals(_py: Python<'_>) -> Result<(), Raised> {
+    // SAFETY: attached.
+    crate::obj::done(unsafe { ffi::PyErr_CheckSignals() })
+}
+
+/// Adds traceback, keeps `__context__` clean: sets the traceback of an exception.
+pub fn set_traceback(exception: &Obj, traceback: &Obj) {
+    // SAFETY: both are alive; CPython checks the types.
+    unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) };
+}
+
+/// The traceback of an exception.
+pub fn traceback(exception: &Obj) -> Option<Obj> {
+    if !exception.is_exception() {
+        return None;
+    }
+    // SAFETY: it is an exception.
+    unsafe { Obj::from_owned_opt(ffi::PyException_GetTraceback(exception.as_ptr())) }
+}
+
+/// Sets an exception's `__context__`.
+pub fn set_context(exception: &Obj, context: Obj) {
+    if exception.is_exception() {
+        // SAFETY: it is an exception; the reference is given away.
+        unsafe { ffi::PyException_SetContext(exception.as_ptr(), context.into_ptr()) };
+    }
+}
+
+/// Sets an exception's `__cause__`.
+pub fn set_cause(exception: &Obj, cause: Obj) {
+    if exception.is_exception() {
+        // SAFETY: it is an exception; the reference is given away.
+        unsafe { ffi::PyException_SetCause(exception.as_ptr(), cause.into_ptr()) };
+    }
+}
+
+/// Whether the interpreter is shutting down.
+pub fn is_finalizing(_py: Python<'_>) -> bool {
+    #[cfg(Py_3_13)]
+    // SAFETY: attached.
+    unsafe {
+        ffi::Py_IsFinalizing() != 0
+    }
+    #[cfg(not(Py_3_13))]
+    // SAFETY: attached; exported by these versions though not declared by the headers.
+    unsafe {
+        unsafe extern "C" {
+            fn _Py_IsFinalizing() -> std::ffi::c_int;
+        }
+        _Py_IsFinalizing() != 0
+    }
+}
+
+/// Issues a warning of a class; fails where warnings are errors.
+pub fn warn(class: &Obj, message: &std::ffi::CStr, stack_level: isize) -> Result<(), Raised> {
+    // SAFETY: all are alive.
+    crate::obj::done(unsafe {
+        ffi::PyErr_WarnEx(class.as_ptr(), message.as_ptr(), stack_level as ffi::Py_ssize_t)
+    })
+}

@@ -1,0 +1,503 @@
+//! Hot types: Python objects whose data is a Rust value, with every slot filled by hand.
+//!
+//! An object of a hot type lies in memory as
+//!
+//! ```text
+//! | object header | part of a foreign base type, zeroed | parent's value | own value |
+//! ```
+//!
+//! A foreign base (`_asyncio.Future`, a Python class with `__slots__`) gives `isinstance`; its
+//! part stays zeroed but for fields written through [`crate::foreign`], and its own `tp_traverse`
+//! and `tp_clear` look after it. The offsets are found when the type is built, for a foreign
+//! base's size is known only then.
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use pyo3::{Python, ffi};
+
+use crate::build::Builder;
+use crate::error::{Raised, preserving};
+use crate::obj::Obj;
+use crate::slot::{Reference, Slot};
+
+/// The value inside the objects of a hot type, and what CPython needs to know of it.
+///
+/// Methods take `&self` although they change the value: any call into Python may come back to
+/// the same object, so the fields are [`Slot`]s and `Cell`s.
+pub trait Hot: Sized + 'static {
+    /// The value that lies before this one: another hot type, or [`NoParent`].
+    type Parent: Payload;
+
+    /// Full name, `module.Class`.
+    const NAME: &'static std::ffi::CStr;
+    /// Docstring.
+    const DOC: &'static std::ffi::CStr;
+    /// How many freed objects of exactly this type wait to be used again.
+    const FREELIST: usize = 0;
+    /// Whether Python code may subclass the type.
+    const SUBCLASSABLE: bool = true;
+
+    /// Where the type's address and offsets are kept; see [`hot_type!`](crate::hot_type).
+    fn info() -> &'static TypeInfo;
+
+    /// Adds methods, properties and slots.
+    fn build(builder: &mut Builder<Self>);
+
+    /// Shows every reference to the garbage collector.
+    fn traverse(&self, visit: &mut Visit<'_>);
+
+    /// Releases what can be part of a cycle.
+    fn clear(&self);
+
+    /// Whether [`Hot::finalize`] has something to do; asked before each deallocation.
+    fn needs_finalizer(&self) -> bool {
+        false
+    }
+
+    /// `tp_finalize`: the object is about to go, and still whole. An exception that is set is
+    /// kept around the call.
+    fn finalize(_this: &Ref<Self>) {}
+}
+
+/// "This hot type has no other below it."
+pub struct NoParent;
+
+/// A value at an offset of an object: that of a hot type, or nothing.
+pub trait Payload: Sized + 'static {
+    /// Where the value ends, given where the foreign base ends.
+    #[doc(hidden)]
+    fn end(base_size: usize) -> usize;
+    /// Drops the value.
+    ///
+    /// # Safety
+    /// The object is one of this type, and nothing uses the value afterwards.
+    #[doc(hidden)]
+    unsafe fn drop_value(object: *mut ffi::PyObject);
+    /// Writes the value of a new object.
+    ///
+    /// # Safety
+    /// The object is a new one of this type.
+    #[doc(hidden)]
+    unsafe fn write_value(object: *mut ffi::PyObject, value: Self);
+    #[doc(hidden)]
+    unsafe fn visit(object: *mut ffi::PyObject, visit: &mut Visit<'_>);
+    #[doc(hidden)]
+    unsafe fn clear_value(object: *mut ffi::PyObject);
+}
+
+impl Payload for NoParent {
+    fn end(base_size: usize) -> usize {
+        base_size
+    }
+    unsafe fn drop_value(_: *mut ffi::PyObject) {}
+    unsafe fn write_value(_: *mut ffi::PyObject, _: Self) {}
+    unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
+    unsafe fn clear_value(_: *mut ffi::PyObject) {}
+}
+
+impl<T: Hot> Payload for T {
+    fn end(base_size: usize) -> usize {
+        offset_after::<T>(base_size) + size_of::<T>()
+    }
+    unsafe fn drop_value(object: *mut ffi::PyObject) {
+        // SAFETY: by the contract; the value lies at the type's offset.
+        unsafe {
+            std::ptr::drop_in_place(value_of::<T>(object));
+            T::Parent::drop_value(object);
+        }
+    }
+    unsafe fn write_value(object: *mut ffi::PyObject, value: Self) {
+        // SAFETY: by the contract; the value lies at the type's offset.
+        unsafe { std::ptr::write(value_of::<T>(object), value) }
+    }
+    unsafe fn visit(object: *mut ffi::PyObject, visit: &mut Visit<'_>) {
+        // SAFETY: by the contract; the value lies at the type's offset.
+        unsafe {
+            (*value_of::<T>(object)).traverse(visit);
+            T::Parent::visit(object, visit);
+        }
+    }
+    unsafe fn clear_value(object: *mut ffi::PyObject) {
+        // SAFETY: by the contract; the value lies at the type's offset.
+        unsafe {
+            (*value_of::<T>(object)).clear();
+            T::Parent::clear_value(object);
+        }
+    }
+}
+
+/// Where a hot type's own value begins.
+pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
+    T::Parent::end(base_size).next_multiple_of(align_of::<T>().max(8))
+}
+
+/// What is known of a hot type once it is built.
+///
+/// These are process-wide facts, written once when the module is imported and never changed
+/// (the module refuses a second interpreter), and the freelist, which the GIL guards.
+pub struct TypeInfo {
+    pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
+    pub(crate) offset: AtomicUsize,
+    /// Size of the header and the foreign base's part.
+    pub(crate) base_size: AtomicUsize,
+    /// The foreign base's own slots; null where there is none.
+    pub(crate) base_traverse: AtomicPtr<c_void>,
+    pub(crate) base_clear: AtomicPtr<c_void>,
+    /// Whether the foreign base's `tp_traverse` visits the type.
+    pub(crate) base_visits_type: AtomicUsize,
+    pub(crate) has_weakrefs: AtomicUsize,
+    freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
+}
+
+// SAFETY: the atomics are; the freelist is only used by threads that hold the GIL.
+unsafe impl Sync for TypeInfo {}
+
+impl TypeInfo {
+    /// Of a type not yet built.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> TypeInfo {
+        TypeInfo {
+            class: AtomicPtr::new(std::ptr::null_mut()),
+            offset: AtomicUsize::new(0),
+            base_size: AtomicUsize::new(0),
+            base_traverse: AtomicPtr::new(std::ptr::null_mut()),
+            base_clear: AtomicPtr::new(std::ptr::null_mut()),
+            base_visits_type: AtomicUsize::new(0),
+            has_weakrefs: AtomicUsize::new(0),
+            freelist: UnsafeCell::new(Vec::new()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn class(&self) -> *mut ffi::PyTypeObject {
+        self.class.load(Ordering::Relaxed)
+    }
+}
+
+/// Gives a hot type its [`TypeInfo`]: use it inside the `impl Hot`.
+#[macro_export]
+macro_rules! hot_type {
+    () => {
+        fn info() -> &'static $crate::hot::TypeInfo {
+            static INFO: $crate::hot::TypeInfo = $crate::hot::TypeInfo::new();
+            &INFO
+        }
+    };
+}
+
+/// The value inside an object.
+///
+/// # Safety
+/// The object is of the hot type or of a subclass.
+#[inline]
+pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
+    let offset = T::info().offset.load(Ordering::Relaxed);
+    // SAFETY: the offset lies within the objects of the type.
+    unsafe { object.cast::<u8>().add(offset).cast() }
+}
+
+/// An owned reference to an object of a hot type; dereferences to its value.
+#[repr(transparent)]
+pub struct Ref<T: Hot>(Obj, PhantomData<*const T>);
+
+impl<T: Hot> Clone for Ref<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Ref(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T: Hot> Deref for Ref<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: a Ref is only made of objects of the type, and keeps its object alive.
+        unsafe { &*value_of::<T>(self.0.as_ptr()) }
+    }
+}
+
+impl<T: Hot> Ref<T> {
+    /// The type object.
+    #[inline]
+    pub fn class(_py: Python<'_>) -> Obj {
+        // SAFETY: types are built when the module is imported, and kept for ever.
+        unsafe { Obj::from_borrowed(T::info().class().cast()) }
+    }
+
+    /// Whether the object is of exactly this type.
+    #[inline]
+    pub fn is_exact(object: &Obj) -> bool {
+        object.class_address() == T::info().class() as usize
+    }
+
+    /// Whether the object is of this type or of a subclass.
+    #[inline]
+    pub fn is(object: &Obj) -> bool {
+        // SAFETY: both are type objects.
+        Self::is_exact(object)
+            || unsafe {
+                let class = T::info().class();
+                !class.is_null() && ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0
+            }
+    }
+
+    /// Looks at the object as one of this type, if it is one.
+    #[inline]
+    pub fn of(object: &Obj) -> Option<&Ref<T>> {
+        // SAFETY: the type was checked; Ref is transparent over Obj.
+        Self::is(object).then(|| unsafe { Self::of_unchecked(object) })
+    }
+
+    /// Looks at the object as one of exactly this type, if it is one.
+    #[inline]
+    pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {
+        // SAFETY: the type was checked; Ref is transparent over Obj.
+        Self::is_exact(object).then(|| unsafe { Self::of_unchecked(object) })
+    }
+
+    /// As [`Ref::of`] without the check.
+    ///
+    /// # Safety
+    /// The object is of the type.
+    #[inline]
+    pub(crate) unsafe fn of_unchecked(object: &Obj) -> &Ref<T> {
+        // SAFETY: Ref is transparent over Obj.
+        unsafe { &*std::ptr::from_ref(object).cast::<Ref<T>>() }
+    }
+
+    /// The reference as one to any object.
+    #[inline]
+    pub fn as_obj(&self) -> &Obj {
+        &self.0
+    }
+
+    /// The reference as one to any object.
+    #[inline]
+    pub fn into_obj(self) -> Obj {
+        self.0
+    }
+
+    /// The token that a reference stands for.
+    #[inline]
+    pub fn py(&self) -> Python<'_> {
+        self.0.py()
+    }
+
+    /// `self is other`.
+    #[inline]
+    pub fn is_same(&self, other: &Ref<T>) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+impl<T: Hot> Ref<T>
+where
+    T::Parent: Hot,
+{
+    /// The same object as one of the parent type.
+    #[inline]
+    pub fn parent(&self) -> &Ref<T::Parent> {
+        // SAFETY: every object of T holds a value of the parent at the parent's offset: both
+        // are written when it is made, and the builder checks the offsets.
+        unsafe { Ref::of_unchecked(&self.0) }
+    }
+}
+
+impl<T: Hot<Parent = NoParent>> Ref<T> {
+    /// Makes an object of exactly this type.
+    #[inline]
+    pub fn new(py: Python<'_>, value: T) -> Result<Ref<T>, Raised> {
+        // SAFETY: the object is new; the value is written before anybody sees it.
+        unsafe {
+            let object = allocate::<T>(py)?;
+            T::write_value(object, value);
+            finish::<T>(object)
+        }
+    }
+}
+
+impl<T: Hot> Ref<T>
+where
+    T::Parent: Hot<Parent = NoParent>,
+{
+    /// Makes an object of exactly this type, with its parent's value.
+    #[inline]
+    pub fn with_parent(py: Python<'_>, parent: T::Parent, value: T) -> Result<Ref<T>, Raised> {
+        // SAFETY: the object is new; both values are written before anybody sees it.
+        unsafe {
+            let object = allocate::<T>(py)?;
+            <T::Parent as Payload>::write_value(object, parent);
+            T::write_value(object, value);
+            finish::<T>(object)
+        }
+    }
+}
+
+/// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet
+/// seen by the garbage collector.
+#[inline]
+unsafe fn allocate<T: Hot>(_py: Python<'_>) -> Result<*mut ffi::PyObject, Raised> {
+    let info = T::info();
+    let class = info.class();
+    // SAFETY: the GIL is held (token). An object in the freelist has the size of the type and
+    // nothing in it: it is made anew as CPython makes those of its own freelists.
+    unsafe {
+        if let Some(object) = (*info.freelist.get()).pop() {
+            ffi::PyObject_Init(object, class);
+            return Ok(object);
+        }
+        let object = ffi::PyType_GenericAlloc(class, 0);
+        if object.is_null() {
+            return Err(Raised);
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        Ok(object)
+    }
+}
+
+/// Shows a filled object to the garbage collector.
+#[inline]
+unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
+    // SAFETY: the object is whole and not tracked.
+    unsafe {
+        ffi::PyObject_GC_Track(object.cast());
+        Ok(Ref(Obj::from_owned(object)?, PhantomData))
+    }
+}
+
+/// Memory for an object of the type or a subclass, for `tp_new`; tracked already.
+pub(crate) unsafe fn allocate_subclass(
+    class: *mut ffi::PyTypeObject,
+) -> Result<*mut ffi::PyObject, Raised> {
+    // SAFETY: the class is a ready type; every ready type has tp_alloc.
+    unsafe {
+        let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
+        let object = allocate(class, 0);
+        if object.is_null() { Err(Raised) } else { Ok(object) }
+    }
+}
+
+/// Shows references to the garbage collector.
+pub struct Visit<'a> {
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+    outcome: c_int,
+    phantom: PhantomData<&'a ()>,
+}
+
+impl Visit<'_> {
+    /// Shows one reference.
+    #[inline]
+    pub fn object(&mut self, object: &Obj) {
+        if self.outcome == 0 {
+            // SAFETY: the object is alive; visit and arg are the collector's own.
+            self.outcome = unsafe { (self.visit)(object.as_ptr(), self.arg) };
+        }
+    }
+
+    /// Shows a field.
+    #[inline]
+    pub fn slot<P: Reference>(&mut self, slot: &Slot<P>) {
+        slot.peek(|object| self.object(object));
+    }
+}
+
+/// `tp_traverse`.
+pub(crate) unsafe extern "C" fn traverse<T: Hot>(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    let info = T::info();
+    // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
+    unsafe {
+        let base = info.base_traverse.load(Ordering::Relaxed);
+        if !base.is_null() {
+            let base: ffi::traverseproc = std::mem::transmute(base);
+            let outcome = base(object, visit, arg);
+            if outcome != 0 {
+                return outcome;
+            }
+        }
+        if info.base_visits_type.load(Ordering::Relaxed) == 0 {
+            let outcome = visit(ffi::Py_TYPE(object).cast(), arg);
+            if outcome != 0 {
+                return outcome;
+            }
+        }
+        let mut visitor = Visit { visit, arg, outcome: 0, phantom: PhantomData };
+        T::visit(object, &mut visitor);
+        visitor.outcome
+    }
+}
+
+/// `tp_clear`.
+pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
+    unsafe {
+        T::clear_value(object);
+        let base = T::info().base_clear.load(Ordering::Relaxed);
+        if base.is_null() {
+            return 0;
+        }
+        let base: ffi::inquiry = std::mem::transmute(base);
+        base(object)
+    }
+}
+
+/// `tp_finalize`.
+pub(crate) unsafe extern "C" fn finalize<T: Hot>(object: *mut ffi::PyObject) {
+    // SAFETY: CPython holds a reference during the call; the thread is attached.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = Ref::<T>(Obj::from_pointer(&object).clone(), PhantomData);
+        preserving(py, || T::finalize(&this));
+    }
+}
+
+/// `tp_dealloc`.
+pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
+    let info = T::info();
+    // SAFETY: the last reference is gone; the order is that of CPython's own types: finaliser
+    // while the object is whole, then out of the collector's sight, weak references, contents,
+    // memory, and at last the reference to the type that every object of a heap type holds.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        let exact = class == info.class();
+        if exact
+            && (*value_of::<T>(object)).needs_finalizer()
+            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+        {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        if info.has_weakrefs.load(Ordering::Relaxed) != 0 {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        <T as Payload>::drop_value(object);
+        let base = info.base_clear.load(Ordering::Relaxed);
+        if !base.is_null() {
+            let base: ffi::inquiry = std::mem::transmute(base);
+            base(object);
+        }
+        let freelist = info.freelist.get();
+        if exact
+            && T::FREELIST > 0
+            && (*freelist).len() < T::FREELIST
+            && ffi::PyObject_GC_IsFinalized(object) == 0
+        {
+            let header = size_of::<ffi::PyObject>();
+            let base_size = info.base_size.load(Ordering::Relaxed);
+            std::ptr::write_bytes(object.cast::<u8>().add(header), 0, base_size - header);
+            (*freelist).push(object);
+        } else {
+            let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+            free(object.cast());
+        }
+        ffi::Py_DECREF(class.cast());
+    }
+}

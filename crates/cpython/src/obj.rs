@@ -1,0 +1,856 @@
+//! [`Obj`]: an owned reference to any Python object, and what can be done with one.
+
+use std::ffi::{CStr, c_int};
+use std::ptr::NonNull;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pyo3::{PyTypeInfo, ffi};
+
+use crate::error::Raised;
+
+unsafe extern "C" {
+    // Part of the documented C API, but not declared by PyO3.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
+}
+
+/// An owned reference to a Python object.
+///
+/// Clone and drop count references directly: having one proves that the thread is attached (see
+/// the crate's rule), which PyO3's `Py` cannot assume. It must not be kept in thread-local
+/// variables, whose destructors run detached.
+#[repr(transparent)]
+pub struct Obj(NonNull<ffi::PyObject>);
+
+impl Drop for Obj {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, the thread is attached.
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) }
+    }
+}
+
+impl Clone for Obj {
+    #[inline]
+    fn clone(&self) -> Self {
+        // SAFETY: the object is alive as long as self is.
+        unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
+        Obj(self.0)
+    }
+}
+
+impl Obj {
+    /// Takes over a reference returned by the C API; a null pointer means that it raised.
+    ///
+    /// # Safety
+    /// `pointer` is null with an exception set, or a reference that the caller owns.
+    #[inline]
+    pub(crate) unsafe fn from_owned(pointer: *mut ffi::PyObject) -> Result<Obj, Raised> {
+        NonNull::new(pointer).map(Obj).ok_or(Raised)
+    }
+
+    /// Takes over a reference, or nothing.
+    ///
+    /// # Safety
+    /// `pointer` is null or a reference that the caller owns.
+    #[inline]
+    pub(crate) unsafe fn from_owned_opt(pointer: *mut ffi::PyObject) -> Option<Obj> {
+        NonNull::new(pointer).map(Obj)
+    }
+
+    /// Makes a reference of its own to a borrowed object.
+    ///
+    /// # Safety
+    /// `pointer` points to a live object and the thread is attached.
+    #[inline]
+    pub(crate) unsafe fn from_borrowed(pointer: *mut ffi::PyObject) -> Obj {
+        // SAFETY: by the function's contract.
+        unsafe {
+            ffi::Py_INCREF(pointer);
+            Obj(NonNull::new_unchecked(pointer))
+        }
+    }
+
+    /// Looks at a borrowed pointer as a reference that is not counted.
+    ///
+    /// # Safety
+    /// `*pointer` is not null and stays alive for `'a`.
+    #[inline]
+    pub(crate) unsafe fn from_pointer<'a>(pointer: &'a *mut ffi::PyObject) -> &'a Obj {
+        // SAFETY: Obj is a transparent pointer.
+        unsafe { &*(std::ptr::from_ref(pointer).cast::<Obj>()) }
+    }
+
+    /// The raw pointer, borrowed.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
+    /// The raw pointer, owned: the caller must give the reference back to [`Obj::from_owned`].
+    #[inline]
+    pub(crate) fn into_ptr(self) -> *mut ffi::PyObject {
+        let pointer = self.0.as_ptr();
+        std::mem::forget(self);
+        pointer
+    }
+
+    /// The token that an `Obj` stands for.
+    #[inline]
+    pub fn py(&self) -> Python<'_> {
+        // SAFETY: who has an Obj is attached (the crate's rule).
+        unsafe { Python::assume_attached() }
+    }
+
+    /// `None`.
+    #[inline]
+    pub fn none(_py: Python<'_>) -> Obj {
+        // SAFETY: None lives for ever; the token proves that we are attached.
+        unsafe { Obj::from_borrowed(ffi::Py_None()) }
+    }
+
+    /// `True` or `False`.
+    #[inline]
+    pub fn bool(_py: Python<'_>, value: bool) -> Obj {
+        // SAFETY: both live for ever; the token proves that we are attached.
+        unsafe { Obj::from_borrowed(if value { ffi::Py_True() } else { ffi::Py_False() }) }
+    }
+
+    /// A Python float.
+    pub fn float(_py: Python<'_>, value: f64) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyFloat_FromDouble(value)) }
+    }
+
+    /// A Python int.
+    pub fn int(_py: Python<'_>, value: i64) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyLong_FromLongLong(value)) }
+    }
+
+    /// A Python str.
+    pub fn str(_py: Python<'_>, value: &str) -> Result<Obj, Raised> {
+        // SAFETY: the pointer and the length describe valid UTF-8.
+        unsafe {
+            Obj::from_owned(ffi::PyUnicode_FromStringAndSize(
+                value.as_ptr().cast(),
+                value.len() as ffi::Py_ssize_t,
+            ))
+        }
+    }
+
+    /// A Python bytes object with a copy of the data.
+    pub fn bytes(_py: Python<'_>, value: &[u8]) -> Result<Obj, Raised> {
+        // SAFETY: pointer and length describe the slice.
+        unsafe {
+            Obj::from_owned(ffi::PyBytes_FromStringAndSize(
+                value.as_ptr().cast(),
+                value.len() as ffi::Py_ssize_t,
+            ))
+        }
+    }
+
+    /// A tuple of the given objects.
+    pub fn tuple(_py: Python<'_>, items: &[Obj]) -> Result<Obj, Raised> {
+        // SAFETY: the new tuple's items are filled, each with a reference of its own.
+        unsafe {
+            let tuple = Obj::from_owned(ffi::PyTuple_New(items.len() as ffi::Py_ssize_t))?;
+            for (index, item) in items.iter().enumerate() {
+                ffi::PyTuple_SET_ITEM(
+                    tuple.as_ptr(),
+                    index as ffi::Py_ssize_t,
+                    item.clone().into_ptr(),
+                );
+            }
+            Ok(tuple)
+        }
+    }
+
+    /// An empty list.
+    pub fn list(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyList_New(0)) }
+    }
+
+    /// An empty dict.
+    pub fn dict(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyDict_New()) }
+    }
+
+    /// An empty set.
+    pub fn set(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+    }
+
+    /// The same object with PyO3's type.
+    pub fn bound<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: the object is alive.
+        unsafe { Bound::from_borrowed_ptr(py, self.as_ptr()) }
+    }
+
+    /// Turns PyO3's reference into ours.
+    pub fn from_bound<T>(object: Bound<'_, T>) -> Obj {
+        // SAFETY: into_ptr gives its reference away and is never null.
+        unsafe { Obj(NonNull::new_unchecked(object.into_ptr())) }
+    }
+
+    /// Looks at PyO3's reference as one of ours.
+    #[inline]
+    pub fn from_bound_ref<'a, T>(object: &'a Bound<'_, T>) -> &'a Obj {
+        Self::from_py_ref(object.py(), object.as_unbound())
+    }
+
+    /// Looks at PyO3's detached reference as one of ours.
+    #[inline]
+    pub fn from_py_ref<'a, T>(_py: Python<'_>, object: &'a Py<T>) -> &'a Obj {
+        // SAFETY: both are transparent over a non-null pointer; the token proves that we are
+        // attached.
+        unsafe { &*(std::ptr::from_ref(object).cast::<Obj>()) }
+    }
+
+    /// The interned string, as made by `pyo3::intern!`.
+    #[inline]
+    pub fn name<'a>(name: &'a Bound<'_, PyString>) -> &'a Obj {
+        Self::from_bound_ref(name)
+    }
+
+    /// Imports a module.
+    pub fn import(_py: Python<'_>, name: &CStr) -> Result<Obj, Raised> {
+        // SAFETY: attached, the name ends with NUL.
+        unsafe { Obj::from_owned(ffi::PyImport_ImportModule(name.as_ptr())) }
+    }
+
+    /// `self is other`.
+    #[inline]
+    pub fn is(&self, other: &Obj) -> bool {
+        self.0 == other.0
+    }
+
+    /// `self is None`.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        // SAFETY: only compares addresses.
+        self.as_ptr() == unsafe { ffi::Py_None() }
+    }
+
+    /// `self is True`.
+    #[inline]
+    pub fn is_true_object(&self) -> bool {
+        // SAFETY: only compares addresses.
+        self.as_ptr() == unsafe { ffi::Py_True() }
+    }
+
+    /// Turns `None` into nothing.
+    #[inline]
+    pub fn not_none(self) -> Option<Obj> {
+        if self.is_none() { None } else { Some(self) }
+    }
+
+    /// The truth value.
+    pub fn truth(&self) -> Result<bool, Raised> {
+        if self.is_true_object() {
+            return Ok(true);
+        }
+        // SAFETY: the object is alive.
+        status(unsafe { ffi::PyObject_IsTrue(self.as_ptr()) })
+    }
+
+    /// `type(self)`.
+    #[inline]
+    pub fn class(&self) -> Obj {
+        // SAFETY: the type is kept alive by its instance.
+        unsafe { Obj::from_borrowed(ffi::Py_TYPE(self.as_ptr()).cast()) }
+    }
+
+    /// The number of references to the object.
+    #[inline]
+    pub fn refcount(&self) -> isize {
+        // SAFETY: the object is alive.
+        unsafe { ffi::Py_REFCNT(self.as_ptr()) as isize }
+    }
+
+    /// The address of the type, for comparisons.
+    #[inline]
+    pub fn class_address(&self) -> usize {
+        // SAFETY: the object is alive.
+        unsafe { ffi::Py_TYPE(self.as_ptr()) as usize }
+    }
+
+    /// Whether `type(self)` is the class.
+    #[inline]
+    pub fn is_exact(&self, class: &Obj) -> bool {
+        self.class_address() == class.as_ptr() as usize
+    }
+
+    /// Whether the class is among the bases of `type(self)`; asks no `__instancecheck__`.
+    #[inline]
+    pub fn is_subtype_of(&self, class: &Obj) -> bool {
+        // SAFETY: the class is a type object: anything else would have been refused when it was
+        // looked up; PyObject_TypeCheck only walks the bases of the object's own type.
+        unsafe {
+            ffi::PyType_Check(class.as_ptr()) != 0
+                && ffi::PyObject_TypeCheck(self.as_ptr(), class.as_ptr().cast()) != 0
+        }
+    }
+
+    /// `isinstance(self, class)`.
+    pub fn is_instance(&self, class: &Obj) -> Result<bool, Raised> {
+        // SAFETY: both are alive.
+        status(unsafe { ffi::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) })
+    }
+
+    /// Whether it is a native coroutine, made by `async def`.
+    #[inline]
+    pub fn is_coroutine_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyCoro_CheckExact(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a generator.
+    #[inline]
+    pub fn is_generator_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyGen_CheckExact(self.as_ptr()) != 0 }
+    }
+
+    /// `callable(self)`.
+    pub fn is_callable(&self) -> bool {
+        // SAFETY: the object is alive.
+        unsafe { ffi::PyCallable_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is an int (or a bool).
+    pub fn is_int(&self) -> bool {
+        // SAFETY: only looks at the type's flags.
+        unsafe { ffi::PyLong_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is exactly a float.
+    pub fn is_float_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyFloat_CheckExact(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is exactly a str.
+    pub fn is_str_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyUnicode_CheckExact(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is an exception (an instance of BaseException).
+    pub fn is_exception(&self) -> bool {
+        // SAFETY: only looks at the type's flags.
+        unsafe { ffi::PyExceptionInstance_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is an exception class.
+    pub fn is_exception_class(&self) -> bool {
+        // SAFETY: only looks at the type's flags.
+        unsafe { ffi::PyExceptionClass_Check(self.as_ptr()) != 0 }
+    }
+
+    /// The value of a number as a float.
+    pub fn to_f64(&self) -> Result<f64, Raised> {
+        // SAFETY: the object is alive.
+        let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
+        if value == -1.0 {
+            Raised::check(self.py())?;
+        }
+        Ok(value)
+    }
+
+    /// The value of an int (or of what has `__index__`).
+    pub fn to_i64(&self) -> Result<i64, Raised> {
+        // SAFETY: the object is alive.
+        let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
+        if value == -1 {
+            Raised::check(self.py())?;
+        }
+        Ok(value)
+    }
+
+    /// The text of a str.
+    pub fn to_string(&self) -> Result<String, Raised> {
+        Ok(self.as_str()?.to_owned())
+    }
+
+    /// The text of a str, as long as the object lives.
+    pub fn as_str(&self) -> Result<&str, Raised> {
+        let mut size: ffi::Py_ssize_t = 0;
+        // SAFETY: the object keeps its UTF-8 form for its lifetime; null means that it raised.
+        unsafe {
+            let data = ffi::PyUnicode_AsUTF8AndSize(self.as_ptr(), &mut size);
+            if data.is_null() {
+                return Err(Raised);
+            }
+            Ok(std::str::from_utf8_unchecked(std::slice::from_raw_parts(
+                data.cast(),
+                size as usize,
+            )))
+        }
+    }
+
+    /// `repr(self)`.
+    pub fn repr(&self) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive.
+        unsafe { Obj::from_owned(ffi::PyObject_Repr(self.as_ptr())) }
+    }
+
+    /// `str(self)`.
+    pub fn str_of(&self) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive.
+        unsafe { Obj::from_owned(ffi::PyObject_Str(self.as_ptr())) }
+    }
+
+    /// `getattr(self, name)`.
+    #[inline]
+    pub fn attr(&self, name: &Bound<'_, PyString>) -> Result<Obj, Raised> {
+        // SAFETY: both are alive.
+        unsafe { Obj::from_owned(ffi::PyObject_GetAttr(self.as_ptr(), name.as_ptr())) }
+    }
+
+    /// `getattr(self, name, None)`: an AttributeError, and no other, counts as "not there".
+    pub fn attr_opt(&self, name: &Bound<'_, PyString>) -> Result<Option<Obj>, Raised> {
+        #[cfg(Py_3_13)]
+        {
+            let mut result = std::ptr::null_mut();
+            // SAFETY: both are alive; the result is a new reference or null.
+            unsafe {
+                status(ffi::PyObject_GetOptionalAttr(
+                    self.as_ptr(),
+                    name.as_ptr(),
+                    &mut result,
+                ))?;
+                Ok(Obj::from_owned_opt(result))
+            }
+        }
+        #[cfg(not(Py_3_13))]
+        match self.attr(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(raised) => {
+                raised.ignore::<pyo3::exceptions::PyAttributeError>(self.py())?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// `setattr(self, name, value)`.
+    pub fn set_attr(&self, name: &Bound<'_, PyString>, value: &Obj) -> Result<(), Raised> {
+        // SAFETY: all are alive.
+        done(unsafe { ffi::PyObject_SetAttr(self.as_ptr(), name.as_ptr(), value.as_ptr()) })
+    }
+
+    /// `self()`.
+    #[inline]
+    pub fn call0(&self) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive.
+        unsafe { Obj::from_owned(ffi::PyObject_CallNoArgs(self.as_ptr())) }
+    }
+
+    /// `self(argument)`.
+    #[inline]
+    pub fn call1(&self, argument: &Obj) -> Result<Obj, Raised> {
+        // SAFETY: both are alive.
+        unsafe { Obj::from_owned(ffi::PyObject_CallOneArg(self.as_ptr(), argument.as_ptr())) }
+    }
+
+    /// `self(*arguments)`.
+    #[inline]
+    pub fn call(&self, arguments: &[&Obj]) -> Result<Obj, Raised> {
+        self.call_named(arguments, None)
+    }
+
+    /// `self(*arguments)` where the last of them are keyword arguments with the tuple's names.
+    #[inline]
+    pub fn call_named(&self, arguments: &[&Obj], names: Option<&Obj>) -> Result<Obj, Raised> {
+        let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        // SAFETY: `&Obj` is a pointer to a pointer, so the pointers are copied to an array; all
+        // objects are alive; the tuple of names counts the keyword arguments.
+        unsafe {
+            let count = names.map_or(0, |names| names.tuple_len());
+            debug_assert!(count <= arguments.len());
+            let result = with_pointers(arguments, |pointers| {
+                ffi::PyObject_Vectorcall(
+                    self.as_ptr(),
+                    pointers,
+                    arguments.len() - count.min(arguments.len()),
+                    names_pointer,
+                )
+            });
+            Obj::from_owned(result)
+        }
+    }
+
+    /// `self(*args)` with the arguments in a tuple.
+    #[inline]
+    pub fn call_tuple(&self, args: &Obj) -> Result<Obj, Raised> {
+        let count = args.tuple_len();
+        // SAFETY: a tuple's items lie one after another and are alive as long as it is.
+        unsafe {
+            let items = (args.as_ptr().cast::<ffi::PyTupleObject>())
+                .cast::<u8>()
+                .add(std::mem::offset_of!(ffi::PyTupleObject, ob_item))
+                .cast::<*mut ffi::PyObject>();
+            Obj::from_owned(ffi::PyObject_Vectorcall(
+                self.as_ptr(),
+                items,
+                count,
+                std::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// `self(*args, **kwargs)`.
+    pub fn call_with_dict(&self, args: &Obj, kwargs: Option<&Obj>) -> Result<Obj, Raised> {
+        let kwargs = kwargs.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        // SAFETY: all are alive; CPython checks the types of both.
+        unsafe { Obj::from_owned(ffi::PyObject_Call(self.as_ptr(), args.as_ptr(), kwargs)) }
+    }
+
+    /// `self.name(*arguments)`.
+    #[inline]
+    pub fn method(&self, name: &Bound<'_, PyString>, arguments: &[&Obj]) -> Result<Obj, Raised> {
+        self.method_named(name, arguments, None)
+    }
+
+    /// `self.name(*arguments)` where the last of them are keyword arguments.
+    pub fn method_named(
+        &self,
+        name: &Bound<'_, PyString>,
+        arguments: &[&Obj],
+        names: Option<&Obj>,
+    ) -> Result<Obj, Raised> {
+        let count = names.map_or(0, |names| names.tuple_len());
+        let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        let mut all: smallargs::SmallArgs = smallargs::SmallArgs::new(self);
+        for argument in arguments {
+            all.push(argument);
+        }
+        // SAFETY: the array holds self and the arguments, all alive.
+        unsafe {
+            Obj::from_owned(ffi::PyObject_VectorcallMethod(
+                name.as_ptr(),
+                all.as_ptr(),
+                all.len() - count.min(arguments.len()),
+                names_pointer,
+            ))
+        }
+    }
+
+    /// `self == other` as a truth value.
+    pub fn equals(&self, other: &Obj) -> Result<bool, Raised> {
+        // SAFETY: both are alive.
+        status(unsafe {
+            ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_EQ)
+        })
+    }
+
+    /// The length of a tuple; 0 of anything else.
+    #[inline]
+    pub fn tuple_len(&self) -> usize {
+        // SAFETY: the size is read of tuples only.
+        unsafe {
+            if ffi::PyTuple_Check(self.as_ptr()) != 0 {
+                ffi::PyTuple_GET_SIZE(self.as_ptr()) as usize
+            } else {
+                0
+            }
+        }
+    }
+
+    /// An item of a tuple.
+    pub fn tuple_item(&self, index: usize) -> Option<Obj> {
+        if index >= self.tuple_len() {
+            return None;
+        }
+        // SAFETY: the index is within the tuple, whose items are alive.
+        unsafe {
+            let item = ffi::PyTuple_GET_ITEM(self.as_ptr(), index as ffi::Py_ssize_t);
+            Some(Obj::from_borrowed(item))
+        }
+    }
+
+    /// Appends to a list.
+    pub fn append(&self, item: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a list.
+        done(unsafe { ffi::PyList_Append(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// Adds to a set.
+    pub fn add(&self, item: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a set.
+        done(unsafe { ffi::PySet_Add(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// The value of a dict's key.
+    #[inline]
+    pub fn dict_get(&self, key: &Obj) -> Result<Option<Obj>, Raised> {
+        // SAFETY: CPython checks that self is a dict; the result is borrowed.
+        unsafe {
+            let value = ffi::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr());
+            if value.is_null() {
+                Raised::check(self.py())?;
+                return Ok(None);
+            }
+            Ok(Some(Obj::from_borrowed(value)))
+        }
+    }
+
+    /// Sets a dict's key.
+    #[inline]
+    pub fn dict_set(&self, key: &Obj, value: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a dict.
+        done(unsafe { ffi::PyDict_SetItem(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Removes a dict's key, which must be there.
+    #[inline]
+    pub fn dict_del(&self, key: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a dict.
+        done(unsafe { ffi::PyDict_DelItem(self.as_ptr(), key.as_ptr()) })
+    }
+
+    /// `iter(self)`.
+    pub fn iter(&self) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive.
+        unsafe { Obj::from_owned(ffi::PyObject_GetIter(self.as_ptr())) }
+    }
+
+    /// `next(self)`, of an iterator; nothing at its end.
+    pub fn next(&self) -> Result<Option<Obj>, Raised> {
+        // SAFETY: iterators only come from `iter`, which checks them.
+        unsafe {
+            if ffi::PyIter_Check(self.as_ptr()) == 0 {
+                return Err(Raised::type_error(self.py(), "not an iterator"));
+            }
+            match Obj::from_owned_opt(ffi::PyIter_Next(self.as_ptr())) {
+                Some(item) => Ok(Some(item)),
+                None => Raised::check(self.py()).map(|()| None),
+            }
+        }
+    }
+
+    /// Calls a function with the bytes of an object that has the buffer protocol, contiguous.
+    pub fn with_buffer<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> Result<R, Raised> {
+        let buffer = self.buffer(false)?;
+        Ok(use_bytes(buffer.bytes()))
+    }
+
+    /// Acquires the object's buffer: contiguous, of bytes, writable if asked for.
+    pub fn buffer(&self, writable: bool) -> Result<Buffer, Raised> {
+        let mut view = Box::new(std::mem::MaybeUninit::<ffi::Py_buffer>::uninit());
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        // SAFETY: on success CPython has filled the view, which stays where it is (boxed).
+        unsafe {
+            done(ffi::PyObject_GetBuffer(self.as_ptr(), view.as_mut_ptr(), flags))?;
+            Ok(Buffer {
+                view: Box::from_raw(Box::into_raw(view).cast()),
+                writable,
+            })
+        }
+    }
+
+    /// The bytes of a `bytes` object, which never change.
+    #[inline]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        // SAFETY: a bytes object's data lives as long as it does and does not change.
+        unsafe {
+            if ffi::PyBytes_Check(self.as_ptr()) == 0 {
+                return None;
+            }
+            let data = ffi::PyBytes_AS_STRING(self.as_ptr()).cast::<u8>();
+            let size = ffi::PyBytes_Size(self.as_ptr()) as usize;
+            Some(std::slice::from_raw_parts(data, size))
+        }
+    }
+
+    /// A bytes object filled in place.
+    ///
+    /// Allocates `size` bytes, lets `fill` write some of them and cuts the object to what it
+    /// returns. `fill` runs attached and must not call Python.
+    pub fn bytes_filled<E>(
+        py: Python<'_>,
+        size: usize,
+        fill: impl FnOnce(&mut [std::mem::MaybeUninit<u8>]) -> Result<usize, E>,
+    ) -> Result<Result<Obj, E>, Raised> {
+        let _ = py;
+        // SAFETY: nobody else has seen the new object, so its bytes may be written; what `fill`
+        // says it wrote is bounded by the size.
+        unsafe {
+            let mut pointer =
+                ffi::PyBytes_FromStringAndSize(std::ptr::null(), size as ffi::Py_ssize_t);
+            if pointer.is_null() {
+                return Err(Raised);
+            }
+            let data = ffi::PyBytes_AS_STRING(pointer)
+                .cast_mut()
+                .cast::<std::mem::MaybeUninit<u8>>();
+            match fill(std::slice::from_raw_parts_mut(data, size)) {
+                Ok(filled) => {
+                    let filled = filled.min(size);
+                    if filled != size
+                        && _PyBytes_Resize(&mut pointer, filled as ffi::Py_ssize_t) != 0
+                    {
+                        return Err(Raised);
+                    }
+                    Obj::from_owned(pointer).map(Ok)
+                }
+                Err(error) => {
+                    ffi::Py_DECREF(pointer);
+                    Ok(Err(error))
+                }
+            }
+        }
+    }
+
+    /// The class that PyO3 knows by a Rust type.
+    pub fn class_of<T: PyTypeInfo>(py: Python<'_>) -> Obj {
+        Obj::from_bound(T::type_object(py))
+    }
+}
+
+impl std::fmt::Debug for Obj {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Obj({:p})", self.0)
+    }
+}
+
+/// The buffer of an object, released when dropped.
+pub struct Buffer {
+    view: Box<ffi::Py_buffer>,
+    writable: bool,
+}
+
+impl Buffer {
+    /// The bytes. They are shared with Python: another thread may change them while the thread
+    /// is detached, so copy what must not change.
+    pub fn bytes(&self) -> &[u8] {
+        if self.view.len == 0 {
+            return &[];
+        }
+        // SAFETY: the exporter keeps the memory while the view is held.
+        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len as usize) }
+    }
+
+    /// The bytes for writing; nothing if the buffer was not asked to be writable.
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.writable || self.view.len == 0 {
+            return if self.writable { Some(&mut []) } else { None };
+        }
+        // SAFETY: the exporter granted writing and keeps the memory while the view is held.
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len as usize)
+        })
+    }
+
+    /// The number of bytes.
+    pub fn len(&self) -> usize {
+        self.view.len as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.view.len == 0
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: the view was filled by PyObject_GetBuffer; the thread is attached, for a
+        // Buffer is as little Send as an Obj (it holds raw pointers).
+        unsafe { ffi::PyBuffer_Release(&mut *self.view) }
+    }
+}
+
+/// A reference for the module's lifetime, usable from any attached thread.
+pub struct Global(Py<PyAny>);
+
+impl Global {
+    /// Keeps an object.
+    pub fn new(object: Obj) -> Global {
+        let py = object.py();
+        Global(object.bound(py).unbind())
+    }
+
+    /// The object.
+    #[inline]
+    pub fn get<'a>(&'a self, py: Python<'_>) -> &'a Obj {
+        Obj::from_py_ref(py, &self.0)
+    }
+}
+
+/// Turns CPython's 0 or -1 into a result.
+#[inline]
+pub(crate) fn done(code: c_int) -> Result<(), Raised> {
+    if code < 0 { Err(Raised) } else { Ok(()) }
+}
+
+/// Turns CPython's 1, 0 or -1 into a result.
+#[inline]
+pub(crate) fn status(code: c_int) -> Result<bool, Raised> {
+    if code < 0 { Err(Raised) } else { Ok(code != 0) }
+}
+
+/// Calls a function with an array of the objects' pointers (on the stack if they are few).
+#[inline]
+fn with_pointers<R>(
+    objects: &[&Obj],
+    call: impl FnOnce(*const *mut ffi::PyObject) -> R,
+) -> R {
+    let mut few = [std::ptr::null_mut(); 8];
+    if objects.len() <= few.len() {
+        for (slot, object) in few.iter_mut().zip(objects) {
+            *slot = object.as_ptr();
+        }
+        return call(few.as_ptr());
+    }
+    let many: Vec<_> = objects.iter().map(|object| object.as_ptr()).collect();
+    call(many.as_ptr())
+}
+
+/// An array of borrowed arguments that starts with the object whose method is called.
+mod smallargs {
+    use super::{Obj, ffi};
+
+    pub(super) struct SmallArgs {
+        few: [*mut ffi::PyObject; 8],
+        many: Vec<*mut ffi::PyObject>,
+        len: usize,
+    }
+
+    impl SmallArgs {
+        pub(super) fn new(first: &Obj) -> Self {
+            let mut few = [std::ptr::null_mut(); 8];
+            few[0] = first.as_ptr();
+            SmallArgs { few, many: Vec::new(), len: 1 }
+        }
+
+        pub(super) fn push(&mut self, object: &Obj) {
+            if self.len < self.few.len() {
+                self.few[self.len] = object.as_ptr();
+            } else {
+                if self.many.is_empty() {
+                    self.many.extend_from_slice(&self.few);
+                }
+                self.many.push(object.as_ptr());
+            }
+            self.len += 1;
+        }
+
+        pub(super) fn as_ptr(&self) -> *const *mut ffi::PyObject {
+            if self.many.is_empty() { self.few.as_ptr() } else { self.many.as_ptr() }
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.len
+        }
+    }
+}
