@@ -124,3 +124,165 @@ impl<T> fmt::Display for Closed<T> {
 }
 
 impl<T: fmt::Debug> std::error::Error for Closed<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+    use std::thread;
+
+    const SENDERS: usize = 4;
+    const ITEMS: usize = if cfg!(miri) { 40 } else { 20_000 };
+
+    fn inbox<T: Send>() -> Arc<Inbox<T>> {
+        Arc::new(Inbox::new(Arc::new(Waker::new().unwrap())))
+    }
+
+    fn is_woken<T: Send>(inbox: &Inbox<T>) -> bool {
+        let woken = sys::read(inbox.waker().fd(), &mut [0; 64]).is_ok();
+        inbox.waker().drain();
+        woken
+    }
+
+    #[test]
+    fn items_wait_in_order() {
+        let inbox = inbox();
+        assert!(!inbox.has_items());
+        (0..5).for_each(|item| inbox.send(item).unwrap());
+        assert!(inbox.has_items());
+        let mut items = Vec::new();
+        inbox.take(&mut items);
+        assert_eq!(items, [0, 1, 2, 3, 4]);
+        assert!(!inbox.has_items());
+        inbox.take(&mut items);
+        inbox.send(9).unwrap();
+        inbox.take(&mut items);
+        assert_eq!(items, [0, 1, 2, 3, 4, 9], "taken to the end of the list");
+    }
+
+    #[test]
+    fn burst_is_one_wake_up() {
+        let inbox = inbox();
+        assert!(!is_woken(&inbox));
+        (0..10).for_each(|item| inbox.send(item).unwrap());
+        assert!(is_woken(&inbox));
+        inbox.send(10).unwrap();
+        assert!(!is_woken(&inbox), "the items before it have woken the loop");
+        inbox.take(&mut Vec::new());
+        inbox.send(11).unwrap();
+        assert!(is_woken(&inbox));
+    }
+
+    #[test]
+    fn closed_inbox_hands_the_item_back() {
+        let inbox = inbox();
+        inbox.send("before").unwrap();
+        inbox.close();
+        assert!(inbox.is_closed());
+        let error = inbox.send("after").unwrap_err();
+        assert_eq!(error, Closed("after"));
+        assert_eq!(error.to_string(), "the inbox is closed");
+        let mut items = Vec::new();
+        inbox.take(&mut items);
+        assert_eq!(items, ["before"]);
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let inbox = inbox();
+        let mut items = Vec::new();
+        for _ in 0..2 {
+            (0..3 * RETAINED).for_each(|item| inbox.send(item).unwrap());
+            items.clear();
+            inbox.take(&mut items);
+            assert_eq!(items.len(), 3 * RETAINED);
+        }
+        assert!(inbox.lock().items.capacity() <= RETAINED);
+    }
+
+    #[test]
+    fn each_sender_keeps_its_order() {
+        let inbox = inbox();
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || {
+                    (0..ITEMS).for_each(|item| inbox.send((sender, item)).unwrap());
+                })
+            })
+            .collect();
+        let mut next = [0; SENDERS];
+        let mut items = Vec::new();
+        while next.iter().sum::<usize>() < SENDERS * ITEMS {
+            if !inbox.has_items() {
+                thread::yield_now();
+                continue;
+            }
+            inbox.take(&mut items);
+            for (sender, item) in items.drain(..) {
+                assert_eq!(item, next[sender]);
+                next[sender] += 1;
+            }
+        }
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
+        assert!(!inbox.has_items());
+    }
+
+    #[test]
+    fn closing_loses_nothing_that_was_sent() {
+        let inbox = inbox();
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || (0..).take_while(|item| inbox.send(*item).is_ok()).count())
+            })
+            .collect();
+        let mut taken = 0;
+        let mut items = Vec::new();
+        while taken < ITEMS {
+            inbox.take(&mut items);
+            taken += items.drain(..).count();
+            thread::yield_now();
+        }
+        inbox.close();
+        let sent: usize = senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap())
+            .sum();
+        inbox.take(&mut items);
+        assert_eq!(taken + items.len(), sent);
+    }
+
+    /// A lost wake-up would leave the receiver waiting for ever.
+    #[test]
+    #[cfg(not(miri))]
+    fn every_item_wakes_a_waiting_loop() {
+        use crate::selector::{Interest, Selector};
+
+        let inbox = inbox();
+        let selector = Selector::new().unwrap();
+        selector
+            .register(inbox.waker().fd(), 0, Interest::READ)
+            .unwrap();
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || (0..ITEMS).for_each(|item| inbox.send(item).unwrap()))
+            })
+            .collect();
+        let (mut events, mut items, mut taken) = (Vec::new(), Vec::new(), 0);
+        while taken < SENDERS * ITEMS {
+            if !inbox.has_items() {
+                selector.wait(None, &mut events).unwrap();
+                inbox.waker().drain();
+            }
+            inbox.take(&mut items);
+            taken += items.drain(..).count();
+        }
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
+    }
+}

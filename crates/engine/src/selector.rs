@@ -208,3 +208,390 @@ fn check_interest(interest: Interest) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::testing::config;
+    use crate::waker::Waker;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    /// Every way of waiting: both back ends, and epoll where it does not know nanoseconds.
+    fn selectors() -> Vec<Selector> {
+        let mut selectors = vec![
+            Selector::new().unwrap(),
+            Selector::with_backend(Backend::Poll).unwrap(),
+        ];
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let epoll = Epoll::new().unwrap();
+            epoll.forbid_nanoseconds();
+            selectors.push(Selector {
+                system: System::Epoll(epoll),
+            });
+        }
+        selectors
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        (ours, peer)
+    }
+
+    /// What is ready now, by token.
+    fn ready(selector: &Selector) -> Vec<Event> {
+        let mut events = Vec::new();
+        selector.wait(Some(0), &mut events).unwrap();
+        events.sort_by_key(|event| event.token);
+        events
+    }
+
+    fn event(token: u64, readable: bool, writable: bool) -> Event {
+        Event {
+            token,
+            readable,
+            writable,
+        }
+    }
+
+    fn code(result: io::Result<()>) -> Option<i32> {
+        result.unwrap_err().raw_os_error()
+    }
+
+    #[test]
+    fn interests_are_sets() {
+        let both = Interest::READ | Interest::WRITE;
+        assert!(both.contains(Interest::READ) && both.contains(Interest::WRITE));
+        assert!(!Interest::READ.contains(both));
+        assert_eq!(both - Interest::READ, Interest::WRITE);
+        assert!((both - both).is_empty());
+        assert_eq!(Interest::default(), Interest::NONE);
+    }
+
+    #[test]
+    fn backends_are_what_was_asked_for() {
+        for backend in [Backend::Epoll, Backend::Poll] {
+            match Selector::with_backend(backend) {
+                Ok(selector) => assert_eq!(selector.backend(), backend),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+            }
+        }
+    }
+
+    #[test]
+    fn reports_reading_while_there_is_something_to_read() {
+        for selector in selectors() {
+            let (mut ours, mut peer) = pair();
+            selector
+                .register(ours.as_raw_fd(), 7, Interest::READ)
+                .unwrap();
+            assert_eq!(ready(&selector), []);
+            peer.write_all(b"ab").unwrap();
+            let mut byte = [0];
+            for _ in 0..2 {
+                assert_eq!(ready(&selector), [event(7, true, false)]);
+                assert_eq!(ready(&selector), [event(7, true, false)]);
+                ours.read_exact(&mut byte).unwrap();
+            }
+            assert_eq!(ready(&selector), []);
+        }
+    }
+
+    #[test]
+    fn reports_writing_while_there_is_room() {
+        for selector in selectors() {
+            let (mut ours, mut peer) = pair();
+            selector
+                .register(ours.as_raw_fd(), 1, Interest::WRITE)
+                .unwrap();
+            assert_eq!(ready(&selector), [event(1, false, true)]);
+            let chunk = [0; 4096];
+            while ours.write(&chunk).is_ok() {}
+            assert_eq!(ready(&selector), []);
+            let mut sink = [0; 4096];
+            while peer.read(&mut sink).is_ok() {}
+            assert_eq!(ready(&selector), [event(1, false, true)]);
+        }
+    }
+
+    #[test]
+    fn events_of_an_earlier_wait_are_cleared() {
+        for selector in selectors() {
+            let mut events = vec![event(1, true, true)];
+            selector.wait(Some(0), &mut events).unwrap();
+            assert_eq!(events, []);
+        }
+    }
+
+    #[test]
+    fn modify_changes_interest_and_token() {
+        for selector in selectors() {
+            let (ours, mut peer) = pair();
+            let fd = ours.as_raw_fd();
+            peer.write_all(b"a").unwrap();
+            selector.register(fd, 1, Interest::READ).unwrap();
+            assert_eq!(ready(&selector), [event(1, true, false)]);
+            selector.modify(fd, 2, Interest::WRITE).unwrap();
+            assert_eq!(ready(&selector), [event(2, false, true)]);
+            selector
+                .modify(fd, u64::MAX, Interest::READ | Interest::WRITE)
+                .unwrap();
+            assert_eq!(ready(&selector), [event(u64::MAX, true, true)]);
+            selector.unregister(fd).unwrap();
+            assert_eq!(ready(&selector), []);
+            selector.register(fd, 3, Interest::READ).unwrap();
+            assert_eq!(ready(&selector), [event(3, true, false)]);
+        }
+    }
+
+    #[test]
+    fn lost_peer_counts_as_readable_and_writable() {
+        for interest in [Interest::READ, Interest::WRITE] {
+            for selector in selectors() {
+                let (ours, peer) = pair();
+                selector.register(ours.as_raw_fd(), 4, interest).unwrap();
+                drop(peer);
+                assert_eq!(ready(&selector), [event(4, true, true)]);
+            }
+        }
+    }
+
+    #[test]
+    fn half_closed_peer_is_the_end_of_reading_alone() {
+        for selector in selectors() {
+            let (mut ours, mut peer) = pair();
+            selector
+                .register(ours.as_raw_fd(), 5, Interest::READ)
+                .unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(ready(&selector), [event(5, true, false)]);
+            assert_eq!(ours.read(&mut [0; 8]).unwrap(), 0);
+            ours.write_all(b"still").unwrap();
+            assert_eq!(peer.read(&mut [0; 8]).unwrap(), 5);
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_watched() {
+        for selector in selectors() {
+            let (ours, _peer) = pair();
+            let fd = ours.as_raw_fd();
+            assert_eq!(
+                code(selector.modify(fd, 0, Interest::READ)),
+                Some(libc::ENOENT)
+            );
+            assert_eq!(code(selector.unregister(fd)), Some(libc::ENOENT));
+            selector.register(fd, 0, Interest::READ).unwrap();
+            assert_eq!(
+                code(selector.register(fd, 0, Interest::READ)),
+                Some(libc::EEXIST)
+            );
+            for result in [
+                selector.register(fd, 0, Interest::NONE),
+                selector.modify(fd, 0, Interest::NONE),
+            ] {
+                assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
+            assert_eq!(
+                code(selector.register(-1, 0, Interest::READ)),
+                Some(libc::EBADF)
+            );
+            let directory = std::fs::File::open("/").unwrap();
+            assert_eq!(
+                code(selector.register(directory.as_raw_fd(), 0, Interest::READ)),
+                Some(libc::EPERM)
+            );
+        }
+    }
+
+    #[test]
+    fn wait_never_ends_early() {
+        let clock = Clock::monotonic();
+        for selector in selectors() {
+            let (ours, _peer) = pair();
+            selector
+                .register(ours.as_raw_fd(), 0, Interest::READ)
+                .unwrap();
+            let mut events = Vec::new();
+            for timeout in [1, 999, 50_000, 300_000, 999_999, 1_000_001, 2_500_000] {
+                for _ in 0..5 {
+                    let before = clock.now();
+                    selector.wait(Some(timeout), &mut events).unwrap();
+                    let passed = clock.now() - before;
+                    assert!(passed >= timeout, "{passed} of {timeout} ns");
+                    assert_eq!(events, []);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn readiness_ends_the_longest_wait() {
+        for timeout in [Some(Nanos::MAX), Some(3_600_000_000_000), None] {
+            for selector in selectors() {
+                let waker = Waker::new().unwrap();
+                selector.register(waker.fd(), 9, Interest::READ).unwrap();
+                let mut events = Vec::new();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        std::thread::yield_now();
+                        waker.notify();
+                    });
+                    selector.wait(timeout, &mut events).unwrap();
+                });
+                assert_eq!(events, [event(9, true, false)]);
+            }
+        }
+    }
+
+    #[test]
+    fn another_thread_may_register_while_one_waits() {
+        for selector in selectors() {
+            let waker = Waker::new().unwrap();
+            selector.register(waker.fd(), 0, Interest::READ).unwrap();
+            let (ours, _peer) = pair();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    selector
+                        .register(ours.as_raw_fd(), 1, Interest::WRITE)
+                        .unwrap();
+                    waker.notify();
+                });
+                let mut events = Vec::new();
+                while !events.contains(&event(1, false, true)) {
+                    selector.wait(None, &mut events).unwrap();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn more_than_one_wait_can_report_get_their_turn() {
+        for selector in selectors() {
+            let (ours, _peer) = pair();
+            let count = MAX_EVENTS + 44;
+            let copies: Vec<_> = (0..count).map(|_| ours.try_clone().unwrap()).collect();
+            for (token, copy) in copies.iter().enumerate() {
+                selector
+                    .register(copy.as_raw_fd(), token as u64, Interest::WRITE)
+                    .unwrap();
+            }
+            let mut seen = HashSet::new();
+            for _ in 0..3 {
+                let events = ready(&selector);
+                assert_eq!(events.len(), MAX_EVENTS);
+                seen.extend(events.iter().map(|event| event.token));
+            }
+            assert_eq!(seen.len(), count);
+            // Epoll keeps reporting copies that were not unregistered.
+            for copy in &copies {
+                selector.unregister(copy.as_raw_fd()).unwrap();
+            }
+            assert_eq!(ready(&selector), []);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Register(usize, bool, bool),
+        Modify(usize, bool, bool),
+        Unregister(usize),
+        PeerWrites(usize),
+        WeRead(usize),
+        WeFill(usize),
+        PeerDrains(usize),
+        PeerStopsWriting(usize),
+        PeerLeaves(usize),
+    }
+
+    const PAIRS: usize = 4;
+
+    fn step() -> impl Strategy<Value = Step> {
+        let of = || 0..PAIRS;
+        prop_oneof![
+            3 => (of(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| Step::Register(a, b, c)),
+            3 => (of(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| Step::Modify(a, b, c)),
+            1 => of().prop_map(Step::Unregister),
+            3 => of().prop_map(Step::PeerWrites),
+            2 => of().prop_map(Step::WeRead),
+            2 => of().prop_map(Step::WeFill),
+            2 => of().prop_map(Step::PeerDrains),
+            1 => of().prop_map(Step::PeerStopsWriting),
+            1 => of().prop_map(Step::PeerLeaves),
+        ]
+    }
+
+    fn interest(read: bool, write: bool) -> Interest {
+        let mut interest = Interest::NONE;
+        if read {
+            interest = interest | Interest::READ;
+        }
+        if write {
+            interest = interest | Interest::WRITE;
+        }
+        interest
+    }
+
+    proptest! {
+        #![proptest_config(config(150))]
+
+        /// Both back ends watch the same sockets and report the same, errors included.
+        #[test]
+        fn backends_agree(steps in prop::collection::vec(step(), 1..50)) {
+            let selectors = selectors();
+            let mut sockets: Vec<_> =
+                (0..PAIRS).map(|_| pair()).map(|(ours, peer)| (ours, Some(peer))).collect();
+            for (index, step) in steps.into_iter().enumerate() {
+                let on_all = |change: &dyn Fn(&Selector) -> io::Result<()>| {
+                    let results: Vec<_> = selectors
+                        .iter()
+                        .map(|selector| change(selector).map_err(|error| error.to_string()))
+                        .collect();
+                    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+                };
+                let token = index as u64;
+                let mut room = [0; 4096];
+                match step {
+                    Step::Register(which, read, write) => on_all(&|selector| {
+                        selector.register(sockets[which].0.as_raw_fd(), token, interest(read, write))
+                    }),
+                    Step::Modify(which, read, write) => on_all(&|selector| {
+                        selector.modify(sockets[which].0.as_raw_fd(), token, interest(read, write))
+                    }),
+                    Step::Unregister(which) => {
+                        on_all(&|selector| selector.unregister(sockets[which].0.as_raw_fd()));
+                    }
+                    Step::PeerWrites(which) => {
+                        let _ = sockets[which].1.as_mut().map(|peer| peer.write(b"abc"));
+                    }
+                    Step::WeRead(which) => {
+                        let _ = sockets[which].0.read(&mut room);
+                    }
+                    Step::WeFill(which) => while sockets[which].0.write(&room).is_ok() {},
+                    Step::PeerDrains(which) => {
+                        if let Some(peer) = &mut sockets[which].1 {
+                            while peer.read(&mut room).is_ok_and(|count| count > 0) {}
+                        }
+                    }
+                    Step::PeerStopsWriting(which) => {
+                        let peer = sockets[which].1.as_ref();
+                        let _ = peer.map(|peer| peer.shutdown(Shutdown::Write));
+                    }
+                    Step::PeerLeaves(which) => sockets[which].1 = None,
+                }
+                let expected = ready(&selectors[0]);
+                for selector in &selectors[1..] {
+                    prop_assert_eq!(&ready(selector), &expected);
+                }
+            }
+        }
+    }
+}

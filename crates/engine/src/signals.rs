@@ -51,3 +51,46 @@ impl SignalPipe {
         }
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn numbers_arrive_in_order() {
+        let pipe = SignalPipe::new().unwrap();
+        let mut numbers = Vec::new();
+        pipe.read(&mut numbers);
+        assert!(numbers.is_empty());
+        sys::write(pipe.write_fd(), &[2, 15]).unwrap();
+        sys::send(pipe.write_fd(), &[10]).unwrap();
+        pipe.read(&mut numbers);
+        assert_eq!(numbers, [2, 15, 10]);
+        pipe.read(&mut numbers);
+        assert_eq!(numbers.len(), 3);
+    }
+
+    #[test]
+    fn both_ends_do_not_block() {
+        let pipe = SignalPipe::new().unwrap();
+        assert!(sys::is_nonblocking(pipe.read_fd()).unwrap());
+        assert!(sys::is_nonblocking(pipe.write_fd()).unwrap());
+    }
+
+    #[test]
+    fn full_pipe_refuses_and_is_read_whole() {
+        let pipe = SignalPipe::new().unwrap();
+        let mut sent = 0;
+        let error = loop {
+            match sys::write(pipe.write_fd(), &[7; 1000]) {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut numbers = Vec::new();
+        pipe.read(&mut numbers);
+        assert_eq!(numbers, vec![7; sent]);
+    }
+}

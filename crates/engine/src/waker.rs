@@ -54,3 +54,76 @@ impl Waker {
         self.notified.swap(false, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+    use std::sync::Arc;
+
+    /// How often the descriptor was written to since the last look; an eventfd counts.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn written(waker: &Waker) -> u64 {
+        let mut count = [0; 8];
+        match sys::read(waker.fd(), &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                0
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn many_notifications_are_one_write() {
+        let waker = Waker::new().unwrap();
+        assert_eq!(written(&waker), 0);
+        (0..100).for_each(|_| waker.notify());
+        assert_eq!(written(&waker), 1);
+        waker.notify();
+        assert_eq!(
+            written(&waker),
+            0,
+            "nothing is written before the loop has looked"
+        );
+        waker.drain();
+        waker.notify();
+        assert_eq!(written(&waker), 1);
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn drain_takes_the_notification_away() {
+        let waker = Waker::new().unwrap();
+        waker.notify();
+        waker.drain();
+        assert_eq!(written(&waker), 0);
+        waker.drain();
+        waker.notify();
+        assert_eq!(written(&waker), 1);
+    }
+
+    #[test]
+    fn drain_without_notification_does_not_block() {
+        let waker = Waker::new().unwrap();
+        waker.drain();
+        let error = sys::read(waker.fd(), &mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn threads_notify_it() {
+        let waker = Arc::new(Waker::new().unwrap());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let waker = Arc::clone(&waker);
+                std::thread::spawn(move || waker.notify())
+            })
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert!(sys::read(waker.fd(), &mut [0; 64]).is_ok());
+    }
+}
