@@ -80,20 +80,30 @@ def collect(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", help="interpreter of the measured processes (default: the benches' venv)")
-    parser.add_argument("--targets", default=",".join(targets.ALL), help="names, separated by commas")
+    parser.add_argument(
+        "--python", help="interpreter of the measured processes (default: the benches' venv)"
+    )
+    parser.add_argument(
+        "--targets", default=",".join(targets.ALL), help="names, separated by commas"
+    )
     parser.add_argument("--only", help=f"rows, separated by commas: {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one measurement")
-    parser.add_argument("--gc", choices=("on", "off"), default="on", help="garbage collection, for all alike")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds a measured process may take")
-    parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for table, JSON and picture")
+    parser.add_argument(
+        "--gc", choices=("on", "off"), default="on", help="garbage collection, for all alike"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=120, help="seconds a measured process may take"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=output.FOLDER, help="folder for table, JSON and picture"
+    )
     options = parser.parse_args()
     options.only = options.only.split(",") if options.only else list(ROWS)
     if unknown := [row for row in options.only if row not in ROWS]:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds must be positive")
     try:
         wanted = targets.parse(options.targets)
     except ValueError as error:
@@ -117,7 +127,7 @@ def main() -> None:
         "Nanoseconds per operation: median of the rounds (least–greatest). "
         "Ours against the best of the peers in the same run, above 1 being better."
     )
-    subtitle = f"times better than the best peer (memory: than asyncio), longer is better · {head['Machine']}"
+    subtitle = "times better than the best peer (memory: than asyncio), longer is better"
     drawn = output.ratios(results, bases=BASES)
     output.write(
         options.output,
@@ -125,7 +135,11 @@ def main() -> None:
         head,
         f"{note}\n\n{table.comparison(results, names, bases=BASES)}",
         samples,
-        {"micro": picture.bars("Primitive operations", subtitle, drawn, names)},
+        {
+            "micro": picture.bars(
+                "Primitive operations", f"{subtitle} · {head['Machine']}", drawn, names
+            )
+        },
     )
     if failed:
         sys.exit(1)

@@ -87,7 +87,7 @@ def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
             preexec_fn=_on(setting, 0),
         )
         stack.callback(_stop, server)
-        port = server.stdout.readline().strip()
+        port = _line(server)
         if not port:
             server.wait()
             errors.seek(0)
@@ -118,7 +118,7 @@ def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[st
         text=True,
         preexec_fn=_on(setting, 1),
     ) as load:
-        ready = load.stdout.readline()
+        ready = _line(load)
         before = cpu_seconds(pid) if ready else 0.0
         out, errors = load.communicate("\n" if ready else None)
         if load.returncode:
@@ -138,6 +138,12 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def _line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints, empty when it has ended instead."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def _on(setting: Setting, which: int) -> Callable[[], None] | None:
     """What puts a child process on its processor, when they are pinned."""
     if setting.pinned is None:
@@ -146,11 +152,10 @@ def _on(setting: Setting, which: int) -> Callable[[], None] | None:
     return lambda: os.sched_setaffinity(0, {processor})
 
 
-def _stop(server: subprocess.Popen) -> None:
+def _stop(server: subprocess.Popen[str]) -> None:
     server.terminate()
     try:
-        server.wait(timeout=5)
+        server.communicate(timeout=5)
     except subprocess.TimeoutExpired:
         server.kill()
-        server.wait()
-    server.stdout.close()
+        server.communicate()

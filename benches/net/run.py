@@ -16,7 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from load import Case, Setting, build, measure  # noqa: E402
-
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
 from report.progress import progress  # noqa: E402
 from report.spread import Spread, best, number  # noqa: E402
@@ -36,11 +35,13 @@ def collect(
 ) -> tuple[Samples, dict[str, str]]:
     """All samples and what failed; Ctrl-C ends it early with what there is."""
     loads = [(connections, size) for connections in options.connections for size in options.sizes]
-    floors = [Case(FLOOR, *load) for load in loads]
+    servers = [(server, name) for server in options.servers for name in names]
+    # load by load, so that the floor and what is compared with it are close in time
+    turns = [
+        (Case(server, *load), name) for load in loads for server, name in [(FLOOR, FLOOR), *servers]
+    ]
     samples: Samples = {Case(server, *load): {} for server in options.servers for load in loads}
-    turns = [(case, name) for case in samples for name in names]
-    turns = [(floor, FLOOR) for floor in floors] + turns
-    samples.update({floor: {} for floor in floors})
+    samples.update({Case(FLOOR, *load): {} for load in loads})
     failed: dict[str, str] = {}
     try:
         for turn in range(options.rounds):
@@ -82,8 +83,8 @@ def complete(by_figure: Mapping[str, Rows]) -> str:
         for name in cpu:
             line = [row, name, *(by_figure[figure][row][name].text() for figure in FIGURES)]
             for base in (peer, FLOOR):
-                known = base is not None and base in cpu
-                line.append(number(cpu[name].median / cpu[base].median) if known else "–")
+                other = cpu.get(base) if base is not None else None
+                line.append(number(cpu[name].median / other.median) if other else "–")
             lines.append(line)
     header = ["", "", "requests/s", "p50 µs", "p99 µs", "CPU µs/request"]
     return table.markdown([*header, "CPU / best peer's", "CPU / floor's"], lines)
@@ -100,10 +101,14 @@ def numbers(text: str) -> list[int]:
 def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", help="interpreter of the servers (default: the benches' venv)")
-    parser.add_argument("--targets", default=",".join(targets.ALL), help="names, separated by commas")
+    parser.add_argument(
+        "--targets", default=",".join(targets.ALL), help="names, separated by commas"
+    )
     parser.add_argument("--servers", default=",".join(SERVERS), help="kinds of server, by commas")
     parser.add_argument("--connections", type=numbers, default=[1, 50], help="counts, by commas")
-    parser.add_argument("--sizes", type=numbers, default=[64, 1024, 102400], help="bytes, by commas")
+    parser.add_argument(
+        "--sizes", type=numbers, default=[64, 1024, 102400], help="bytes, by commas"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before it")
@@ -119,8 +124,8 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     options.servers = options.servers.split(",")
     if unknown := [server for server in options.servers if server not in SERVERS]:
         parser.error(f"no server {', '.join(unknown)}; there are {', '.join(SERVERS)}")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    if options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
+        parser.error("--rounds, --seconds and --warmup must be positive")
     if options.pin and len(os.sched_getaffinity(0)) < 2:
         parser.error("--pin needs two processors")
     try:

@@ -52,7 +52,9 @@ def _processor() -> str:
 def _commit() -> str:
     git = ["git", "-C", str(interpreter.CHECKOUT)]
     try:
-        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        found = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        )
         changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
     except OSError:
         return "unknown"
@@ -62,4 +64,6 @@ def _commit() -> str:
 
 
 def _ask(python: str, code: str) -> str:
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()

@@ -42,7 +42,7 @@ def bars(
             length = max(group[name] * scale, 1)
             body.append(
                 f"<rect x='{LEFT}' y='{y + 1}' width='{length:.1f}' height='{BAR - 2}' "
-                f"fill='{COLOURS[name]}'><title>{escape(f'{row}, {name}')}: {group[name]:.2f}×</title></rect>"
+                f"fill='{COLOURS[name]}'/>"
             )
             body.append(_text(LEFT + length + 4, y + BAR - 3, f"{group[name]:.2f}", size=10.5))
             y += BAR
@@ -80,7 +80,8 @@ def _grid(step: float, greatest: float, scale: float, bottom: float) -> list[str
         colour = "#5f6368" if mark == 1 else "#e3e5e8"
         dash = " stroke-dasharray='4 3'" if mark == 1 else ""
         parts.append(
-            f"<line x1='{x:.1f}' y1='{TOP - 6}' x2='{x:.1f}' y2='{bottom}' stroke='{colour}'{dash}/>"
+            f"<line x1='{x:.1f}' y1='{TOP - 6}' x2='{x:.1f}' y2='{bottom}' "
+            f"stroke='{colour}'{dash}/>"
         )
         label = "best peer" if mark == 1 and scale > 60 else f"{mark:g}"
         parts.append(_text(x, TOP - 11, label, size=11, anchor="middle", colour="#5f6368"))
@@ -97,7 +98,9 @@ def _text(
     weight: int = 400,
     colour: str = "#202124",
 ) -> str:
+    """Text with a white edge, so that a line behind it does not cross it."""
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' font-weight='{weight}' "
-        f"text-anchor='{anchor}' fill='{colour}'>{escape(text)}</text>"
+        f"text-anchor='{anchor}' fill='{colour}' stroke='#ffffff' stroke-width='3' "
+        f"paint-order='stroke'>{escape(text)}</text>"
     )

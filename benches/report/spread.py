@@ -22,7 +22,9 @@ class Spread:
         return cls(statistics.median(samples), min(samples), max(samples), len(samples))
 
     def text(self) -> str:
-        """Median and range, for a table cell."""
+        """Median and range, for a table cell; one round has no range."""
+        if self.rounds == 1:
+            return number(self.median)
         return f"{number(self.median)} ({number(self.low)}–{number(self.high)})"
 
 
@@ -36,7 +38,7 @@ def number(value: float) -> str:
 def best(
     spreads: Mapping[str, Spread], candidates: Iterable[str], *, greatest: bool = False
 ) -> str | None:
-    """The candidate with the least (or greatest) median; asyncio where no candidate was measured."""
+    """The candidate with the least (or greatest) median; asyncio where none is there."""
     there = [name for name in candidates if name in spreads]
     if not there:
         return "asyncio" if "asyncio" in spreads else None

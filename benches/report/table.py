@@ -45,7 +45,7 @@ def comparison(
             else:
                 cells.append(f"{advantage(spreads, name, base, greatest=greatest):.2f}× {base}")
         rows.append([row, *cells])
-    return markdown(["", *names, *(f"{name} is better by" for name in own)], rows)
+    return markdown(["", *names, *(f"{name} to best peer" for name in own)], rows)
 
 
 def facts(head: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ ALL = ("asyncio", *PEERS, *OWN)
 
 @dataclass(frozen=True)
 class Probed:
-    """The targets that work under one interpreter, with their versions, and the others, with why."""
+    """The targets that work under one interpreter, by version, and the others, by reason."""
 
     versions: dict[str, str]
     missing: dict[str, str]

@@ -1,0 +1,55 @@
+"""Make the benches' own venv: the loops to compare with, aioxide from this checkout in release
+mode, and the load generator. What does not install is named with the reason; the rest goes on."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from report import interpreter, targets
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+CRATE = Path(__file__).parent / "net" / "loadgen" / "Cargo.toml"
+
+
+def step(title: str, command: list[str]) -> None:
+    """Run one command and say how it went; only its last line matters when it fails."""
+    print(f"{title} ... ", end="", flush=True)
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode == 0:
+        print("not for this Python" if "Ignoring " in ran.stdout else "done")
+        return
+    lines = [line for line in (ran.stderr + ran.stdout).splitlines() if "rror" in line]
+    print(f"not possible here: {lines[-1].strip() if lines else f'exit status {ran.returncode}'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter to measure on")
+    parser.add_argument("--venv", type=Path, default=interpreter.VENV, help="where the venv goes")
+    parser.add_argument("--no-aioxide", action="store_true", help="the peers only")
+    options = parser.parse_args()
+
+    made = subprocess.run([options.python, "-m", "venv", str(options.venv)])
+    if made.returncode:
+        sys.exit(f"{options.python} makes no venv")
+    python = str(options.venv / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+    for line in REQUIREMENTS.read_text().splitlines():
+        if line and not line.startswith("#"):
+            step(line.partition(";")[0], [*pip, "--only-binary", ":all:", line])
+    if not options.no_aioxide:
+        step("aioxide (a release build takes minutes)", [*pip, str(interpreter.CHECKOUT)])
+    step("the load generator", ["cargo", "build", "--release", "--manifest-path", str(CRATE)])
+
+    probed = targets.probe(python, list(targets.ALL))
+    print(f"\n{python} runs")
+    for name, version in probed.versions.items():
+        print(f"  {name} {version}")
+    for name, why in probed.missing.items():
+        print(f"  not {name}: {why}")
+
+
+main()
