@@ -1,0 +1,176 @@
+"""Fixtures of the behaviour tests.
+
+Every test runs on asyncio and on aioxide alike: through `aio` and what builds on it (`loop_factory`,
+`loop`, `run`), or through `agree`, which runs one scenario on both and compares what was seen.
+AIOXIDE_TESTS_ONLY=asyncio leaves aioxide out, to check the tests themselves.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import importlib
+import inspect
+import logging
+import os
+import signal
+import sys
+import warnings
+
+import pytest
+
+from observing import Case, Loggings, descriptors, finish, live_objects
+
+ONLY_ASYNCIO = os.environ.get("AIOXIDE_TESTS_ONLY") == "asyncio"
+IMPLEMENTATIONS = ["asyncio"] if ONLY_ASYNCIO else ["asyncio", "aioxide"]
+
+# A test that takes this long hangs; the slowest takes a few seconds.
+HUNG_AFTER = 60
+
+
+class Hung(SystemExit):
+    """Raised in a test that hangs. A SystemExit, as only that passes through a callback."""
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "leftovers: the test leaves objects behind on purpose")
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    """What exists now is no test's doing: the checks after each test need not look at it."""
+    for name in IMPLEMENTATIONS:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if call.when == "call":
+        item.test_failed = report.failed
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def aio(request):
+    """The module under test: asyncio or aioxide."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture
+def loop_factory(aio):
+    return aio.new_event_loop
+
+
+@pytest.fixture
+def loop(loop_factory):
+    """A fresh loop, closed afterwards."""
+    loop = loop_factory()
+    yield loop
+    if not loop.is_closed():
+        finish(loop)
+
+
+@pytest.fixture(params=[False, True], ids=["normal", "debug"])
+def debug(request):
+    return request.param
+
+
+@pytest.fixture
+def run(loop_factory):
+    """run(main, *args, debug=False): the result of `main(*args)` on a fresh loop."""
+
+    def run(main, *args, debug=False):
+        loop = loop_factory()
+        loop.set_debug(debug)
+        try:
+            return loop.run_until_complete(main(*args))
+        finally:
+            finish(loop)
+
+    return run
+
+
+@pytest.fixture
+def agree():
+    """agree(scenario, debug=False): runs `scenario(case)` on asyncio and on aioxide, asserts that
+    both recorded the same, and returns the record.
+
+    With `asyncio_is_wrong` (on this version of CPython) it runs on aioxide alone."""
+
+    def agree(scenario, debug=False, asyncio_is_wrong=False):
+        records = {}
+        if asyncio_is_wrong and ONLY_ASYNCIO:
+            pytest.skip("asyncio is wrong here on this version")
+        for name in IMPLEMENTATIONS[asyncio_is_wrong:]:
+            case = Case(importlib.import_module(name), debug)
+            with case:
+                if inspect.iscoroutinefunction(scenario):
+                    case.loop.run_until_complete(scenario(case))
+                else:
+                    scenario(case)
+            records[name] = case.records
+            del case
+            gc.collect()
+        expected = records.pop(IMPLEMENTATIONS[asyncio_is_wrong])
+        assert expected, "the scenario recorded nothing"
+        for name, record in records.items():
+            assert record == expected, f"{name} and asyncio differ"
+        return expected
+
+    return agree
+
+
+@pytest.fixture
+def asyncio_log():
+    """What asyncio's logger got; a test that asks for it expects reports there."""
+    with Loggings() as records:
+        yield records
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """After a test: no descriptor more, no loop, transport, server, handle or task alive, nothing
+    raised where nobody could catch it, nothing reported that the test did not ask for."""
+    if not {"aio", "agree"} & set(request.fixturenames):
+        yield
+        return
+    request.getfixturevalue("frozen")
+
+    def hung(signum, frame):
+        faulthandler.dump_traceback()
+        raise Hung(f"hung for {HUNG_AFTER} s")
+
+    unraisable = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda args: unraisable.append(
+        (args.exc_type.__name__, str(args.exc_value), args.err_msg)
+    )
+    gc.collect()
+    old_objects = live_objects()
+    old_descriptors = descriptors()
+    old_alarm = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(HUNG_AFTER)
+    faulthandler.dump_traceback_later(2 * HUNG_AFTER, exit=True)
+    try:
+        with Loggings(logging.ERROR) as reported, warnings.catch_warnings():
+            warnings.simplefilter("always")
+            yield
+            request.node.funcargs.clear()
+            gc.collect()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old_alarm)
+        sys.unraisablehook = hook
+    if getattr(request.node, "test_failed", True):
+        return  # its traceback holds everything
+    assert asyncio._get_running_loop() is None
+    opened = {fd: name for fd, name in descriptors().items() if old_descriptors.get(fd) != name}
+    assert not opened, "descriptors left open"
+    assert unraisable == [], "exceptions nobody could catch"
+    if "asyncio_log" not in request.fixturenames:
+        assert reported == [], "unexpected reports"
+    if not request.node.get_closest_marker("leftovers"):
+        old = {id(item) for item in old_objects}
+        alive = [item for item in live_objects() if id(item) not in old]
+        assert alive == [], "objects still alive"

@@ -1,0 +1,166 @@
+"""What a test can see of a loop: records for comparing two loops, and what is alive afterwards."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import re
+import warnings
+
+KINDS = (
+    asyncio.AbstractEventLoop,
+    asyncio.AbstractServer,
+    asyncio.BaseTransport,
+    asyncio.Future,
+    asyncio.Handle,
+)
+
+
+def live_objects():
+    """The loops, transports, servers, handles, futures and tasks the collector knows of."""
+    return [item for item in gc.get_objects() if issubclass(type(item), KINDS)]
+
+
+def descriptors():
+    """The open descriptors of this process and what each one is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return {fd: name for fd, name in found.items() if not name.endswith("/fd")}
+
+
+def finish(loop):
+    """Cancels what is left on `loop`, then closes it, as asyncio.Runner does."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+_RULES = [
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x?"),
+    (re.compile(r"\bTask-\d+"), "Task-?"),
+    (re.compile(r"\bfd=\d+"), "fd=?"),
+    (re.compile(r"<(?:\w+\.)*(?:_UnixSelectorEventLoop|Loop) "), "<loop "),
+    (re.compile(r"\b\d+\.\d{3,} seconds"), "? seconds"),
+    (re.compile(r"when=\d+(\.\d+)?"), "when=?"),
+]
+
+
+def plain(value):
+    """`value` as something that compares equal across two runs and two implementations."""
+    if isinstance(value, BaseException):
+        return (type(value).__name__, *(plain(arg) for arg in value.args))
+    if isinstance(value, (list, tuple)):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted((plain(item) for item in value), key=repr))
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if value is None or isinstance(value, (bool, int, float, bytes)):
+        return value
+    if isinstance(value, type):
+        return value.__name__
+    text = value if isinstance(value, str) else repr(value)
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class Case:
+    """One run of a scenario: the module under test, a loop of it, and the record.
+
+    Reports to the exception handler, warnings and what asyncio's logger gets are recorded too.
+    """
+
+    def __init__(self, aio, debug):
+        self.aio = aio
+        self.records = []
+        self.loop = aio.new_event_loop()
+        self.loop.set_debug(debug)
+        self.loop.set_exception_handler(self.report)
+        self._stack = contextlib.ExitStack()
+
+    def record(self, *values):
+        self.records.append(plain(values))
+
+    def report(self, loop, report):
+        """The loop's exception handler."""
+        keys = sorted(set(report) - {"source_traceback"})
+        self.record("report", report["message"], report.get("exception"), keys)
+
+    @contextlib.contextmanager
+    def catch(self, what="raised"):
+        """Records the exception that ends the block, or that none did."""
+        try:
+            yield
+        except BaseException as error:
+            self.record(what, error)
+        else:
+            self.record(what, None)
+
+    def __enter__(self):
+        self._stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("always")
+        warnings.showwarning = self._warning
+        self._stack.enter_context(Loggings(logging.WARNING, self._logged))
+        return self
+
+    def __exit__(self, *error):
+        try:
+            if not self.loop.is_closed():
+                finish(self.loop)
+            self.loop = None
+            if error[0] is None:
+                gc.collect()
+        finally:
+            self._stack.close()
+
+    def _warning(self, message, category, filename, lineno, file=None, line=None):
+        self.record("warning", category, str(message))
+
+    def _logged(self, record):
+        self.record("log", record.levelname, record.getMessage())
+
+
+class Loggings(logging.Handler):
+    """Within `with`, the messages of asyncio's logger, as a list."""
+
+    def __init__(self, level=logging.DEBUG, call=None):
+        super().__init__(level)
+        self.messages = []
+        self.call = call
+
+    def emit(self, record):
+        if self.call is not None:
+            self.call(record)
+        else:
+            self.messages.append(record.getMessage())
+
+    def __enter__(self):
+        logger = logging.getLogger("asyncio")
+        self.old = logger.propagate, logger.level
+        # a Case records what it sees: the checks around it need not see it again
+        self.outer = logger.handlers[:] if self.call is not None else []
+        for handler in self.outer:
+            logger.removeHandler(handler)
+        logger.addHandler(self)
+        logger.propagate = False
+        return self.messages
+
+    def __exit__(self, *error):
+        logger = logging.getLogger("asyncio")
+        logger.removeHandler(self)
+        for handler in self.outer:
+            logger.addHandler(handler)
+        logger.propagate = self.old[0]
