@@ -1,0 +1,239 @@
+"""The event loop: what runs per callback is native, what is cold is asyncio's own Python.
+
+`Loop` takes its methods from the native `EventLoop` first and from asyncio's selector loop second.
+So connecting, serving, executors, subprocesses and the texts of reports are those of the running
+version without a line of ours. The price: asyncio's code expects its private attributes, which
+`__init__` makes here, and a selector and a self-pipe, which this loop does not have. The methods
+that touch those two are replaced below.
+"""
+
+import os
+import socket
+import sys
+import warnings
+import weakref
+from asyncio import constants, coroutines, selector_events, sslproto, unix_events
+from asyncio.log import logger
+
+from . import _resolver
+from ._aioxide import EventLoop
+
+# asyncio's class as it is now: install() puts ours under this name later.
+_SelectorEventLoop = unix_events._UnixSelectorEventLoop
+_CLEANS_UNIX_SOCKETS = sys.version_info >= (3, 13)
+_HAS_CHILD_WATCHER = sys.version_info >= (3, 14)
+
+
+class Loop(EventLoop, _SelectorEventLoop):
+    """aioxide's event loop.
+
+    A selector passed by programs written for asyncio.SelectorEventLoop is not used; the loop owns
+    and closes it all the same.
+    """
+
+    # What asyncio's methods keep on a loop. In slots, so that the loop has no __dict__ until the
+    # program gives it an attribute, which the native base takes for an override.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_old_agen_hooks",
+        "_resolver_threads",
+        "_signal_handlers",
+        "_transports",
+        "_unix_server_sockets",
+        "_unused_selector",
+        "_watcher",
+    )
+
+    def __init__(self, selector=None):
+        self._unused_selector = selector
+        self._resolver_threads = None
+        self._default_executor = None
+        self._executor_shutdown_called = False
+        self._exception_handler = None
+        self._old_agen_hooks = None
+        self._asyncgens = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+        self._coroutine_origin_tracking_enabled = False
+        self._coroutine_origin_tracking_saved_depth = None
+        self._transports = weakref.WeakValueDictionary()
+        self._signal_handlers = {}
+        if _CLEANS_UNIX_SOCKETS:
+            self._unix_server_sockets = {}
+        if _HAS_CHILD_WATCHER:
+            if unix_events.can_use_pidfd():
+                self._watcher = unix_events._PidfdChildWatcher()
+            else:
+                self._watcher = unix_events._ThreadedChildWatcher()
+        self.set_debug(coroutines._is_debug_mode())
+
+    def close(self):
+        """Drop what is scheduled, give signals and executors back; running loops refuse."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self._debug:
+            logger.debug("Close %r", self)
+        self._close_native()
+        self._executor_shutdown_called = True
+        for name in ("_default_executor", "_resolver_threads"):
+            executor = getattr(self, name)
+            if executor is not None:
+                setattr(self, name, None)
+                executor.shutdown(wait=False)
+        if self._unused_selector is not None:
+            self._unused_selector.close()
+            self._unused_selector = None
+        self._release_signals()
+
+    def _release_signals(self):
+        if not sys.is_finalizing():
+            for number in list(self._signal_handlers):
+                self.remove_signal_handler(number)
+        elif self._signal_handlers:
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, "
+                f"skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+            )
+            self._signal_handlers.clear()
+
+    # Name resolution.
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """socket.getaddrinfo() without blocking the loop."""
+        look_up = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+        arguments = host, port, family, type, proto, flags
+        if _resolver.address_needs_no_thread(host, port, flags):
+            self._check_closed()
+            return look_up(*arguments)
+        return await self._resolve(look_up, *arguments)
+
+    async def getnameinfo(self, sockaddr, flags=0):
+        """socket.getnameinfo() without blocking the loop."""
+        if _resolver.name_needs_no_thread(flags):
+            self._check_closed()
+            return socket.getnameinfo(sockaddr, flags)
+        return await self._resolve(socket.getnameinfo, sockaddr, flags)
+
+    def _resolve(self, look_up, *arguments):
+        self._check_closed()
+        if self._resolver_threads is None:
+            self._resolver_threads = _resolver.make_threads()
+        return self.run_in_executor(self._resolver_threads, look_up, *arguments)
+
+    # Signals: add_signal_handler(), remove_signal_handler() and _handle_signal() are asyncio's. The
+    # native loop calls _process_self_data() with what the wake-up descriptor received.
+
+    @property
+    def _csock(self):
+        """What add_signal_handler() asks for the descriptor that signals are written to."""
+        return _WakeupDescriptor(self)
+
+    def _add_callback(self, handle):
+        """Run a Handle of asyncio's in the next iteration."""
+        if not handle._cancelled:
+            EventLoop.call_soon(self, _run_handle, handle)
+
+    # Transports that are still asyncio's.
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        ssl_handshake_timeout=constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout=constants.SSL_SHUTDOWN_TIMEOUT,
+        **context,
+    ):
+        """asyncio's TLS over a native transport."""
+        tls = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server, **context)
+        return tls._app_transport
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        self._ensure_fd_no_transport(sock)
+        return _SelectorDatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    if _CLEANS_UNIX_SOCKETS:
+
+        def _stop_serving(self, sock):
+            """Close a listening socket; remove its file if it is still the one that was bound."""
+            inode = self._unix_server_sockets.pop(sock, None)
+            path = sock.getsockname() if inode is not None else None
+            EventLoop._stop_serving(self, sock)
+            if path is None:
+                return
+            try:
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
+
+    # There is no selector, no self-pipe and no list of handles for these to work on.
+
+    def _not_here(self, *args, **kwargs):
+        raise NotImplementedError("an inner method of asyncio's loop that aioxide's has no use for")
+
+    _call_soon = _run_once = _process_events = _not_here
+    _make_self_pipe = _close_self_pipe = _read_from_self = _not_here
+
+
+Loop.__module__ = "aioxide"
+
+
+def _run_handle(handle):
+    # It may have been cancelled since it was scheduled.
+    if not handle._cancelled:
+        handle._run()
+
+
+class _WakeupDescriptor:
+    """Stands where asyncio has the writing end of its self-pipe."""
+
+    __slots__ = ("fileno",)
+
+    def __init__(self, loop):
+        self.fileno = loop._signal_wakeup_fd
+
+
+class _SelectorDatagramTransport(selector_events._SelectorDatagramTransport):
+    """asyncio's UDP transport, with a repr() that does not ask a selector."""
+
+    def __repr__(self):
+        shown = [self.__class__.__name__]
+        if self._sock is None:
+            shown.append("closed")
+        elif self._closing:
+            shown.append("closing")
+        shown.append(f"fd={self._sock_fd}")
+        if self._loop is not None and not self._loop.is_closed():
+            buffered = self.get_write_buffer_size()
+            shown.append("read=idle" if self._closing else "read=polling")
+            writing = "polling" if self._buffer else "idle"
+            shown.append(f"write=<{writing}, bufsize={buffered}>")
+        return f"<{' '.join(shown)}>"
