@@ -118,7 +118,8 @@ def _run_code(source, arguments):
             # Tracebacks show the lines.
             import linecache
 
-            linecache._register_code(code, source, "<string>")
+            by_code = hasattr(linecache, "_interactive_cache")
+            linecache._register_code(code if by_code else "<string>", source, "<string>")
         return code
 
     _execute(load, namespace)
