@@ -124,7 +124,7 @@ impl std::error::Error for LimitsError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::config;
+    use crate::testing::{config, up_to};
     use proptest::prelude::*;
 
     fn limits(high: Option<usize>, low: Option<usize>) -> Result<(usize, usize), LimitsError> {
@@ -190,7 +190,7 @@ mod tests {
         fn pauses_and_resumptions_alternate(
             high in 0usize..100,
             low in 0usize..100,
-            sizes in prop::collection::vec(0usize..150, 1..200),
+            sizes in prop::collection::vec(0usize..150, 1..up_to(200)),
         ) {
             let mut flow = FlowControl::new();
             prop_assert_eq!(flow.set_limits(Some(high), Some(low)).is_ok(), low <= high);

@@ -96,7 +96,8 @@ pub enum Backend {
 }
 
 /// The descriptors a loop watches. It can be shared: another thread may register while one
-/// waits.
+/// waits, and notifies the loop's [`Waker`](crate::Waker) then, since `poll` sees the change at
+/// its next wait only.
 #[derive(Debug)]
 pub struct Selector {
     system: System,

@@ -6,8 +6,13 @@ use proptest::test_runner::Config;
 /// are printed and not stored: Miri has no file system.
 pub(crate) fn config(cases: u32) -> Config {
     Config {
-        cases: if cfg!(miri) { 8.min(cases) } else { cases },
+        cases: if cfg!(miri) { 6.min(cases) } else { cases },
         failure_persistence: None,
         ..Config::default()
     }
+}
+
+/// The length of a property's input, an eighth of it under Miri.
+pub(crate) const fn up_to(length: usize) -> usize {
+    if cfg!(miri) { length / 8 } else { length }
 }

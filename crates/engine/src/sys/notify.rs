@@ -28,7 +28,10 @@ impl Notifier {
         Notifier::with_pipe()
     }
 
-    #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
+    #[cfg(any(
+        all(test, not(miri)),
+        not(any(target_os = "linux", target_os = "android"))
+    ))]
     pub(crate) fn with_pipe() -> io::Result<Notifier> {
         use std::os::unix::net::UnixStream;
         // A pair of sockets, which the standard library makes close-on-exec on every platform.
