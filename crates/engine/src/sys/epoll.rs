@@ -9,8 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::poll::{self, Timespec};
-use super::{check, retry};
+use super::{check, poll, retry};
 use crate::clock::Nanos;
 use crate::selector::{Event, Interest, MAX_EVENTS};
 
@@ -98,7 +97,10 @@ impl Epoll {
     }
 
     fn wait_nanoseconds(&self, timeout: Nanos, buffer: &mut Buffer) -> io::Result<usize> {
-        let timeout = Timespec::new(timeout);
+        let timeout = Timespec {
+            seconds: (timeout / 1_000_000_000) as i64,
+            nanoseconds: (timeout % 1_000_000_000) as i64,
+        };
         let no_signals = std::ptr::null::<libc::sigset_t>();
         // SAFETY: the pointer and the length are those of a buffer that is ours to write;
         // `timeout` outlives the call and has the layout the kernel expects on every
@@ -135,6 +137,13 @@ impl Epoll {
     pub(crate) fn forbid_nanoseconds(&self) {
         self.lacks_nanoseconds.store(true, Ordering::Relaxed);
     }
+}
+
+/// The kernel's `timespec`, 64 bits wide on every architecture; that of the C library is not.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
 }
 
 type Buffer = [MaybeUninit<libc::epoll_event>; MAX_EVENTS];

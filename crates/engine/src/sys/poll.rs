@@ -136,6 +136,7 @@ pub(super) fn wait(requests: &mut [libc::pollfd], timeout: Option<Nanos>) -> io:
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn wait_raw(requests: &mut [libc::pollfd], timeout: Option<Nanos>) -> io::Result<libc::c_int> {
+    const NANOS_PER_SECOND: Nanos = 1_000_000_000;
     let timeout = timeout.map(|nanos| libc::timespec {
         tv_sec: (nanos / NANOS_PER_SECOND)
             .try_into()
@@ -174,26 +175,6 @@ fn wait_raw(requests: &mut [libc::pollfd], timeout: Option<Nanos>) -> io::Result
             timeout,
         )
     })
-}
-
-const NANOS_PER_SECOND: Nanos = 1_000_000_000;
-
-/// The kernel's `timespec`, 64 bits wide on every architecture; that of the C library is not.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[repr(C)]
-pub(super) struct Timespec {
-    seconds: i64,
-    nanoseconds: i64,
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-impl Timespec {
-    pub(super) fn new(nanos: Nanos) -> Timespec {
-        Timespec {
-            seconds: (nanos / NANOS_PER_SECOND) as i64,
-            nanoseconds: (nanos % NANOS_PER_SECOND) as i64,
-        }
-    }
 }
 
 fn request(fd: RawFd, interest: Interest) -> libc::pollfd {
