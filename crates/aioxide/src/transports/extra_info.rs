@@ -1,0 +1,192 @@
+//! `get_extra_info`: addresses and the socket.
+//!
+//! asyncio fills the dict when the transport is made. Here only the system is asked then (later
+//! the peer may be gone); the Python objects are made when somebody asks for the first time.
+
+use std::cell::RefCell;
+
+use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use engine::SocketAddrStorage;
+use engine::sys;
+
+use super::{StreamTransport, imports};
+
+/// A family whose addresses this file knows how to turn into Python objects.
+fn is_known(address: &SocketAddrStorage) -> bool {
+    address.ip().is_some() || address.unix_path().is_some()
+}
+
+struct Addresses {
+    local: Option<SocketAddrStorage>,
+    peer: Option<SocketAddrStorage>,
+}
+
+/// The extra information of one transport.
+pub(super) struct ExtraInfo {
+    /// asyncio's `_extra`; complete once `pending` is empty.
+    dict: Slot,
+    /// What has still to be put into the dict; then `sock` is the socket, closed or not.
+    pending: RefCell<Option<Box<Addresses>>>,
+    sock: Slot,
+}
+
+impl ExtraInfo {
+    /// Asks the system for the addresses, but for the peer's if it is known. `dict` is the
+    /// caller's, which is completed as asyncio does.
+    pub(super) fn new(
+        py: Python<'_>,
+        fd: i32,
+        sock: &Obj,
+        dict: Option<Obj>,
+        peer: Option<SocketAddrStorage>,
+    ) -> Result<ExtraInfo, Raised> {
+        let info = ExtraInfo {
+            dict: Slot::new(dict),
+            pending: RefCell::new(None),
+            sock: Slot::default(),
+        };
+        let local = sys::local_address(fd).ok();
+        // Sockets of a program's own class may answer for themselves, other families need the
+        // standard library's own code.
+        let plain = sock.is_exact(imports(py).socket.get(py));
+        if plain && local.as_ref().is_some_and(is_known) {
+            let peer = peer.or_else(|| sys::peer_address(fd).ok());
+            info.sock.set(Some(sock.clone()));
+            info.pending
+                .replace(Some(Box::new(Addresses { local, peer })));
+        } else {
+            info.ask_socket(py, sock, peer)?;
+        }
+        Ok(info)
+    }
+
+    /// Whether the socket speaks IP.
+    pub(super) fn is_ip(&self) -> bool {
+        let pending = self.pending.borrow();
+        let local = pending
+            .as_ref()
+            .and_then(|addresses| addresses.local.as_ref());
+        local.is_some_and(|local| local.ip().is_some())
+    }
+
+    fn ask_socket(
+        &self,
+        py: Python<'_>,
+        sock: &Obj,
+        peer: Option<SocketAddrStorage>,
+    ) -> Result<(), Raised> {
+        let ask = |name: &str| {
+            let name = pyo3::types::PyString::intern(py, name);
+            match sock.method(&name, &[]) {
+                Ok(address) => Ok(address),
+                Err(raised) => {
+                    raised.ignore::<pyo3::exceptions::PyOSError>(py)?;
+                    Ok(Obj::none(py))
+                }
+            }
+        };
+        let local = ask("getsockname")?;
+        self.complete(py, sock, local, || match peer.filter(is_known) {
+            Some(peer) => address_object(py, &peer),
+            None => ask("getpeername"),
+        })
+    }
+
+    fn complete(
+        &self,
+        py: Python<'_>,
+        sock: &Obj,
+        local: Obj,
+        peer: impl FnOnce() -> Result<Obj, Raised>,
+    ) -> Result<(), Raised> {
+        let dict = match self.dict.get() {
+            Some(dict) => dict,
+            None => Obj::dict(py)?,
+        };
+        let shown = imports(py).transport_socket.get(py).call1(sock)?;
+        dict.dict_set(Obj::name(pyo3::intern!(py, "socket")), &shown)?;
+        dict.dict_set(Obj::name(pyo3::intern!(py, "sockname")), &local)?;
+        let peername = Obj::name(pyo3::intern!(py, "peername"));
+        if dict.dict_get(peername)?.is_none() {
+            dict.dict_set(peername, &peer()?)?;
+        }
+        self.dict.set(Some(dict));
+        Ok(())
+    }
+
+    /// asyncio's `_extra`.
+    pub(super) fn dict(&self, py: Python<'_>) -> Result<Obj, Raised> {
+        let pending = self.pending.take();
+        if let (Some(addresses), Some(sock)) = (pending, self.sock.take()) {
+            let object = |address: Option<SocketAddrStorage>| match address {
+                Some(address) if is_known(&address) => address_object(py, &address),
+                _ => Ok(Obj::none(py)),
+            };
+            let Addresses { local, peer } = *addresses;
+            self.complete(py, &sock, object(local)?, || object(peer))?;
+        }
+        if let Some(dict) = self.dict.get() {
+            return Ok(dict);
+        }
+        // The garbage collector has been here.
+        let dict = Obj::dict(py)?;
+        self.dict.set(Some(dict.clone()));
+        Ok(dict)
+    }
+
+    pub(super) fn set_dict(&self, dict: Option<Obj>) {
+        drop(self.pending.take());
+        self.sock.set(None);
+        self.dict.set(dict);
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.dict);
+        visit.slot(&self.sock);
+    }
+
+    pub(super) fn clear(&self) {
+        self.set_dict(None);
+    }
+}
+
+/// `get_extra_info(name, default=None)`.
+pub(super) fn get_extra_info(
+    this: &Ref<StreamTransport>,
+    args: &cpython::Args<'_>,
+) -> Result<Obj, Raised> {
+    let py = this.py();
+    let [name, default] = args.bind("get_extra_info", &["name", "default"], 2, 1)?;
+    let name = name.unwrap_or_else(|| Obj::none(py));
+    match this.extra.dict(py)?.dict_get(&name)? {
+        Some(value) => Ok(value),
+        None => Ok(default.unwrap_or_else(|| Obj::none(py))),
+    }
+}
+
+/// An address as Python's socket module shows it.
+pub(crate) fn address_object(py: Python<'_>, address: &SocketAddrStorage) -> Result<Obj, Raised> {
+    use std::net::SocketAddr;
+
+    if let Some(ip) = address.ip() {
+        let host = Obj::str(py, &ip.ip().to_string())?;
+        let port = Obj::int(py, ip.port().into())?;
+        return match ip {
+            SocketAddr::V4(_) => Obj::tuple(py, &[host, port]),
+            SocketAddr::V6(ip) => {
+                let flow = Obj::int(py, ip.flowinfo().into())?;
+                let scope = Obj::int(py, ip.scope_id().into())?;
+                Obj::tuple(py, &[host, port, flow, scope])
+            }
+        };
+    }
+    match address.unix_path() {
+        // A name in the abstract namespace is no text.
+        Some(name @ [0, ..]) => Obj::bytes(py, name),
+        Some(path) => match std::str::from_utf8(path) {
+            Ok(path) if path.is_ascii() => Obj::str(py, path),
+            _ => imports(py).fsdecode.get(py).call1(&Obj::bytes(py, path)?),
+        },
+        None => Ok(Obj::none(py)),
+    }
+}

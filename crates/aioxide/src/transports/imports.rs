@@ -1,0 +1,92 @@
+//! Python objects that transports refer to.
+
+use cpython::{Global, Obj, Python, Raised};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+/// Objects of asyncio and of the standard library, as they were when aioxide was imported.
+pub(crate) struct Imports {
+    /// A subclass of asyncio's `_FlowControlMixin` that allows weak references.
+    pub(super) transport_base: Global,
+    pub(super) buffered_protocol: Global,
+    pub(crate) transport_socket: Global,
+    pub(crate) constants: Global,
+    pub(crate) logger: Global,
+    pub(super) try_native_sendfile: Global,
+    pub(super) set_result_unless_cancelled: Global,
+    /// `socket.socket`.
+    pub(crate) socket: Global,
+    pub(super) weak_reference: Global,
+    pub(super) deque: Global,
+    pub(super) fsdecode: Global,
+    pub(super) warn: Global,
+    /// The tuple `("exc_info",)`, names of a call's keyword arguments.
+    pub(super) exc_info_name: Global,
+    /// The tuple `("source",)`.
+    pub(super) source_name: Global,
+}
+
+static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+
+/// The imported objects. They are there once the module is.
+#[inline]
+pub(crate) fn imports(py: Python<'_>) -> &'static Imports {
+    match IMPORTS.get(py) {
+        Some(imports) => imports,
+        None => missing(),
+    }
+}
+
+#[cold]
+fn missing() -> &'static Imports {
+    // A transport exists only after `load`, which the module's start-up runs first.
+    unreachable!("imported before any transport is made")
+}
+
+/// Imports everything. Raises what importing asyncio raises.
+pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
+    let get = |module: &Obj, name: &str| module.attr(&PyString::intern(py, name));
+    let global = |module: &Obj, name: &str| get(module, name).map(Global::new);
+    let names = |name: &str| -> Result<Global, Raised> {
+        let name = Obj::from_bound(PyString::intern(py, name));
+        Ok(Global::new(Obj::tuple(py, &[name])?))
+    };
+    let constants = Obj::import(py, c"asyncio.constants")?;
+    let socket = Obj::import(py, c"socket")?;
+    let sendfile_modes = get(&constants, "_SendfileMode")?;
+    let imports = Imports {
+        transport_base: Global::new(make_base(py)?),
+        buffered_protocol: global(&Obj::import(py, c"asyncio.protocols")?, "BufferedProtocol")?,
+        transport_socket: global(&Obj::import(py, c"asyncio.trsock")?, "TransportSocket")?,
+        try_native_sendfile: global(&sendfile_modes, "TRY_NATIVE")?,
+        constants: Global::new(constants),
+        logger: global(&Obj::import(py, c"asyncio.log")?, "logger")?,
+        set_result_unless_cancelled: global(
+            &Obj::import(py, c"asyncio.futures")?,
+            "_set_result_unless_cancelled",
+        )?,
+        socket: global(&socket, "socket")?,
+        weak_reference: global(&Obj::import(py, c"weakref")?, "ref")?,
+        deque: global(&Obj::import(py, c"collections")?, "deque")?,
+        fsdecode: global(&Obj::import(py, c"os")?, "fsdecode")?,
+        warn: global(&Obj::import(py, c"warnings")?, "warn")?,
+        exc_info_name: names("exc_info")?,
+        source_name: names("source")?,
+    };
+    let _ = IMPORTS.set(py, imports);
+    Ok(())
+}
+
+/// asyncio's sendfile fallback wants a `_FlowControlMixin`, servers keep weak references to their
+/// transports; that class has no room for weak references, its subclasses in asyncio have.
+fn make_base(py: Python<'_>) -> Result<Obj, Raised> {
+    let transports = Obj::import(py, c"asyncio.transports")?;
+    let mixin = transports.attr(pyo3::intern!(py, "_FlowControlMixin"))?;
+    let bases = Obj::tuple(py, &[mixin])?;
+    let slots = Obj::tuple(py, &[Obj::str(py, "__weakref__")?])?;
+    let namespace = Obj::dict(py)?;
+    namespace.dict_set(&Obj::str(py, "__slots__")?, &slots)?;
+    namespace.dict_set(&Obj::str(py, "__module__")?, &Obj::str(py, "aioxide")?)?;
+    let class = Obj::class_of::<pyo3::types::PyType>(py);
+    class.call(&[&Obj::str(py, "_Transport")?, &bases, &namespace])
+}

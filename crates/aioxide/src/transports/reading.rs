@@ -1,0 +1,384 @@
+//! Readiness to read: one bounded read, then the protocol.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use cpython::build::Builder;
+use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use engine::{ReadSize, sys};
+
+use super::reports::{callback_failed, caught, in_context, os_exception};
+use super::{StreamTransport, imports, lifecycle};
+
+/// Reads up to this size go through a buffer of the thread and are copied to a bytes object of
+/// the right size: cheaper than to allocate for the most and to cut. In bytes.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
+
+/// The reading half of a transport.
+pub(super) struct Reading {
+    /// Whether the loop watches the descriptor for reading. An entry that is still in the ready
+    /// queue after that has ended does nothing.
+    pub(super) watching: Cell<bool>,
+    /// `pause_reading()` was called.
+    paused: Cell<bool>,
+    /// The protocol is a BufferedProtocol.
+    buffered: Cell<bool>,
+    size: RefCell<ReadSize>,
+    /// In which the protocol is called.
+    context: Slot,
+    /// Bound methods of the protocol, looked up at their first use. `receive` is `data_received`
+    /// or `buffer_updated`.
+    receive: Slot,
+    get_buffer: Slot,
+}
+
+impl Reading {
+    pub(super) fn new() -> Reading {
+        Reading {
+            watching: Cell::new(false),
+            paused: Cell::new(false),
+            buffered: Cell::new(false),
+            size: RefCell::new(ReadSize::new()),
+            context: Slot::default(),
+            receive: Slot::default(),
+            get_buffer: Slot::default(),
+        }
+    }
+
+    /// The protocol is called in this context from now on.
+    pub(super) fn set_context(&self, context: Obj) {
+        self.context.set(Some(context));
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.context);
+        visit.slot(&self.receive);
+        visit.slot(&self.get_buffer);
+    }
+
+    /// Releases everything; nothing is read any more.
+    pub(super) fn clear(&self) {
+        self.context.set(None);
+        self.receive.set(None);
+        self.get_buffer.set(None);
+    }
+}
+
+pub(super) fn build(builder: &mut Builder<StreamTransport>) {
+    builder
+        .method1(
+            c"set_protocol",
+            c"set_protocol($self, protocol, /)\n--\n\nSet a new protocol.",
+            set_protocol,
+        )
+        .method0(
+            c"get_protocol",
+            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
+            |this| this.protocol.get(),
+        )
+        .method0(
+            c"is_reading",
+            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
+            is_reading,
+        )
+        .method0(
+            c"pause_reading",
+            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
+            pause_reading,
+        )
+        .method0(
+            c"resume_reading",
+            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
+            resume_reading,
+        )
+        .method0(
+            c"_start_reading",
+            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
+            start_reading,
+        )
+        .get(
+            c"_protocol",
+            c"The protocol, until the connection is lost.",
+            |this| this.protocol.get(),
+        )
+        .get(c"_paused", c"Whether reading is paused.", |this| {
+            this.reading.paused.get()
+        });
+}
+
+/// `set_protocol(protocol)`.
+pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Result<(), Raised> {
+    let buffered = protocol.is_instance(imports(this.py()).buffered_protocol.get(this.py()))?;
+    this.reading.buffered.set(buffered);
+    this.reading.receive.set(None);
+    this.reading.get_buffer.set(None);
+    this.lifecycle.connected.set(true);
+    this.protocol.set(Some(protocol.clone()));
+    Ok(())
+}
+
+fn is_reading(this: &Ref<StreamTransport>) -> bool {
+    !this.is_closing() && !this.reading.paused.get()
+}
+
+fn pause_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if !is_reading(this) {
+        return Ok(());
+    }
+    this.reading.paused.set(true);
+    stop_reading(this)?;
+    lifecycle::log_if_debug(this, "%r pauses reading")
+}
+
+fn resume_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if this.is_closing() || !this.reading.paused.get() {
+        return Ok(());
+    }
+    this.reading.paused.set(false);
+    start_reading(this)?;
+    lifecycle::log_if_debug(this, "%r resumes reading")
+}
+
+/// Starts to receive, unless paused or closing.
+pub(super) fn start_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if !is_reading(this) {
+        return Ok(());
+    }
+    this.reading
+        .set_context(StreamTransport::callback_context(this)?);
+    start_reading_in_context(this)
+}
+
+/// As [`start_reading`], in the context that was set before.
+pub(super) fn start_reading_in_context(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let Some(event_loop) = this.event_loop.get() else {
+        return Ok(());
+    };
+    if !is_reading(this) {
+        return Ok(());
+    }
+    event_loop.check_closed(this.py())?;
+    if !this.reading.watching.replace(true) {
+        StreamTransport::update_watch(this)?;
+    }
+    Ok(())
+}
+
+/// Stops to receive.
+pub(super) fn stop_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if this.reading.watching.replace(false) {
+        StreamTransport::update_watch(this)?;
+    }
+    Ok(())
+}
+
+/// The descriptor can be read.
+#[inline]
+pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if !this.reading.watching.get() {
+        return Ok(());
+    }
+    let Some(context) = this.reading.context.get() else {
+        return Ok(());
+    };
+    let result = in_context(&context, || {
+        if this.reading.buffered.get() {
+            read_into_buffer(this)
+        } else {
+            read_data(this)
+        }
+    });
+    match result {
+        Ok(()) => Ok(()),
+        Err(raised) => read_failed(this, raised),
+    }
+}
+
+/// What asyncio leaves to the Handle: a context that cannot be entered, an `eof_received` whose
+/// answer has no truth value, a failing exception handler.
+#[cold]
+fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised> {
+    let py = this.py();
+    let exception = caught(py, raised)?;
+    let Some(event_loop) = this.event_loop.get() else {
+        return Ok(());
+    };
+    let callback = this.as_obj().attr(pyo3::intern!(py, "_start_reading"))?;
+    callback_failed(&event_loop, &callback, &[], Raised::raise(exception))
+}
+
+/// Outcome of a read that is not an exception.
+enum Received<T> {
+    Data(T),
+    Eof,
+    /// Nothing is there, after all.
+    Nothing,
+    Failed(io::Error),
+}
+
+#[inline]
+fn received<T>(result: Result<(usize, T), io::Error>) -> Received<T> {
+    match result {
+        Ok((0, _)) => Received::Eof,
+        Ok((_, data)) => Received::Data(data),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+        Err(error) => Received::Failed(error),
+    }
+}
+
+#[inline]
+fn receive_bytes(this: &Ref<StreamTransport>) -> Result<Received<Obj>, Raised> {
+    let (py, fd) = (this.py(), this.fd.get());
+    let size = this.reading.size.borrow().get();
+    if size > SCRATCH {
+        let mut count = 0;
+        let bytes = Obj::bytes_filled(py, size, |room| {
+            count = sys::recv_uninit(fd, room)?;
+            Ok(count)
+        })?;
+        this.reading.size.borrow_mut().record(count);
+        return Ok(received(bytes.map(|bytes| (count, bytes))));
+    }
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+        Ok(match sys::recv(fd, scratch) {
+            Ok(0) => Received::Eof,
+            Ok(count) => {
+                this.reading.size.borrow_mut().record(count);
+                Received::Data(Obj::bytes(py, &scratch[..count])?)
+            }
+            Err(error) => received(Err(error)),
+        })
+    })
+}
+
+/// One read for a Protocol.
+#[inline]
+fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let data = match receive_bytes(this)? {
+        Received::Data(data) => data,
+        Received::Eof => return on_eof(this),
+        Received::Nothing => return Ok(()),
+        Received::Failed(error) => return on_read_error(this, os_exception(this.py(), error)),
+    };
+    match receiver(this, "data_received").and_then(|receive| receive.call1(&data)) {
+        Ok(_) => Ok(()),
+        Err(raised) => on_protocol_error(this, raised, "data_received"),
+    }
+}
+
+/// The protocol's bound `data_received` or `buffer_updated`.
+#[inline]
+fn receiver(this: &Ref<StreamTransport>, name: &str) -> Result<Obj, Raised> {
+    match this.reading.receive.get() {
+        Some(receive) => Ok(receive),
+        None => look_up(this, name, &this.reading.receive),
+    }
+}
+
+/// Looks a method of the protocol up and keeps it.
+#[cold]
+fn look_up(this: &Ref<StreamTransport>, name: &str, place: &Slot) -> Result<Obj, Raised> {
+    let py = this.py();
+    let protocol = this.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let method = protocol.attr(&pyo3::types::PyString::intern(py, name))?;
+    place.set(Some(method.clone()));
+    Ok(method)
+}
+
+/// One read for a BufferedProtocol, into its own buffer.
+fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    let room = match ask_for_buffer(this, py) {
+        Ok(room) => room,
+        Err(raised) => return on_protocol_error(this, raised, "get_buffer"),
+    };
+    let mut buffer = match room.buffer(true) {
+        Ok(buffer) => buffer,
+        Err(raised) => return on_useless_buffer(this, &room, raised),
+    };
+    let Some(bytes) = buffer.bytes_mut().filter(|bytes| !bytes.is_empty()) else {
+        let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
+        return on_protocol_error(this, raised, "get_buffer");
+    };
+    let result = sys::recv(this.fd.get(), bytes).map(|count| (count, count));
+    // The protocol may resize its buffer only once it is released.
+    drop((buffer, room));
+    let count = match received(result) {
+        Received::Data(count) => count,
+        Received::Eof => return on_eof(this),
+        Received::Nothing => return Ok(()),
+        Received::Failed(error) => return on_read_error(this, os_exception(py, error)),
+    };
+    let updated = receiver(this, "buffer_updated")
+        .and_then(|updated| updated.call1(&Obj::int(py, count as i64)?));
+    match updated {
+        Ok(_) => Ok(()),
+        Err(raised) => on_protocol_error(this, raised, "buffer_updated"),
+    }
+}
+
+#[inline]
+fn ask_for_buffer(this: &Ref<StreamTransport>, py: Python<'_>) -> Result<Obj, Raised> {
+    let get_buffer = match this.reading.get_buffer.get() {
+        Some(get_buffer) => get_buffer,
+        None => look_up(this, "get_buffer", &this.reading.get_buffer)?,
+    };
+    get_buffer.call1(&Obj::int(py, -1)?)
+}
+
+/// `get_buffer()` returned something that cannot be written to. What has no length, or none to
+/// speak of, is the protocol's error; the rest asyncio learns from the socket.
+#[cold]
+fn on_useless_buffer(
+    this: &Ref<StreamTransport>,
+    room: &Obj,
+    raised: Raised,
+) -> Result<(), Raised> {
+    let py = this.py();
+    let exception = raised.take(py);
+    let len = Obj::import(py, c"builtins")?.attr(pyo3::intern!(py, "len"))?;
+    match len.call1(room).and_then(|len| len.to_i64()) {
+        Ok(0) => {
+            let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
+            on_protocol_error(this, raised, "get_buffer")
+        }
+        Ok(_) => on_read_error(this, exception),
+        Err(raised) => on_protocol_error(this, raised, "get_buffer"),
+    }
+}
+
+/// The peer has sent all it will.
+#[cold]
+fn on_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    lifecycle::log_if_debug(this, "%r received EOF")?;
+    let Some(protocol) = this.protocol.get() else {
+        return Ok(());
+    };
+    match protocol.method(pyo3::intern!(py, "eof_received"), &[]) {
+        // The protocol goes on writing; there is nothing more to read.
+        Ok(keep_open) if keep_open.truth()? => stop_reading(this),
+        Ok(_) => lifecycle::close(this),
+        Err(raised) => on_protocol_error(this, raised, "eof_received"),
+    }
+}
+
+#[cold]
+fn on_read_error(this: &Ref<StreamTransport>, exception: Obj) -> Result<(), Raised> {
+    lifecycle::fatal_error(this, &exception, "Fatal read error on socket transport")
+}
+
+#[cold]
+fn on_protocol_error(
+    this: &Ref<StreamTransport>,
+    raised: Raised,
+    method: &str,
+) -> Result<(), Raised> {
+    let exception = caught(this.py(), raised)?;
+    let message = format!("Fatal error: protocol.{method}() call failed.");
+    lifecycle::fatal_error(this, &exception, &message)
+}

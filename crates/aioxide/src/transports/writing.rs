@@ -1,0 +1,620 @@
+//! Writing: what the socket takes leaves at once, the rest waits in the write buffer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use cpython::build::Builder;
+use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use engine::buffer::IOV_MAX;
+use engine::{FlowControl, WriteBuffer, sys};
+
+use super::reports::{callback_failed, caught, in_context, os_exception, report};
+use super::{StreamTransport, imports, lifecycle};
+
+/// Bytes that wait.
+pub(super) enum Chunk {
+    /// A `bytes` object, which never changes: kept, not copied.
+    Bytes(Obj),
+    /// A copy of memory that its owner may change.
+    Copy(Box<[u8]>),
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Chunk::Bytes(object) => object.as_bytes().unwrap_or_default(),
+            Chunk::Copy(bytes) => bytes,
+        }
+    }
+}
+
+/// The writing half of a transport.
+pub(super) struct Writing {
+    /// Whether the loop watches the descriptor for writing.
+    pub(super) watching: Cell<bool>,
+    buffer: RefCell<WriteBuffer<Chunk>>,
+    flow: RefCell<FlowControl>,
+    /// `write_eof()` was called.
+    eof: Cell<bool>,
+    /// In which `resume_writing` and a late `connection_lost` are called.
+    context: Slot,
+    /// The future that loop.sendfile() waits on: the buffer is empty.
+    empty_waiter: Slot,
+}
+
+impl Writing {
+    pub(super) fn new() -> Writing {
+        Writing {
+            watching: Cell::new(false),
+            buffer: RefCell::new(WriteBuffer::new()),
+            flow: RefCell::new(FlowControl::new()),
+            eof: Cell::new(false),
+            context: Slot::default(),
+            empty_waiter: Slot::default(),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.context);
+        visit.slot(&self.empty_waiter);
+    }
+
+    pub(super) fn clear(&self) {
+        self.context.set(None);
+        self.empty_waiter.set(None);
+    }
+}
+
+pub(super) fn build(builder: &mut Builder<StreamTransport>) {
+    builder
+        .method1(
+            c"write",
+            c"write($self, data, /)\n--\n\nWrite some data bytes to the transport.",
+            write,
+        )
+        .method1(
+            c"writelines",
+            c"writelines($self, list_of_data, /)\n--\n\nWrite a list of data to the transport.",
+            writelines,
+        )
+        .method0(
+            c"write_eof",
+            c"write_eof($self, /)\n--\n\nClose the write end after flushing buffered data.",
+            write_eof,
+        )
+        .method0(
+            c"can_write_eof",
+            c"can_write_eof($self, /)\n--\n\nReturn True: write_eof() is supported.",
+            |_| true,
+        )
+        .method0(
+            c"get_write_buffer_size",
+            c"get_write_buffer_size($self, /)\n--\n\nReturn the size of the write buffer in bytes.",
+            |this| size(this),
+        )
+        .method0(
+            c"get_write_buffer_limits",
+            c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
+            |this| {
+                let flow = this.writing.flow.borrow().clone();
+                let py = this.py();
+                let marks = [
+                    Obj::int(py, flow.low() as i64)?,
+                    Obj::int(py, flow.high() as i64)?,
+                ];
+                Obj::tuple(py, &marks)
+            },
+        )
+        .method(
+            c"set_write_buffer_limits",
+            c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n\
+              Set the high and low water marks, in bytes, for pausing the protocol.",
+            |this, args: &Args<'_>| {
+                set_limits(this, args)?;
+                pause_if_full(this)
+            },
+        )
+        .method(
+            c"_set_write_buffer_limits",
+            c"_set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet the marks only.",
+            set_limits,
+        )
+        .method0(
+            c"_maybe_pause_protocol",
+            c"_maybe_pause_protocol($self, /)\n--\n\nPause the protocol above high water.",
+            pause_if_full,
+        )
+        .method0(
+            c"_maybe_resume_protocol",
+            c"_maybe_resume_protocol($self, /)\n--\n\nResume the protocol at low water.",
+            resume_if_drained,
+        )
+        .method0(
+            c"_make_empty_waiter",
+            c"_make_empty_waiter($self, /)\n--\n\nReturn a future: the write buffer is empty.",
+            make_empty_waiter,
+        )
+        .method0(
+            c"_reset_empty_waiter",
+            c"_reset_empty_waiter($self, /)\n--\n\nAllow writing again.",
+            |this| this.writing.empty_waiter.set(None),
+        )
+        .get(c"_eof", c"Whether write_eof() was called.", |this| {
+            this.writing.eof.get()
+        })
+        .get(
+            c"_empty_waiter",
+            c"The future that loop.sendfile() waits on.",
+            |this| this.writing.empty_waiter.get(),
+        )
+        .get(
+            c"_protocol_paused",
+            c"Whether the protocol is paused.",
+            |this| this.writing.flow.borrow().is_paused(),
+        )
+        .get(c"_high_water", c"The high water mark, in bytes.", |this| {
+            this.writing.flow.borrow().high()
+        })
+        .get(c"_low_water", c"The low water mark, in bytes.", |this| {
+            this.writing.flow.borrow().low()
+        })
+        .get(c"_buffer", c"A copy of the write buffer.", buffer_copy);
+}
+
+/// Bytes that wait.
+pub(super) fn size(this: &Ref<StreamTransport>) -> usize {
+    this.writing.buffer.borrow().len()
+}
+
+/// Whether nothing waits.
+pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
+    this.writing.buffer.borrow().is_empty()
+}
+
+/// `write(data)`.
+#[inline]
+fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+    match data.as_bytes() {
+        Some(bytes) => write_slice(this, bytes, |sent| bytes_chunk(data, bytes, sent)),
+        None => write_changeable(this, data),
+    }
+}
+
+/// Keeps a bytes object; of a subclass, which may do anything when released, a copy.
+fn bytes_chunk(data: &Obj, bytes: &[u8], sent: usize) -> (Chunk, usize) {
+    if data.is_exact(&Obj::class_of::<pyo3::types::PyBytes>(data.py())) {
+        (Chunk::Bytes(data.clone()), sent)
+    } else {
+        (Chunk::Copy(bytes[sent..].into()), 0)
+    }
+}
+
+fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    let accepted = data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(py))
+        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
+    if !accepted {
+        return Err(not_bytes_like(data));
+    }
+    let contiguous = match data.buffer(false) {
+        Ok(buffer) => Ok(buffer),
+        Err(raised) => Err(gathered(data, raised)?),
+    };
+    match contiguous {
+        Ok(buffer) => {
+            let bytes = buffer.bytes();
+            write_slice(this, bytes, |sent| (Chunk::Copy(bytes[sent..].into()), 0))
+        }
+        Err(bytes) => write(this, &bytes),
+    }
+}
+
+/// The bytes of a memoryview with gaps, joined.
+#[cold]
+fn gathered(data: &Obj, raised: Raised) -> Result<Obj, Raised> {
+    let py = data.py();
+    raised.ignore::<pyo3::exceptions::PyBufferError>(py)?;
+    data.method(pyo3::intern!(py, "tobytes"), &[])
+}
+
+#[cold]
+fn not_bytes_like(data: &Obj) -> Raised {
+    let py = data.py();
+    let name = data
+        .class()
+        .attr(pyo3::intern!(py, "__name__"))
+        .and_then(|name| name.repr());
+    let wanted = if cfg!(Py_3_14) {
+        "bytes, bytearray, or memoryview object"
+    } else {
+        "bytes-like object"
+    };
+    match name {
+        Ok(name) => {
+            let name = name.as_str().unwrap_or_default();
+            Raised::type_error(py, &format!("data argument must be a {wanted}, not {name}"))
+        }
+        Err(raised) => raised,
+    }
+}
+
+/// Sends the bytes; keeps what `chunk` makes of those after the first `sent` (a chunk and how
+/// much of it is sent).
+#[inline]
+fn write_slice(
+    this: &Ref<StreamTransport>,
+    bytes: &[u8],
+    chunk: impl FnOnce(usize) -> (Chunk, usize),
+) -> Result<(), Raised> {
+    let writing = &this.writing;
+    if writing.eof.get() || writing.empty_waiter.is_some() {
+        return Err(refusal(this, "write()", "write"));
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if this.lifecycle.lost.get() > 0 {
+        return count_lost_write(this);
+    }
+    let mut sent = 0;
+    if writing.buffer.borrow().is_empty() {
+        match sys::send(this.fd.get(), bytes) {
+            Ok(count) if count == bytes.len() => return Ok(()),
+            Ok(count) => sent = count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return write_failed(this, error).map(drop),
+        }
+        start_writing(this)?;
+    }
+    let (chunk, sent) = chunk(sent);
+    drop(writing.buffer.borrow_mut().push_from(chunk, sent));
+    pause_if_full(this)
+}
+
+#[cold]
+fn refusal(this: &Ref<StreamTransport>, call: &str, name: &str) -> Raised {
+    let py = this.py();
+    if this.writing.eof.get() {
+        return Raised::runtime_error(py, &format!("Cannot call {call} after write_eof()"));
+    }
+    Raised::runtime_error(py, &format!("unable to {name}; sendfile is in progress"))
+}
+
+/// A write after the connection was lost: nothing happens, and the program is warned if it goes
+/// on like that.
+#[cold]
+fn count_lost_write(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    let count = this.lifecycle.lost.get();
+    let name = pyo3::intern!(py, "LOG_THRESHOLD_FOR_CONNLOST_WRITES");
+    let threshold = imports(py).constants.get(py).attr(name)?.to_i64()?;
+    if i64::from(count) >= threshold {
+        let text = Obj::str(py, "socket.send() raised exception.")?;
+        imports(py)
+            .logger
+            .get(py)
+            .method(pyo3::intern!(py, "warning"), &[&text])?;
+    }
+    this.lifecycle.lost.set(count.saturating_add(1));
+    Ok(())
+}
+
+/// `writelines(list_of_data)`. Before 3.12 it was a join and a write.
+fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    if !cfg!(Py_3_12) {
+        let joined = Obj::bytes(py, b"")?.method(pyo3::intern!(py, "join"), &[lines])?;
+        return write(this, &joined);
+    }
+    if this.writing.eof.get() || this.writing.empty_waiter.is_some() {
+        return Err(refusal(this, "writelines()", "writelines"));
+    }
+    if !lines.truth()? {
+        return Ok(());
+    }
+    if this.lifecycle.lost.get() > 0 {
+        return count_lost_write(this);
+    }
+    let mut chunks = Vec::new();
+    let iterator = lines.iter()?;
+    while let Some(line) = iterator.next()? {
+        chunks.push(line_chunk(&line)?);
+    }
+    for chunk in chunks {
+        drop(this.writing.buffer.borrow_mut().push(chunk));
+    }
+    if is_empty(this) {
+        return Ok(());
+    }
+    flush(this)?;
+    if is_empty(this) {
+        return Ok(());
+    }
+    start_writing(this)?;
+    pause_if_full(this)
+}
+
+/// One item of `writelines`: anything that memoryview() takes.
+fn line_chunk(line: &Obj) -> Result<Chunk, Raised> {
+    if let Some(bytes) = line.as_bytes() {
+        return Ok(bytes_chunk(line, bytes, 0).0);
+    }
+    match line.buffer(false) {
+        Ok(buffer) => Ok(Chunk::Copy(buffer.bytes().into())),
+        Err(raised) => {
+            let py = line.py();
+            let exception = raised.take(py);
+            // memoryview() says what it takes, and joins what has gaps.
+            let view = Obj::class_of::<pyo3::types::PyMemoryView>(py).call1(line)?;
+            let bytes = gathered(&view, Raised::raise(exception))?;
+            Ok(Chunk::Copy(bytes.as_bytes().unwrap_or_default().into()))
+        }
+    }
+}
+
+/// `write_eof()`.
+fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if this.is_closing() || this.writing.eof.replace(true) {
+        return Ok(());
+    }
+    if is_empty(this) {
+        return shut_down(this);
+    }
+    Ok(())
+}
+
+fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    sys::shutdown(this.fd.get(), sys::Shutdown::Write)
+        .map_err(|error| Raised::raise(os_exception(this.py(), error)))
+}
+
+/// The rest leaves when the descriptor can be written.
+fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if this.writing.watching.replace(true) {
+        return Ok(());
+    }
+    this.writing
+        .context
+        .set(Some(StreamTransport::callback_context(this)?));
+    StreamTransport::update_watch(this)
+}
+
+/// Nothing is sent any more until [`start_writing`].
+pub(super) fn stop_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if this.writing.watching.replace(false) {
+        StreamTransport::update_watch(this)?;
+    }
+    Ok(())
+}
+
+/// Forgets what waits.
+pub(super) fn discard(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let chunks = this.writing.buffer.borrow_mut().clear();
+    drop(chunks);
+    stop_writing(this)
+}
+
+/// The descriptor can be written.
+pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if !this.writing.watching.get() || this.lifecycle.lost.get() > 0 {
+        return Ok(());
+    }
+    let py = this.py();
+    let (Some(context), Some(event_loop)) = (this.writing.context.get(), this.event_loop.get())
+    else {
+        return Ok(());
+    };
+    match in_context(&context, || flush(this)) {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let raised = Raised::raise(caught(py, raised)?);
+            let callback = this.as_obj().attr(pyo3::intern!(py, "writelines"))?;
+            callback_failed(&event_loop, &callback, &[], raised)
+        }
+    }
+}
+
+/// Sends what the socket takes in one call, and does what comes after the last byte.
+fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    let result = {
+        let buffer = this.writing.buffer.borrow();
+        match buffer.first() {
+            Some(first) if buffer.chunks() == 1 => sys::send(this.fd.get(), first),
+            _ => sys::send_vectored(this.fd.get(), &buffer.slices(IOV_MAX)),
+        }
+    };
+    match result {
+        // Nothing but bytes objects and memory of ours is released here.
+        Ok(count) => this.writing.buffer.borrow_mut().consume(count, &mut drop),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => {
+            discard(this)?;
+            let exception = write_failed(this, error)?;
+            return wake_empty_waiter(this, Some(&exception));
+        }
+    }
+    // The protocol may write again at once.
+    resume_if_drained(this)?;
+    if !is_empty(this) {
+        return Ok(());
+    }
+    stop_writing(this)?;
+    wake_empty_waiter(this, None)?;
+    if this.is_closing() && this.lifecycle.lost.get() == 0 {
+        this.lifecycle.lost.set(1);
+        lifecycle::call_connection_lost(this, &Obj::none(py))
+    } else if this.writing.eof.get() && this.sock.is_some() {
+        shut_down(this)
+    } else {
+        Ok(())
+    }
+}
+
+#[cold]
+fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
+    let exception = os_exception(this.py(), error);
+    lifecycle::fatal_error(this, &exception, "Fatal write error on socket transport")?;
+    Ok(exception)
+}
+
+/// Calls `pause_writing` if the buffer has come above the high water mark.
+#[inline]
+fn pause_if_full(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let size = size(this);
+    let pause = this.writing.flow.borrow_mut().on_grow(size);
+    if pause {
+        tell_protocol(this, "pause_writing")
+    } else {
+        Ok(())
+    }
+}
+
+/// Calls `resume_writing` if the buffer has come down to the low water mark.
+#[inline]
+fn resume_if_drained(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let size = size(this);
+    let resume = this.writing.flow.borrow_mut().on_shrink(size);
+    if resume {
+        tell_protocol(this, "resume_writing")
+    } else {
+        Ok(())
+    }
+}
+
+fn tell_protocol(this: &Ref<StreamTransport>, method: &str) -> Result<(), Raised> {
+    let py = this.py();
+    let Some(protocol) = this.protocol.get() else {
+        return Ok(());
+    };
+    match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
+        Ok(_) => Ok(()),
+        Err(raised) => {
+            let exception = caught(py, raised)?;
+            let Some(event_loop) = this.event_loop.get() else {
+                return Ok(());
+            };
+            let parts = [
+                ("exception", &exception),
+                ("transport", this.as_obj()),
+                ("protocol", &protocol),
+            ];
+            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
+        }
+    }
+}
+
+/// Sets the water marks. Raises ValueError if they contradict each other.
+fn set_limits(this: &Ref<StreamTransport>, args: &Args<'_>) -> Result<(), Raised> {
+    let py = this.py();
+    let [high, low] = args.bind("set_write_buffer_limits", &["high", "low"], 2, 0)?;
+    let (high, low) = (limit(high)?, limit(low)?);
+    let high = match (high, low) {
+        (Some(high), _) => high,
+        (None, Some(low)) => low.saturating_mul(4),
+        (None, None) => 64 * 1024,
+    };
+    let low = low.unwrap_or(high.div_euclid(4));
+    let valid = usize::try_from(high).ok().zip(usize::try_from(low).ok());
+    if let Some((high, low)) = valid {
+        if this
+            .writing
+            .flow
+            .borrow_mut()
+            .set_limits(Some(high), Some(low))
+            .is_ok()
+        {
+            return Ok(());
+        }
+    }
+    let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
+    Err(Raised::value_error(py, &text))
+}
+
+/// A water mark; what is more than all memory counts as that.
+fn limit(value: Option<Obj>) -> Result<Option<i64>, Raised> {
+    match value.and_then(Obj::not_none) {
+        Some(value) if value.is_int() => match value.to_i64() {
+            Ok(limit) => Ok(Some(limit)),
+            Err(raised) => {
+                raised.ignore::<pyo3::exceptions::PyOverflowError>(value.py())?;
+                Ok(Some(value.to_f64()? as i64))
+            }
+        },
+        Some(value) => Ok(Some(value.to_f64()? as i64)),
+        None => Ok(None),
+    }
+}
+
+/// `_make_empty_waiter()`, for asyncio's sendfile.
+fn make_empty_waiter(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
+    let py = this.py();
+    if this.writing.empty_waiter.is_some() {
+        return Err(Raised::runtime_error(py, "Empty waiter is already set"));
+    }
+    let Some(event_loop) = this.event_loop.get() else {
+        return Err(Raised::runtime_error(py, "the connection is lost"));
+    };
+    let waiter = event_loop
+        .as_obj()
+        .method(pyo3::intern!(py, "create_future"), &[])?;
+    this.writing.empty_waiter.set(Some(waiter.clone()));
+    if is_empty(this) {
+        wake_empty_waiter(this, None)?;
+    }
+    Ok(waiter)
+}
+
+fn wake_empty_waiter(this: &Ref<StreamTransport>, exception: Option<&Obj>) -> Result<(), Raised> {
+    let py = this.py();
+    let Some(waiter) = this.writing.empty_waiter.get() else {
+        return Ok(());
+    };
+    if waiter.method(pyo3::intern!(py, "done"), &[])?.truth()? {
+        return Ok(());
+    }
+    let woken = match exception {
+        Some(exception) => waiter.method(pyo3::intern!(py, "set_exception"), &[exception]),
+        None => waiter.method(pyo3::intern!(py, "set_result"), &[&Obj::none(py)]),
+    };
+    woken.map(drop)
+}
+
+/// The connection is lost: who waits for the buffer to be empty hears of it.
+pub(super) fn connection_lost(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    this.writing.context.set(None);
+    if this.writing.empty_waiter.is_none() {
+        return Ok(());
+    }
+    let class = Obj::class_of::<pyo3::exceptions::PyConnectionError>(py);
+    let exception = class.call1(&Obj::str(py, "Connection is closed by peer")?)?;
+    wake_empty_waiter(this, Some(&exception))
+}
+
+/// What asyncio calls `_buffer`: a bytearray up to 3.11, a deque since.
+fn buffer_copy(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
+    let py = this.py();
+    let mut copies: Vec<Vec<u8>> = {
+        let buffer = this.writing.buffer.borrow();
+        buffer
+            .into_iter()
+            .map(|chunk| chunk.as_ref().to_vec())
+            .collect()
+    };
+    if let (Some(first), Some(left)) = (
+        copies.first_mut(),
+        this.writing.buffer.borrow().first().map(<[u8]>::len),
+    ) {
+        first.drain(..first.len() - left);
+    }
+    if !cfg!(Py_3_12) {
+        let class = Obj::class_of::<pyo3::types::PyByteArray>(py);
+        return class.call1(&Obj::bytes(py, &copies.concat())?);
+    }
+    let list = Obj::list(py)?;
+    for copy in &copies {
+        list.append(&Obj::bytes(py, copy)?)?;
+    }
+    imports(py).deque.get(py).call1(&list)
+}
