@@ -125,9 +125,22 @@ class Loop(EventLoop, _SelectorEventLoop):
 
     def _resolve(self, look_up, *arguments):
         self._check_closed()
+        self._check_default_executor()
         if self._resolver_threads is None:
             self._resolver_threads = _resolver.make_threads()
         return self.run_in_executor(self._resolver_threads, look_up, *arguments)
+
+    async def shutdown_default_executor(self, *timeout, **options):
+        """Wait for the threads of the default executor and of look-ups to end."""
+        if self._default_executor is None:
+            # asyncio's method waits for one executor.
+            self._default_executor, self._resolver_threads = self._resolver_threads, None
+        await super().shutdown_default_executor(*timeout, **options)
+
+    def _do_shutdown(self, future):
+        if self._resolver_threads is not None:
+            self._resolver_threads.shutdown(wait=True)
+        super()._do_shutdown(future)
 
     # Signals: add_signal_handler(), remove_signal_handler() and _handle_signal() are asyncio's. The
     # native loop calls _process_self_data() with what the wake-up descriptor received.
