@@ -130,12 +130,23 @@ class Loop(EventLoop, _SelectorEventLoop):
             self._resolver_threads = _resolver.make_threads()
         return self.run_in_executor(self._resolver_threads, look_up, *arguments)
 
-    async def shutdown_default_executor(self, *timeout, **options):
-        """Wait for the threads of the default executor and of look-ups to end."""
+    if sys.version_info >= (3, 12):
+
+        async def shutdown_default_executor(self, timeout=None):
+            """Wait for the threads of the default executor and of look-ups to end."""
+            self._leave_look_ups_to_shutdown()
+            await super().shutdown_default_executor(timeout)
+    else:
+
+        async def shutdown_default_executor(self):
+            """Wait for the threads of the default executor and of look-ups to end."""
+            self._leave_look_ups_to_shutdown()
+            await super().shutdown_default_executor()
+
+    def _leave_look_ups_to_shutdown(self):
+        # asyncio's method does nothing without a default executor.
         if self._default_executor is None:
-            # asyncio's method waits for one executor.
             self._default_executor, self._resolver_threads = self._resolver_threads, None
-        await super().shutdown_default_executor(*timeout, **options)
 
     def _do_shutdown(self, future):
         if self._resolver_threads is not None:

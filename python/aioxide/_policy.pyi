@@ -1,0 +1,3 @@
+from asyncio import unix_events
+
+class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy): ...
