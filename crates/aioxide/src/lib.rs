@@ -1,1 +1,89 @@
-//! x
+//! `aioxide._aioxide`: asyncio's objects, native.
+//!
+//! Rooms, each built only on those before it:
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`interop`] | what is taken from the running interpreter's asyncio |
+//! | [`handles`] | what waits to run: handles and entries |
+//! | [`event_loop`] | queue, timers, descriptors; one iteration |
+//! | [`futures`] | Future |
+//! | [`coroutines`] | native coroutine objects: sleep |
+//! | [`tasks`] | Task |
+//! | [`transports`] | TCP and Unix streams |
+//! | [`operations`] | accepting connections |
+//! | [`loop_api`] | the loop's Python side |
+#![forbid(unsafe_code)]
+
+mod interop;
+
+mod handles;
+
+mod event_loop;
+
+mod futures;
+
+mod coroutines;
+
+mod tasks;
+
+mod transports;
+
+mod operations;
+
+mod loop_api;
+
+use cpython::{Hot, Obj, Python, Raised, Ref};
+use pyo3::prelude::*;
+
+/// The module. Only one interpreter of a process can import it.
+#[pymodule]
+fn _aioxide(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    start(py, Obj::from_bound_ref(module)).map_err(|raised| raised.into_py_err(py))
+}
+
+fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
+    interop::imports::load(py)?;
+    let offsets = interop::mirror::offsets(py);
+    interop::current::load(py, offsets)?;
+    interop::mirror::load(py, offsets);
+
+    handles::handle::build(py)?;
+    loop_api::build(py)?;
+    futures::build(py)?;
+    coroutines::build(py)?;
+    tasks::build(py)?;
+    transports::build(py)?;
+    operations::build(py)?;
+
+    handles::Runners {
+        task: tasks::run,
+        read: operations::read_ready,
+        write: transports::write_ready,
+        call: transports::deferred,
+        alarm: futures::alarm,
+        timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
+        debug: event_loop::EventLoop::debug_of,
+    }
+    .register();
+
+    let name = module.attr(pyo3::intern!(py, "__name__"))?;
+    add::<handles::Handle>(py, module, "Handle")?;
+    add::<handles::TimerHandle>(py, module, "TimerHandle")?;
+    add::<event_loop::EventLoop>(py, module, "EventLoop")?;
+    add::<futures::Future>(py, module, "Future")?;
+    add::<tasks::Task>(py, module, "Task")?;
+    add::<transports::StreamTransport>(py, module, "StreamTransport")?;
+    coroutines::add_functions(py, module, &name)?;
+    tasks::add_functions(py, module, &name)?;
+    let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
+    module.set_attr(pyo3::intern!(py, "__version__"), &version)
+}
+
+fn add<T: Hot>(py: Python<'_>, module: &Obj, name: &str) -> Result<(), Raised> {
+    module.set_attr(
+        &pyo3::types::PyString::intern(py, name),
+        &Ref::<T>::class(py),
+    )
+}

@@ -27,12 +27,18 @@ impl<'a> Args<'a> {
             Some(names) if names.tuple_len() > 0 => Keywords::Vector(names, values),
             _ => Keywords::None,
         };
-        Args { positional, keywords }
+        Args {
+            positional,
+            keywords,
+        }
     }
 
     /// From a tuple's items and a dict.
     pub(crate) fn classic(positional: &'a [Obj], keywords: Option<&'a Obj>) -> Self {
-        Args { positional, keywords: keywords.map_or(Keywords::None, Keywords::Dict) }
+        Args {
+            positional,
+            keywords: keywords.map_or(Keywords::None, Keywords::Dict),
+        }
     }
 
     /// Whether there are keyword arguments.
@@ -104,6 +110,24 @@ impl<'a> Args<'a> {
         Ok((tuple, dict))
     }
 
+    /// The keyword argument of a function that has only this one, besides any number of
+    /// positional arguments. Raises TypeError if there are others.
+    pub fn only_keyword(&self, function: &str, name: &str) -> Result<Option<Obj>, Raised> {
+        let value = self.keyword(name)?;
+        if self.keyword_count() > usize::from(value.is_some()) {
+            for key in self.keyword_names()? {
+                let text = key.to_string()?;
+                if text != name {
+                    return Err(Raised::type_error(
+                        key.py(),
+                        &format!("{function}() got an unexpected keyword argument '{text}'"),
+                    ));
+                }
+            }
+        }
+        Ok(value)
+    }
+
     /// Sorts the arguments into the parameters named, as a Python function would.
     ///
     /// `positional` of the parameters may be given by position, the first `required` must be
@@ -141,7 +165,11 @@ impl<'a> Args<'a> {
         let given = self.positional.len();
         if given > positional {
             let plural = if positional == 1 { "" } else { "s" };
-            let kind = if required == positional { "exactly" } else { "at most" };
+            let kind = if required == positional {
+                "exactly"
+            } else {
+                "at most"
+            };
             return Err(Raised::type_error(
                 py,
                 &format!(

@@ -88,7 +88,12 @@ impl<A: Answer> Answer for Result<A, Raised> {
 /// Calls a function known by its type alone.
 #[inline(always)]
 fn instance<F: Copy + 'static>() -> F {
-    const { assert!(size_of::<F>() == 0, "only functions and closures that capture nothing") };
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "only functions and closures that capture nothing"
+        )
+    };
     // SAFETY: F has no size, so any bit pattern (of no bits) is the value; one was given to the
     // builder, so the type is inhabited.
     unsafe { std::mem::transmute_copy::<(), F>(&()) }
@@ -139,7 +144,10 @@ macro_rules! entry {
         // SAFETY: CPython calls slots and methods attached, on objects of the type, and keeps
         // the object alive for the call.
         let ($py, $this) = unsafe {
-            (Python::assume_attached(), Ref::<$T>::of_unchecked(Obj::from_pointer(&$object)))
+            (
+                Python::assume_attached(),
+                Ref::<$T>::of_unchecked(Obj::from_pointer(&$object)),
+            )
         };
     };
 }
@@ -150,7 +158,9 @@ where
     R: Answer,
 {
     entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(this).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
 }
 
 unsafe extern "C" fn one_arg<T: Hot, F, R>(object: Object, argument: Object) -> Object
@@ -161,7 +171,9 @@ where
     entry!(py, this, object, T);
     // SAFETY: the argument is alive for the call.
     let argument = unsafe { Obj::from_pointer(&argument) };
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(this, argument).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this, argument).answer(py))
+    })
 }
 
 unsafe extern "C" fn many_args<T: Hot, F, R>(
@@ -177,7 +189,9 @@ where
     entry!(py, this, object, T);
     // SAFETY: CPython passes `count` positional arguments and as many more as there are names.
     let args = unsafe { vector_args(args, count as usize, &names) };
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(this, &args).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this, &args).answer(py))
+    })
 }
 
 /// Arguments of a vectorcall.
@@ -203,9 +217,15 @@ where
 {
     // SAFETY: attached; both are alive for the call.
     let (py, class, argument) = unsafe {
-        (Python::assume_attached(), Obj::from_pointer(&class), Obj::from_pointer(&argument))
+        (
+            Python::assume_attached(),
+            Obj::from_pointer(&class),
+            Obj::from_pointer(&argument),
+        )
     };
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(class, argument).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(class, argument).answer(py))
+    })
 }
 
 unsafe extern "C" fn getter<T: Hot, F, R>(object: Object, _: *mut c_void) -> Object
@@ -214,7 +234,9 @@ where
     R: Answer,
 {
     entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(this).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
 }
 
 unsafe extern "C" fn setter<T: Hot, F>(object: Object, value: Object, _: *mut c_void) -> c_int
@@ -233,7 +255,9 @@ where
     R: Answer,
 {
     entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(this).answer(py)))
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
 }
 
 /// What a step of a native iterator gives.
@@ -270,13 +294,16 @@ where
     entry!(py, this, object, T);
     // SAFETY: the value is alive for the call.
     let value = unsafe { Obj::from_pointer(&value) };
-    let (outcome, object) =
-        guarded(py, (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut()), || {
+    let (outcome, object) = guarded(
+        py,
+        (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut()),
+        || {
             Ok(match instance::<F>()(this, value)? {
                 Next::Yield(object) => (ffi::PySendResult::PYGEN_NEXT, object.into_ptr()),
                 Next::Return(value) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
             })
-        });
+        },
+    );
     // SAFETY: CPython passes a place for the result.
     unsafe { *result = object };
     outcome
@@ -311,7 +338,11 @@ where
             instance::<F>()(this, name_ref);
             Ok(0)
         });
-        if told < 0 { told } else { ffi::PyObject_GenericSetAttr(object, name, value) }
+        if told < 0 {
+            told
+        } else {
+            ffi::PyObject_GenericSetAttr(object, name, value)
+        }
     }
 }
 
@@ -338,11 +369,7 @@ where
 }
 
 /// `tp_new` of a type with a parent.
-unsafe extern "C" fn new_child<T, F>(
-    class: *mut ffi::PyTypeObject,
-    _: Object,
-    _: Object,
-) -> Object
+unsafe extern "C" fn new_child<T, F>(class: *mut ffi::PyTypeObject, _: Object, _: Object) -> Object
 where
     T: Hot,
     T::Parent: Hot<Parent = NoParent>,
@@ -398,7 +425,10 @@ fn method_def(
 
 impl<T: Hot> Builder<T> {
     fn slot(&mut self, slot: c_int, pointer: *mut c_void) -> &mut Self {
-        self.slots.push(ffi::PyType_Slot { slot, pfunc: pointer });
+        self.slots.push(ffi::PyType_Slot {
+            slot,
+            pfunc: pointer,
+        });
         self
     }
 
@@ -408,8 +438,11 @@ impl<T: Hot> Builder<T> {
         F: Fn(&Ref<T>) -> R + Copy + 'static,
         R: Answer + 'static,
     {
-        let pointer = ffi::PyMethodDefPointer { PyCFunction: no_args::<T, F, R> };
-        self.methods.push(method_def(name, pointer, ffi::METH_NOARGS, doc));
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: no_args::<T, F, R>,
+        };
+        self.methods
+            .push(method_def(name, pointer, ffi::METH_NOARGS, doc));
         self
     }
 
@@ -419,8 +452,11 @@ impl<T: Hot> Builder<T> {
         F: Fn(&Ref<T>, &Obj) -> R + Copy + 'static,
         R: Answer + 'static,
     {
-        let pointer = ffi::PyMethodDefPointer { PyCFunction: one_arg::<T, F, R> };
-        self.methods.push(method_def(name, pointer, ffi::METH_O, doc));
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: one_arg::<T, F, R>,
+        };
+        self.methods
+            .push(method_def(name, pointer, ffi::METH_O, doc));
         self
     }
 
@@ -430,8 +466,9 @@ impl<T: Hot> Builder<T> {
         F: Fn(&Ref<T>, &Args<'_>) -> R + Copy + 'static,
         R: Answer + 'static,
     {
-        let pointer =
-            ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: many_args::<T, F, R> };
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: many_args::<T, F, R>,
+        };
         let flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
         self.methods.push(method_def(name, pointer, flags, doc));
         self
@@ -443,8 +480,15 @@ impl<T: Hot> Builder<T> {
         F: Fn(&Obj, &Obj) -> R + Copy + 'static,
         R: Answer + 'static,
     {
-        let pointer = ffi::PyMethodDefPointer { PyCFunction: class_arg::<F, R> };
-        self.methods.push(method_def(name, pointer, ffi::METH_O | ffi::METH_CLASS, doc));
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: class_arg::<F, R>,
+        };
+        self.methods.push(method_def(
+            name,
+            pointer,
+            ffi::METH_O | ffi::METH_CLASS,
+            doc,
+        ));
         self
     }
 
@@ -641,14 +685,17 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         ))?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
         if let Some(base) = base {
-            let base = base.as_ptr().cast::<ffi::PyTypeObject>();
+            let base = native_base(py, base)?.cast::<ffi::PyTypeObject>();
             if let Some(traverse) = (*base).tp_traverse {
-                info.base_traverse.store(traverse as *mut c_void, Ordering::Relaxed);
+                info.base_traverse
+                    .store(traverse as *mut c_void, Ordering::Relaxed);
                 let visits = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-                info.base_visits_type.store(usize::from(visits), Ordering::Relaxed);
+                info.base_visits_type
+                    .store(usize::from(visits), Ordering::Relaxed);
             }
             if let Some(clear) = (*base).tp_clear {
-                info.base_clear.store(clear as *mut c_void, Ordering::Relaxed);
+                info.base_clear
+                    .store(clear as *mut c_void, Ordering::Relaxed);
             }
         }
         info.has_weakrefs.store(
@@ -656,11 +703,37 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             Ordering::Relaxed,
         );
         info.base_size.store(base_size, Ordering::Relaxed);
-        info.offset.store(offset_after::<T>(base_size), Ordering::Relaxed);
+        info.offset
+            .store(offset_after::<T>(base_size), Ordering::Relaxed);
         // The type lives as long as the process: its address is in `info`.
         let class_kept = class.clone().into_ptr();
         info.class.store(class_kept.cast(), Ordering::Relaxed);
         Ok(class)
+    }
+}
+
+/// The nearest base that is no class made in Python: its slots look after the foreign part.
+///
+/// Those of Python's classes start at the object's own type and look for the first base with
+/// other slots, which would be ours: they would call each other without end. What such classes
+/// add (`__slots__`) stays empty in hot types.
+fn native_base(py: Python<'_>, base: &Obj) -> Result<Object, Raised> {
+    let probe = Obj::class_of::<pyo3::types::PyType>(py).call(&[
+        &Obj::str(py, "probe")?,
+        &Obj::tuple(py, &[])?,
+        &Obj::dict(py)?,
+    ])?;
+    // SAFETY: both are types; a type's bases live as long as it does, and `object` ends them.
+    unsafe {
+        let made_in_python = (*probe.as_ptr().cast::<ffi::PyTypeObject>()).tp_traverse;
+        let mut base = base.as_ptr().cast::<ffi::PyTypeObject>();
+        while (*base).tp_traverse.map(|slot| slot as usize)
+            == made_in_python.map(|slot| slot as usize)
+            && !(*base).tp_base.is_null()
+        {
+            base = (*base).tp_base;
+        }
+        Ok(base.cast())
     }
 }
 
@@ -681,7 +754,10 @@ where
 {
     let (child, parent) = (T::info(), <T::Parent as Hot>::info());
     if child.base_size.load(Ordering::Relaxed) != parent.base_size.load(Ordering::Relaxed) {
-        return Err(Raised::runtime_error(py, "parent and child differ in layout"));
+        return Err(Raised::runtime_error(
+            py,
+            "parent and child differ in layout",
+        ));
     }
     // SAFETY: both types are built and nobody else uses them yet. A type owns its tuples of
     // bases and of the resolution order: the old ones are released, the new ones given away.
@@ -690,7 +766,10 @@ where
         let foreign = Obj::from_borrowed((*child).tp_base.cast());
         let parent_order = Obj::from_borrowed((*parent).tp_mro);
         let child_order = Obj::from_borrowed((*child).tp_mro);
-        let mut order = vec![Obj::from_borrowed(child.cast()), Obj::from_borrowed(parent.cast())];
+        let mut order = vec![
+            Obj::from_borrowed(child.cast()),
+            Obj::from_borrowed(parent.cast()),
+        ];
         for index in 1..child_order.tuple_len() {
             order.extend(child_order.tuple_item(index));
         }
@@ -717,9 +796,15 @@ where
     R: Answer,
 {
     // SAFETY: attached; CPython passes `count` positional arguments and as many more as names.
-    let (py, args) =
-        unsafe { (Python::assume_attached(), vector_args(args, count as usize, &names)) };
-    guarded(py, std::ptr::null_mut(), || give(instance::<F>()(py, &args).answer(py)))
+    let (py, args) = unsafe {
+        (
+            Python::assume_attached(),
+            vector_args(args, count as usize, &names),
+        )
+    };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(py, &args).answer(py))
+    })
 }
 
 /// Makes a built-in function.
@@ -735,7 +820,9 @@ where
     R: Answer + 'static,
 {
     let _ = py;
-    let pointer = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: free_function::<F, R> };
+    let pointer = ffi::PyMethodDefPointer {
+        PyCFunctionFastWithKeywords: free_function::<F, R>,
+    };
     let def = keep(vec![method_def(
         name,
         pointer,
@@ -744,7 +831,11 @@ where
     )]);
     // SAFETY: the definition is kept for ever; the module's name is a string.
     unsafe {
-        Obj::from_owned(ffi::PyCFunction_NewEx(def, std::ptr::null_mut(), module.as_ptr()))
+        Obj::from_owned(ffi::PyCFunction_NewEx(
+            def,
+            std::ptr::null_mut(),
+            module.as_ptr(),
+        ))
     }
 }
 
@@ -759,7 +850,9 @@ where
     R: Answer + 'static,
 {
     let table = definition.table.get_or_init(|| {
-        let pointer = ffi::PyMethodDefPointer { PyCFunction: one_arg::<T, F, R> };
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: one_arg::<T, F, R>,
+        };
         let def = method_def(definition.name, pointer, ffi::METH_O, definition.doc);
         Table(keep(vec![def]))
     });
@@ -789,7 +882,10 @@ unsafe impl Sync for Table {}
 impl MethodDef {
     /// Names a method.
     pub const fn new(name: &'static CStr, doc: &'static CStr) -> MethodDef {
-        MethodDef { name, doc, table: std::sync::OnceLock::new() }
+        MethodDef {
+            name,
+            doc,
+            table: std::sync::OnceLock::new(),
+        }
     }
 }
-

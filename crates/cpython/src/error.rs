@@ -74,9 +74,24 @@ impl Raised {
         Raised::new::<pyo3::exceptions::PyRuntimeError>(py, message)
     }
 
-    /// Raises an OSError (its subclass by the error number).
+    /// Raises an OSError (its subclass by the error number), with number and text in `errno` and
+    /// `strerror`.
+    #[cold]
     pub fn os_error(py: Python<'_>, error: std::io::Error) -> Raised {
-        Raised::from_py_err(py, error.into())
+        // PyO3 keeps the text alone.
+        let Some(code) = error.raw_os_error() else {
+            return Raised::from_py_err(py, error.into());
+        };
+        let text = error.to_string();
+        let text = text.split(" (os error ").next().unwrap_or_default();
+        let made = Obj::int(py, code.into()).and_then(|code| {
+            let class = Obj::class_of::<pyo3::exceptions::PyOSError>(py);
+            class.call(&[&code, &Obj::str(py, text)?])
+        });
+        match made {
+            Ok(exception) => Raised::raise(exception),
+            Err(raised) => raised,
+        }
     }
 
     /// Raises what PyO3 caught.
@@ -93,7 +108,11 @@ impl Raised {
     /// Fails if an exception is set.
     pub fn check(_py: Python<'_>) -> Result<(), Raised> {
         // SAFETY: attached.
-        if unsafe { ffi::PyErr_Occurred() }.is_null() { Ok(()) } else { Err(Raised) }
+        if unsafe { ffi::PyErr_Occurred() }.is_null() {
+            Ok(())
+        } else {
+            Err(Raised)
+        }
     }
 
     /// Whether the exception is an instance of the class.
@@ -110,8 +129,11 @@ impl Raised {
             let value = ffi::PyErr_GetRaisedException();
             #[cfg(not(Py_3_12))]
             let value = {
-                let (mut class, mut value, mut traceback) =
-                    (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+                let (mut class, mut value, mut traceback) = (
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                );
                 ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
                 ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
                 if !traceback.is_null() && !value.is_null() {
@@ -132,7 +154,9 @@ impl Raised {
     fn missing(py: Python<'_>) -> Obj {
         let message = "error return without exception set";
         Obj::from_bound(
-            pyo3::exceptions::PySystemError::new_err(message).into_value(py).into_bound(py),
+            pyo3::exceptions::PySystemError::new_err(message)
+                .into_value(py)
+                .into_bound(py),
         )
     }
 
@@ -240,6 +264,10 @@ pub fn is_finalizing(_py: Python<'_>) -> bool {
 pub fn warn(class: &Obj, message: &std::ffi::CStr, stack_level: isize) -> Result<(), Raised> {
     // SAFETY: all are alive.
     crate::obj::done(unsafe {
-        ffi::PyErr_WarnEx(class.as_ptr(), message.as_ptr(), stack_level as ffi::Py_ssize_t)
+        ffi::PyErr_WarnEx(
+            class.as_ptr(),
+            message.as_ptr(),
+            stack_level as ffi::Py_ssize_t,
+        )
     })
 }

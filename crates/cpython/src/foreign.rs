@@ -6,7 +6,6 @@
 //! we. Nothing here trusts the table blindly: an offset is used only after a probe object has
 //! shown the expected value there.
 
-
 use pyo3::{Python, ffi};
 
 use crate::hot::{Hot, Ref};
@@ -38,7 +37,9 @@ pub fn section_words(file: &std::path::Path, section: &str) -> Option<Vec<u64>> 
         if name.strip_prefix(b".").unwrap_or(name) == section.as_bytes() {
             let offset = usize::try_from(word(header(index) + 0x18)?).ok()?;
             let size = usize::try_from(word(header(index) + 0x20)?).ok()?;
-            return (0..size / 8).map(|number| word(offset + number * 8)).collect();
+            return (0..size / 8)
+                .map(|number| word(offset + number * 8))
+                .collect();
         }
     }
     None
@@ -58,9 +59,31 @@ impl Field {
             return None;
         }
         // SAFETY: the offset is aligned and lies within the sample.
-        let found =
-            unsafe { *sample.as_ptr().cast::<u8>().add(offset).cast::<*mut ffi::PyObject>() };
+        let found = unsafe {
+            *sample
+                .as_ptr()
+                .cast::<u8>()
+                .add(offset)
+                .cast::<*mut ffi::PyObject>()
+        };
         (found == expected.as_ptr()).then_some(Field { offset })
+    }
+
+    /// The field at an offset, if the sample object holds nothing there.
+    pub fn verified_empty(sample: &Obj, offset: u64) -> Option<Field> {
+        let offset = usize::try_from(offset).ok()?;
+        if offset % 8 != 0 || offset + 8 > crate::build::basic_size(&sample.class()) {
+            return None;
+        }
+        // SAFETY: the offset is aligned and lies within the sample.
+        let found = unsafe {
+            *sample
+                .as_ptr()
+                .cast::<u8>()
+                .add(offset)
+                .cast::<*mut ffi::PyObject>()
+        };
+        found.is_null().then_some(Field { offset })
     }
 
     /// Finds the only field of the sample that holds the reference.
@@ -75,7 +98,9 @@ impl Field {
 
     /// Whether the field lies in the foreign part of a hot type.
     pub fn fits<T: Hot>(self) -> bool {
-        let size = T::info().base_size.load(std::sync::atomic::Ordering::Relaxed);
+        let size = T::info()
+            .base_size
+            .load(std::sync::atomic::Ordering::Relaxed);
         self.offset >= size_of::<ffi::PyObject>() && self.offset + 8 <= size
     }
 
@@ -117,7 +142,14 @@ impl Field {
 
     fn place<T: Hot>(self, object: &Ref<T>) -> *mut *mut ffi::PyObject {
         // SAFETY: callers have checked that the field fits.
-        unsafe { object.as_obj().as_ptr().cast::<u8>().add(self.offset).cast() }
+        unsafe {
+            object
+                .as_obj()
+                .as_ptr()
+                .cast::<u8>()
+                .add(self.offset)
+                .cast()
+        }
     }
 }
 
@@ -137,7 +169,10 @@ impl Number {
         }
         // SAFETY: the offset lies within the sample.
         let found = unsafe { *sample.as_ptr().cast::<u8>().add(offset) };
-        (found == expected).then_some(Number { offset, wide: false })
+        (found == expected).then_some(Number {
+            offset,
+            wide: false,
+        })
     }
 
     /// Finds the only four-byte number of the sample that a change turns from 0 to `after`.
@@ -154,15 +189,21 @@ impl Number {
         let before = read();
         change();
         let now = read();
-        let mut found = (0..before.len()).filter(|index| before[*index] == 0 && now[*index] == after);
+        let mut found =
+            (0..before.len()).filter(|index| before[*index] == 0 && now[*index] == after);
         let index = found.next()?;
-        found.next().is_none().then_some(Number { offset: first + index * 4, wide: true })
+        found.next().is_none().then_some(Number {
+            offset: first + index * 4,
+            wide: true,
+        })
     }
 
     /// Sets the number in an object's foreign part.
     #[inline]
     pub fn set<T: Hot>(self, object: &Ref<T>, value: u32) {
-        let size = T::info().base_size.load(std::sync::atomic::Ordering::Relaxed);
+        let size = T::info()
+            .base_size
+            .load(std::sync::atomic::Ordering::Relaxed);
         if self.offset + if self.wide { 4 } else { 1 } > size {
             return;
         }
@@ -180,14 +221,20 @@ impl Number {
     /// The number in an object's foreign part.
     #[inline]
     pub fn get<T: Hot>(self, object: &Ref<T>) -> u32 {
-        let size = T::info().base_size.load(std::sync::atomic::Ordering::Relaxed);
+        let size = T::info()
+            .base_size
+            .load(std::sync::atomic::Ordering::Relaxed);
         if self.offset + if self.wide { 4 } else { 1 } > size {
             return 0;
         }
         // SAFETY: the number lies in the foreign part.
         unsafe {
             let place = object.as_obj().as_ptr().cast::<u8>().add(self.offset);
-            if self.wide { *place.cast::<u32>() } else { u32::from(*place) }
+            if self.wide {
+                *place.cast::<u32>()
+            } else {
+                u32::from(*place)
+            }
         }
     }
 }
@@ -203,7 +250,12 @@ impl ThreadField {
     ///
     /// The offset comes from CPython's own table ([`section_words`]) and the table says how large
     /// the state is; it must lie within.
-    pub fn verified(_py: Python<'_>, offset: u64, size: u64, expected: &Obj) -> Option<ThreadField> {
+    pub fn verified(
+        _py: Python<'_>,
+        offset: u64,
+        size: u64,
+        expected: &Obj,
+    ) -> Option<ThreadField> {
         if offset % 8 != 0 || offset.checked_add(8)? > size || size > 1 << 20 {
             return None;
         }
@@ -216,7 +268,12 @@ impl ThreadField {
     #[inline]
     fn place(self) -> *mut *mut ffi::PyObject {
         // SAFETY: attached (callers have a token or an Obj); the offset was verified.
-        unsafe { ffi::PyThreadState_Get().cast::<u8>().add(self.offset).cast() }
+        unsafe {
+            ffi::PyThreadState_Get()
+                .cast::<u8>()
+                .add(self.offset)
+                .cast()
+        }
     }
 
     /// The current thread's reference.
@@ -270,7 +327,10 @@ impl ThreadList {
         if node + 16 > crate::build::basic_size(&sample.class()) {
             return None;
         }
-        let list = ThreadList { head: usize::try_from(head).ok()?, node };
+        let list = ThreadList {
+            head: usize::try_from(head).ok()?,
+            node,
+        };
         // SAFETY: both lie within their objects; only addresses are compared.
         unsafe {
             let head = list.head_of_thread();
@@ -281,7 +341,9 @@ impl ThreadList {
 
     /// Whether the node lies in the foreign part of a hot type.
     pub fn fits<T: Hot>(self) -> bool {
-        let size = T::info().base_size.load(std::sync::atomic::Ordering::Relaxed);
+        let size = T::info()
+            .base_size
+            .load(std::sync::atomic::Ordering::Relaxed);
         self.node + 16 <= size
     }
 
@@ -335,4 +397,3 @@ impl ThreadList {
         }
     }
 }
-

@@ -54,8 +54,14 @@ pub trait Hot: Sized + 'static {
     fn clear(&self);
 
     /// Whether [`Hot::finalize`] has something to do; asked before each deallocation.
-    fn needs_finalizer(&self) -> bool {
+    fn needs_finalizer(&self, _parent: &Self::Parent) -> bool {
         false
+    }
+
+    /// A list of the thread's objects that they may be linked into: each is taken out of it
+    /// before its memory goes.
+    fn linked_into() -> Option<crate::foreign::ThreadList> {
+        None
     }
 
     /// `tp_finalize`: the object is about to go, and still whole. An exception that is set is
@@ -83,6 +89,12 @@ pub trait Payload: Sized + 'static {
     /// The object is a new one of this type.
     #[doc(hidden)]
     unsafe fn write_value(object: *mut ffi::PyObject, value: Self);
+    /// The value inside an object.
+    ///
+    /// # Safety
+    /// The object is one of this type, and lives as long as the reference.
+    #[doc(hidden)]
+    unsafe fn peek<'a>(object: *mut ffi::PyObject) -> &'a Self;
     #[doc(hidden)]
     unsafe fn visit(object: *mut ffi::PyObject, visit: &mut Visit<'_>);
     #[doc(hidden)]
@@ -95,6 +107,9 @@ impl Payload for NoParent {
     }
     unsafe fn drop_value(_: *mut ffi::PyObject) {}
     unsafe fn write_value(_: *mut ffi::PyObject, _: Self) {}
+    unsafe fn peek<'a>(_: *mut ffi::PyObject) -> &'a Self {
+        &NoParent
+    }
     unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
     unsafe fn clear_value(_: *mut ffi::PyObject) {}
 }
@@ -113,6 +128,10 @@ impl<T: Hot> Payload for T {
     unsafe fn write_value(object: *mut ffi::PyObject, value: Self) {
         // SAFETY: by the contract; the value lies at the type's offset.
         unsafe { std::ptr::write(value_of::<T>(object), value) }
+    }
+    unsafe fn peek<'a>(object: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: by the contract; the value lies at the type's offset.
+        unsafe { &*value_of::<T>(object) }
     }
     unsafe fn visit(object: *mut ffi::PyObject, visit: &mut Visit<'_>) {
         // SAFETY: by the contract; the value lies at the type's offset.
@@ -377,7 +396,11 @@ pub(crate) unsafe fn allocate_subclass(
     unsafe {
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
-        if object.is_null() { Err(Raised) } else { Ok(object) }
+        if object.is_null() {
+            Err(Raised)
+        } else {
+            Ok(object)
+        }
     }
 }
 
@@ -429,7 +452,12 @@ pub(crate) unsafe extern "C" fn traverse<T: Hot>(
                 return outcome;
             }
         }
-        let mut visitor = Visit { visit, arg, outcome: 0, phantom: PhantomData };
+        let mut visitor = Visit {
+            visit,
+            arg,
+            outcome: 0,
+            phantom: PhantomData,
+        };
         T::visit(object, &mut visitor);
         visitor.outcome
     }
@@ -469,12 +497,15 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         let class = ffi::Py_TYPE(object);
         let exact = class == info.class();
         if exact
-            && (*value_of::<T>(object)).needs_finalizer()
+            && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
             && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
         {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
+        if let Some(list) = T::linked_into() {
+            list.unlink::<T>(Ref::of_unchecked(Obj::from_pointer(&object)));
+        }
         if info.has_weakrefs.load(Ordering::Relaxed) != 0 {
             ffi::PyObject_ClearWeakRefs(object);
         }

@@ -11,6 +11,7 @@
 //! | [`args`] | the arguments of a call from Python |
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
+//! | [`known`] | [`Known`], a reference that remembers whether its object is of a hot type |
 //! | [`build`] | makes the type object of a hot type; the trampolines |
 //! | [`coro`] | driving coroutines |
 //! | [`context`] | `contextvars` contexts |
@@ -29,13 +30,15 @@ pub mod coro;
 pub mod error;
 pub mod foreign;
 pub mod hot;
+pub mod known;
 pub mod obj;
 pub mod slot;
 pub mod tagged;
 
 pub use args::Args;
 pub use error::Raised;
-pub use hot::{Hot, Ref, Visit};
+pub use hot::{Hot, NoParent, Ref, Visit};
+pub use known::Known;
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;

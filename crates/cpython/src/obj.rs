@@ -113,7 +113,13 @@ impl Obj {
     #[inline]
     pub fn bool(_py: Python<'_>, value: bool) -> Obj {
         // SAFETY: both live for ever; the token proves that we are attached.
-        unsafe { Obj::from_borrowed(if value { ffi::Py_True() } else { ffi::Py_False() }) }
+        unsafe {
+            Obj::from_borrowed(if value {
+                ffi::Py_True()
+            } else {
+                ffi::Py_False()
+            })
+        }
     }
 
     /// A Python float.
@@ -539,12 +545,16 @@ impl Obj {
         }
     }
 
+    /// `self + other`.
+    pub fn plus(&self, other: &Obj) -> Result<Obj, Raised> {
+        // SAFETY: both are alive.
+        unsafe { Obj::from_owned(ffi::PyNumber_Add(self.as_ptr(), other.as_ptr())) }
+    }
+
     /// `self == other` as a truth value.
     pub fn equals(&self, other: &Obj) -> Result<bool, Raised> {
         // SAFETY: both are alive.
-        status(unsafe {
-            ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_EQ)
-        })
+        status(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) })
     }
 
     /// The length of a tuple; 0 of anything else.
@@ -641,10 +651,18 @@ impl Obj {
     /// Acquires the object's buffer: contiguous, of bytes, writable if asked for.
     pub fn buffer(&self, writable: bool) -> Result<Buffer, Raised> {
         let mut view = Box::new(std::mem::MaybeUninit::<ffi::Py_buffer>::uninit());
-        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        let flags = if writable {
+            ffi::PyBUF_WRITABLE
+        } else {
+            ffi::PyBUF_SIMPLE
+        };
         // SAFETY: on success CPython has filled the view, which stays where it is (boxed).
         unsafe {
-            done(ffi::PyObject_GetBuffer(self.as_ptr(), view.as_mut_ptr(), flags))?;
+            done(ffi::PyObject_GetBuffer(
+                self.as_ptr(),
+                view.as_mut_ptr(),
+                flags,
+            ))?;
             Ok(Buffer {
                 view: Box::from_raw(Box::into_raw(view).cast()),
                 writable,
@@ -801,10 +819,7 @@ pub(crate) fn status(code: c_int) -> Result<bool, Raised> {
 
 /// Calls a function with an array of the objects' pointers (on the stack if they are few).
 #[inline]
-fn with_pointers<R>(
-    objects: &[&Obj],
-    call: impl FnOnce(*const *mut ffi::PyObject) -> R,
-) -> R {
+fn with_pointers<R>(objects: &[&Obj], call: impl FnOnce(*const *mut ffi::PyObject) -> R) -> R {
     let mut few = [std::ptr::null_mut(); 8];
     if objects.len() <= few.len() {
         for (slot, object) in few.iter_mut().zip(objects) {
@@ -830,7 +845,11 @@ mod smallargs {
         pub(super) fn new(first: &Obj) -> Self {
             let mut few = [std::ptr::null_mut(); 8];
             few[0] = first.as_ptr();
-            SmallArgs { few, many: Vec::new(), len: 1 }
+            SmallArgs {
+                few,
+                many: Vec::new(),
+                len: 1,
+            }
         }
 
         pub(super) fn push(&mut self, object: &Obj) {
@@ -846,7 +865,11 @@ mod smallargs {
         }
 
         pub(super) fn as_ptr(&self) -> *const *mut ffi::PyObject {
-            if self.many.is_empty() { self.few.as_ptr() } else { self.many.as_ptr() }
+            if self.many.is_empty() {
+                self.few.as_ptr()
+            } else {
+                self.many.as_ptr()
+            }
         }
 
         pub(super) fn len(&self) -> usize {

@@ -92,7 +92,20 @@ impl<P: Reference> Slot<P> {
     #[inline]
     pub fn holds(&self, object: &Obj) -> bool {
         // SAFETY: as above; only compares addresses.
-        unsafe { (*self.0.get()).as_ref().is_some_and(|held| held.object().is(object)) }
+        unsafe {
+            (*self.0.get())
+                .as_ref()
+                .is_some_and(|held| held.object().is(object))
+        }
+    }
+
+    /// Copies something out of the value: a number or an answer, never a borrow.
+    ///
+    /// The function must not run Python code nor change the field.
+    #[inline]
+    pub fn inspect<R: Copy + 'static>(&self, look: impl FnOnce(&P) -> R) -> Option<R> {
+        // SAFETY: as above; the result cannot borrow from the value.
+        unsafe { (*self.0.get()).as_ref().map(look) }
     }
 
     /// Calls a function with the pointer of the value; it must not touch Python (used by

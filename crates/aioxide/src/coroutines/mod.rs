@@ -1,0 +1,17 @@
+//! Native coroutine objects: what asyncio has as `async def`.
+//!
+//! They run nothing until awaited, can be sent into and thrown into as any coroutine, and warn if
+//! they never were.
+//!
+//! - [`sleep`]: `sleep(delay, result=None)`.
+
+mod sleep;
+
+pub(crate) use sleep::{Sleep, add_functions};
+
+use cpython::{Python, Raised};
+
+/// Builds the types.
+pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+    cpython::build::build::<Sleep>(py, None, 0).map(drop)
+}

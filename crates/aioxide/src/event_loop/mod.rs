@@ -1,0 +1,306 @@
+//! The event loop: five sources feed one ready queue; each iteration drains what was there.
+//!
+//! - [`schedule`]: `call_soon` and its family; what goes into the queue and the heap.
+//! - [`run`]: one iteration, and `run_forever`.
+//! - [`watch`]: descriptors: readers, writers and native transports.
+//!
+//! All state belongs to the loop and is only touched by threads that hold the GIL. Nothing
+//! borrowed from it is held across a call into Python, which may come back at any time.
+
+mod run;
+mod schedule;
+mod watch;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use engine::{Clock, Event, Interest, Nanos, Ready, Selector, SignalPipe, Timers, Waker};
+
+use crate::handles::{Entry, TimerEntry};
+pub(crate) use watch::Side;
+use watch::WatchTable;
+
+/// Tokens of the loop's own descriptors; those of others are their numbers.
+const WAKER: u64 = u64::MAX;
+const SIGNALS: u64 = u64::MAX - 1;
+
+/// Public methods that a program may replace, in a subclass or on the loop itself, and that
+/// native code would otherwise not call.
+const REPLACEABLE: [&str; 7] = [
+    "call_soon",
+    "call_soon_threadsafe",
+    "call_later",
+    "call_at",
+    "create_future",
+    "create_task",
+    "time",
+];
+
+/// The value of a loop.
+pub(crate) struct EventLoop {
+    ready: RefCell<Ready<Entry>>,
+    timers: RefCell<Timers<TimerEntry>>,
+    watches: RefCell<WatchTable>,
+    selector: RefCell<Option<Arc<Selector>>>,
+    waker: Arc<Waker>,
+    signals: SignalPipe,
+    clock: Clock,
+    /// Where events are collected, kept between iterations.
+    events: RefCell<Vec<Event>>,
+    /// Number of the next timer.
+    sequence: Cell<u64>,
+    /// Time of the last look at the selector.
+    polled: Cell<Nanos>,
+    /// Entries that may run before the next look.
+    budget: Cell<usize>,
+    /// Whether the loop's thread waits in the selector (without the GIL).
+    waiting: Cell<bool>,
+    stopping: Cell<bool>,
+    closed: Cell<bool>,
+    debug: Cell<bool>,
+    overridden: Cell<bool>,
+    time_overridden: Cell<bool>,
+    /// Whether the class has been searched for replaced methods.
+    class_checked: Cell<bool>,
+    /// Neither closed nor in debug mode nor overridden: native code takes the short ways.
+    fast: Cell<bool>,
+    /// `threading.get_ident()` of the thread that runs the loop, or nothing.
+    pub(crate) thread_id: Slot,
+    pub(crate) slow_callback_duration: Slot,
+    pub(crate) current_handle: Slot,
+    pub(crate) task_factory: Slot,
+}
+
+impl EventLoop {
+    /// The value of a new loop. Raises OSError where the system has no descriptor left.
+    pub(crate) fn value(py: Python<'_>) -> Result<EventLoop, Raised> {
+        EventLoop::open().map_err(|error| Raised::os_error(py, error))
+    }
+
+    fn open() -> std::io::Result<EventLoop> {
+        let selector = Selector::new()?;
+        let waker = Arc::new(Waker::new()?);
+        let signals = SignalPipe::new()?;
+        selector.register(waker.fd(), WAKER, Interest::READ)?;
+        selector.register(signals.read_fd(), SIGNALS, Interest::READ)?;
+        Ok(EventLoop {
+            ready: RefCell::new(Ready::new()),
+            timers: RefCell::new(Timers::new()),
+            watches: RefCell::new(WatchTable::default()),
+            selector: RefCell::new(Some(Arc::new(selector))),
+            waker,
+            signals,
+            clock: Clock::monotonic(),
+            events: RefCell::new(Vec::new()),
+            sequence: Cell::new(0),
+            polled: Cell::new(0),
+            budget: Cell::new(0),
+            waiting: Cell::new(false),
+            stopping: Cell::new(false),
+            closed: Cell::new(false),
+            debug: Cell::new(false),
+            overridden: Cell::new(false),
+            time_overridden: Cell::new(false),
+            class_checked: Cell::new(false),
+            fast: Cell::new(false),
+            thread_id: Slot::default(),
+            slow_callback_duration: Slot::default(),
+            current_handle: Slot::default(),
+            task_factory: Slot::default(),
+        })
+    }
+
+    /// Whether `close()` was called.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Whether a thread runs the loop.
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        self.thread_id.is_some()
+    }
+
+    /// Whether the loop is in debug mode.
+    #[inline]
+    pub(crate) fn debug(&self) -> bool {
+        self.debug.get()
+    }
+
+    /// Enters or leaves debug mode.
+    pub(crate) fn set_debug(&self, debug: bool) {
+        self.debug.set(debug);
+        self.update_fast();
+    }
+
+    /// The running iteration is the last one.
+    pub(crate) fn stop(&self) {
+        self.set_stopping(true);
+    }
+
+    /// Whether the running iteration is the last one.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Sets whether the running iteration is the last one.
+    pub(crate) fn set_stopping(&self, stopping: bool) {
+        self.stopping.set(stopping);
+    }
+
+    /// Raises RuntimeError if the loop is closed.
+    #[inline]
+    pub(crate) fn check_closed(&self, py: Python<'_>) -> Result<(), Raised> {
+        if self.closed.get() {
+            return Err(Raised::runtime_error(py, "Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Whether native code may take the short ways: the loop is open, not in debug mode, and
+    /// none of its public methods was replaced.
+    #[inline]
+    pub(crate) fn is_fast(this: &Ref<EventLoop>) -> bool {
+        this.fast.get() || (!this.class_checked.get() && EventLoop::check_class(this))
+    }
+
+    /// Whether the program has replaced a public method.
+    pub(crate) fn is_overridden(this: &Ref<EventLoop>) -> bool {
+        if !this.class_checked.get() {
+            EventLoop::check_class(this);
+        }
+        this.overridden.get()
+    }
+
+    /// Looks for replaced methods in the loop's class.
+    #[cold]
+    fn check_class(this: &Ref<EventLoop>) -> bool {
+        let py = this.py();
+        this.class_checked.set(true);
+        let class = this.as_obj().class();
+        let own = Ref::<EventLoop>::class(py);
+        for name in REPLACEABLE {
+            let interned = pyo3::types::PyString::intern(py, name);
+            match (class.attr(&interned), own.attr(&interned)) {
+                (Ok(found), Ok(native)) if found.is(&native) => {}
+                (found, _) => {
+                    if let Err(raised) = found {
+                        drop(raised.take(py));
+                    }
+                    this.replaced(name);
+                }
+            }
+        }
+        this.update_fast();
+        this.fast.get()
+    }
+
+    /// An attribute of the loop is being set: it may be a public method.
+    pub(crate) fn attribute_set(this: &Ref<EventLoop>, name: &Obj) {
+        if let Ok(name) = name.as_str() {
+            if REPLACEABLE.contains(&name) {
+                this.replaced(name);
+                this.update_fast();
+            }
+        }
+    }
+
+    fn replaced(&self, name: &str) {
+        self.overridden.set(true);
+        if name == "time" {
+            self.time_overridden.set(true);
+        }
+    }
+
+    fn update_fast(&self) {
+        let fast = self.class_checked.get()
+            && !self.debug.get()
+            && !self.overridden.get()
+            && !self.closed.get();
+        self.fast.set(fast);
+    }
+
+    /// A timer of the loop was cancelled; false if the loop is not native.
+    pub(crate) fn note_timer_cancelled(event_loop: &Obj) -> bool {
+        match Ref::<EventLoop>::of(event_loop) {
+            Some(native) => {
+                EventLoop::timer_cancelled(native);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the loop is in debug mode, if it is a native one.
+    pub(crate) fn debug_of(event_loop: &Obj) -> Option<bool> {
+        Ref::<EventLoop>::of(event_loop).map(|native| native.debug())
+    }
+
+    /// Releases everything that waits and the descriptors; says what is left to drop.
+    pub(crate) fn close(this: &Ref<EventLoop>) {
+        this.closed.set(true);
+        this.update_fast();
+        let ready = this.ready.borrow_mut().drain();
+        let timers = this.timers.borrow_mut().drain();
+        let watches = std::mem::take(&mut *this.watches.borrow_mut());
+        let selector = this.selector.borrow_mut().take();
+        // Dropping runs foreign code; nothing is borrowed any more.
+        drop(ready);
+        for timer in timers {
+            if let Some(handle) = timer.as_handle() {
+                handle.set_scheduled(false);
+            }
+        }
+        drop(watches);
+        drop(selector);
+    }
+
+    /// The descriptor that `signal.set_wakeup_fd` gets.
+    pub(crate) fn signal_fd(&self) -> i32 {
+        self.signals.write_fd()
+    }
+
+    /// Ends the selector's wait, from any thread.
+    pub(crate) fn wake(&self) {
+        self.waker.notify();
+    }
+
+    /// Shows the garbage collector what the loop holds.
+    pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
+        if let Ok(ready) = self.ready.try_borrow() {
+            ready
+                .iter()
+                .for_each(|entry| entry.with(|object| visit.object(object)));
+        }
+        if let Ok(timers) = self.timers.try_borrow() {
+            timers
+                .iter()
+                .for_each(|(_, timer)| timer.with(|object| visit.object(object)));
+        }
+        if let Ok(watches) = self.watches.try_borrow() {
+            watches.visit(visit);
+        }
+        visit.slot(&self.thread_id);
+        visit.slot(&self.slow_callback_duration);
+        visit.slot(&self.current_handle);
+        visit.slot(&self.task_factory);
+    }
+
+    /// Releases what can be part of a cycle.
+    pub(crate) fn release(&self) {
+        let ready = self.ready.try_borrow_mut().map(|mut ready| ready.drain());
+        let timers = self
+            .timers
+            .try_borrow_mut()
+            .map(|mut timers| timers.drain());
+        let watches = self
+            .watches
+            .try_borrow_mut()
+            .map(|mut table| std::mem::take(&mut *table));
+        drop((ready, timers, watches));
+        self.current_handle.set(None);
+        self.task_factory.set(None);
+    }
+}

@@ -1,0 +1,225 @@
+//! One iteration, and running until stopped.
+
+use cpython::error::check_signals;
+use cpython::{Obj, Raised, Ref};
+use engine::Nanos;
+
+use super::EventLoop;
+use crate::handles::{Entry, Handle};
+use crate::interop::asyncio;
+
+/// With work queued, the selector is looked at after so many entries …
+const ENTRIES_BETWEEN_POLLS: usize = 64;
+/// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
+const NANOS_BETWEEN_POLLS: Nanos = 10_000;
+/// The longest wait, as in asyncio: a day.
+const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
+
+impl EventLoop {
+    /// `run_forever()`.
+    pub(crate) fn run_forever(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        let py = this.py();
+        this.check_closed(py)?;
+        this.as_obj()
+            .method(pyo3::intern!(py, "_check_running"), &[])?;
+        let imports = asyncio(py);
+        let origin = pyo3::intern!(py, "_set_coroutine_origin_tracking");
+        this.as_obj()
+            .method(origin, &[&Obj::bool(py, this.debug())])?;
+        let hooks = imports.get_asyncgen_hooks.get(py).call0()?;
+        this.thread_id.set(Some(imports.get_ident.get(py).call0()?));
+        let outcome = (|| {
+            let first = this
+                .as_obj()
+                .attr(pyo3::intern!(py, "_asyncgen_firstiter_hook"))?;
+            let last = this
+                .as_obj()
+                .attr(pyo3::intern!(py, "_asyncgen_finalizer_hook"))?;
+            imports.set_asyncgen_hooks.get(py).call(&[&first, &last])?;
+            let events = imports.events.get(py);
+            events.method(pyo3::intern!(py, "_set_running_loop"), &[this.as_obj()])?;
+            EventLoop::is_fast(this);
+            loop {
+                EventLoop::run_once(this)?;
+                if this.is_stopping() {
+                    return Ok(());
+                }
+            }
+        })();
+        // Whatever ended it stays the outcome; the way back must not lose it.
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(raised) => Err(Raised::take(raised, py)),
+        };
+        this.set_stopping(false);
+        this.thread_id.set(None);
+        let restored = (|| {
+            let events = imports.events.get(py);
+            events.method(pyo3::intern!(py, "_set_running_loop"), &[&Obj::none(py)])?;
+            this.as_obj().method(origin, &[&Obj::bool(py, false)])?;
+            imports
+                .set_asyncgen_hooks
+                .get(py)
+                .call_tuple(&hooks)
+                .map(drop)
+        })();
+        match outcome {
+            Ok(()) => restored,
+            Err(exception) => {
+                if let Err(raised) = restored {
+                    drop(raised.take(py));
+                }
+                Err(Raised::raise(exception))
+            }
+        }
+    }
+
+    /// One iteration: collects what has become ready and runs what was there.
+    fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        let queued = this.ready.borrow().len();
+        if queued == 0 || this.is_stopping() || this.budget.get() == 0 {
+            EventLoop::collect(this, queued > 0)?;
+        } else {
+            let now = this.clock.now();
+            if now.wrapping_sub(this.polled.get()) > NANOS_BETWEEN_POLLS {
+                EventLoop::collect(this, true)?;
+            }
+        }
+        let count = this.ready.borrow().len();
+        this.budget.set(this.budget.get().saturating_sub(count));
+        if this.debug() {
+            return EventLoop::run_entries_in_debug_mode(this, count);
+        }
+        for _ in 0..count {
+            let Some(entry) = this.ready.borrow_mut().pop() else {
+                break;
+            };
+            entry.run()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the selector, waiting if nothing else is to do, and at the timers.
+    fn collect(this: &Ref<EventLoop>, has_work: bool) -> Result<(), Raised> {
+        let py = this.py();
+        let selector = this.selector.borrow().clone();
+        let Some(selector) = selector else {
+            return Ok(());
+        };
+        let mut events = this.events.take();
+        events.clear();
+        let result = if has_work || this.is_stopping() {
+            selector.wait(Some(0), &mut events)
+        } else {
+            let timeout = match EventLoop::next_deadline(this) {
+                Some(deadline) => Some(
+                    deadline
+                        .saturating_sub(EventLoop::now(this)?)
+                        .min(LONGEST_WAIT),
+                ),
+                None => None,
+            };
+            if timeout == Some(0) {
+                selector.wait(timeout, &mut events)
+            } else {
+                // A first look without letting the GIL go: under load something is there.
+                let first = selector.wait(Some(0), &mut events);
+                if first.is_err() || !events.is_empty() {
+                    first
+                } else {
+                    this.waiting.set(true);
+                    // What another thread scheduled before it could see the flag is queued.
+                    let result = py.detach(|| selector.wait(timeout, &mut events));
+                    this.waiting.set(false);
+                    result
+                }
+            }
+        };
+        if let Err(error) = result {
+            *this.events.borrow_mut() = events;
+            return Err(Raised::os_error(py, error));
+        }
+        // Python's own signal handlers run here when a signal ended the wait.
+        let delivered = check_signals(py).and_then(|()| EventLoop::deliver(this, &events));
+        *this.events.borrow_mut() = events;
+        let now = EventLoop::now(this)?;
+        this.polled.set(if this.time_overridden.get() {
+            this.clock.now()
+        } else {
+            now
+        });
+        this.budget.set(ENTRIES_BETWEEN_POLLS);
+        EventLoop::collect_timers(this, now);
+        delivered
+    }
+
+    fn next_deadline(this: &Ref<EventLoop>) -> Option<Nanos> {
+        let mut dropped = Vec::new();
+        let deadline = this.timers.borrow_mut().next_deadline(&mut dropped);
+        EventLoop::forget(dropped);
+        deadline
+    }
+
+    /// Moves the timers that are due into the ready queue.
+    fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
+        if this.timers.borrow().is_empty() {
+            return;
+        }
+        let mut dropped = Vec::new();
+        loop {
+            let due = this.timers.borrow_mut().pop_due(now, &mut dropped);
+            let Some(due) = due else { break };
+            if let Some(entry) = due.into_entry() {
+                this.ready.borrow_mut().push(entry);
+            }
+        }
+        EventLoop::forget(dropped);
+    }
+
+    /// Lets cancelled timers go.
+    fn forget(dropped: Vec<crate::handles::TimerEntry>) {
+        for timer in &dropped {
+            if let Some(handle) = timer.as_handle() {
+                handle.set_scheduled(false);
+            }
+        }
+    }
+
+    /// Runs entries one by one, timing each.
+    #[cold]
+    fn run_entries_in_debug_mode(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+        let py = this.py();
+        for _ in 0..count {
+            let Some(entry) = this.ready.borrow_mut().pop() else {
+                break;
+            };
+            let Some(handle) = entry.as_handle() else {
+                entry.run()?;
+                continue;
+            };
+            if handle.is_cancelled() {
+                continue;
+            }
+            this.current_handle.set(Some(handle.as_obj().clone()));
+            let started = this.clock.now();
+            let outcome = EventLoop::run_handle(&handle);
+            let took = engine::seconds(this.clock.now().saturating_sub(started));
+            this.current_handle.set(None);
+            outcome?;
+            let limit = match this.slow_callback_duration.get() {
+                Some(limit) => limit.to_f64()?,
+                None => 0.1,
+            };
+            if took >= limit {
+                let reports = Obj::import(py, c"aioxide._reports")?;
+                let name = pyo3::intern!(py, "callback_was_slow");
+                reports.method(name, &[handle.as_obj(), &Obj::float(py, took)?])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_handle(handle: &Ref<Handle>) -> Result<(), Raised> {
+        Entry::handle(handle.clone()).run()
+    }
+}

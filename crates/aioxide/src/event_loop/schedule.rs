@@ -1,0 +1,265 @@
+//! What goes into the ready queue and the timer heap.
+
+use cpython::{Args, Obj, Python, Raised, Ref};
+use engine::Nanos;
+
+use super::EventLoop;
+use crate::handles::{Alarm, Callback, Entry, Handle, TimerEntry, TimerHandle};
+
+impl EventLoop {
+    /// Puts an entry into the ready queue.
+    #[inline]
+    pub(crate) fn schedule(this: &Ref<EventLoop>, entry: Entry) {
+        this.ready.borrow_mut().push(entry);
+        if this.waiting.get() {
+            this.waker.notify();
+        }
+    }
+
+    /// `call_soon(callback, *args, context=None)`.
+    #[inline]
+    pub(crate) fn call_soon(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let (callback, rest) = callback_of(py, args, "call_soon")?;
+        let context = context_of(args, "call_soon")?;
+        this.check_closed(py)?;
+        if this.debug.get() {
+            EventLoop::check_thread_and_callback(this, callback, "call_soon", true)?;
+        }
+        let handle = EventLoop::push_call(this, Callback::new(callback, rest)?, context)?;
+        if this.debug.get() {
+            handle.remember_source(py, 0)?;
+        }
+        Ok(handle.into_obj())
+    }
+
+    /// `call_soon_threadsafe(callback, *args, context=None)`.
+    pub(crate) fn call_soon_threadsafe(
+        this: &Ref<EventLoop>,
+        args: &Args<'_>,
+    ) -> Result<Obj, Raised> {
+        let py = this.py();
+        let (callback, rest) = callback_of(py, args, "call_soon_threadsafe")?;
+        let context = context_of(args, "call_soon_threadsafe")?;
+        this.check_closed(py)?;
+        if this.debug.get() {
+            EventLoop::check_thread_and_callback(this, callback, "call_soon_threadsafe", false)?;
+        }
+        let handle = EventLoop::push_call(this, Callback::new(callback, rest)?, context)?;
+        if this.debug.get() {
+            handle.remember_source(py, 0)?;
+        }
+        Ok(handle.into_obj())
+    }
+
+    /// Makes a handle and puts it into the ready queue.
+    #[inline]
+    pub(crate) fn push_call(
+        this: &Ref<EventLoop>,
+        callback: Callback,
+        context: Option<Obj>,
+    ) -> Result<Ref<Handle>, Raised> {
+        let py = this.py();
+        let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, context)?)?;
+        EventLoop::schedule(this, Entry::handle(handle.clone()));
+        Ok(handle)
+    }
+
+    /// `call_later(delay, callback, *args, context=None)`.
+    pub(crate) fn call_later(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let (delay, callback, rest) = timed_callback_of(py, args, "call_later", "delay")?;
+        if delay.is_none() {
+            return Err(Raised::type_error(py, "delay must not be None"));
+        }
+        if EventLoop::is_overridden(this) {
+            let now = this.as_obj().method(pyo3::intern!(py, "time"), &[])?;
+            let when = now.plus(delay)?;
+            let mut call = vec![&when, callback];
+            call.extend(rest);
+            let context = context_of(args, "call_later")?;
+            let names = crate::interop::asyncio(py).context_name.get(py);
+            let name = pyo3::intern!(py, "call_at");
+            return match &context {
+                Some(context) => {
+                    call.push(context);
+                    this.as_obj().method_named(name, &call, Some(names))
+                }
+                None => this.as_obj().method(name, &call),
+            };
+        }
+        let now = EventLoop::now_seconds(this);
+        let when = if delay.is_float_exact() {
+            Obj::float(py, now + delay.to_f64()?)?
+        } else {
+            Obj::float(py, now)?.plus(delay)?
+        };
+        EventLoop::push_timer(this, when, callback, rest, args, "call_later")
+    }
+
+    /// `call_at(when, callback, *args, context=None)`.
+    pub(crate) fn call_at(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let (when, callback, rest) = timed_callback_of(py, args, "call_at", "when")?;
+        if when.is_none() {
+            return Err(Raised::type_error(py, "when cannot be None"));
+        }
+        EventLoop::push_timer(this, when.clone(), callback, rest, args, "call_at")
+    }
+
+    fn push_timer(
+        this: &Ref<EventLoop>,
+        when: Obj,
+        callback: &Obj,
+        rest: &[Obj],
+        args: &Args<'_>,
+        method: &str,
+    ) -> Result<Obj, Raised> {
+        let py = this.py();
+        let context = context_of(args, method)?;
+        this.check_closed(py)?;
+        if this.debug.get() {
+            EventLoop::check_thread_and_callback(this, callback, "call_at", true)?;
+        }
+        let deadline = engine::nanos_from_seconds(when.to_f64()?);
+        let sequence = EventLoop::next_sequence(this);
+        let callback = Callback::new(callback, rest)?;
+        let timer = TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?;
+        if this.debug.get() {
+            timer.parent().remember_source(py, 0)?;
+        }
+        this.timers
+            .borrow_mut()
+            .push(deadline, TimerEntry::handle(timer.clone()));
+        if this.waiting.get() {
+            this.waker.notify();
+        }
+        Ok(timer.into_obj())
+    }
+
+    /// Wakes a Future after a delay in seconds (not negative).
+    pub(crate) fn push_alarm(
+        this: &Ref<EventLoop>,
+        delay: f64,
+        target: Obj,
+    ) -> Result<Ref<Alarm>, Raised> {
+        let py = this.py();
+        let deadline = this
+            .clock
+            .now()
+            .saturating_add(engine::nanos_from_seconds(delay));
+        let alarm = Alarm::create(py, target, EventLoop::next_sequence(this))?;
+        this.timers
+            .borrow_mut()
+            .push(deadline, TimerEntry::alarm(alarm.clone()));
+        Ok(alarm)
+    }
+
+    /// A timer in the heap was cancelled: sweeps the heap when most of it is.
+    #[inline]
+    pub(crate) fn timer_cancelled(this: &Ref<EventLoop>) {
+        let mut dropped = Vec::new();
+        {
+            let mut timers = this.timers.borrow_mut();
+            timers.note_cancelled();
+            if timers.is_sweep_due() {
+                timers.sweep_if_due(&mut dropped);
+            }
+        }
+        for timer in &dropped {
+            if let Some(handle) = timer.as_handle() {
+                handle.set_scheduled(false);
+            }
+        }
+    }
+
+    fn next_sequence(this: &Ref<EventLoop>) -> u64 {
+        let sequence = this.sequence.get();
+        this.sequence.set(sequence + 1);
+        sequence
+    }
+
+    /// The loop's clock, in seconds.
+    #[inline]
+    pub(crate) fn now_seconds(this: &Ref<EventLoop>) -> f64 {
+        engine::seconds(this.clock.now())
+    }
+
+    /// The loop's time as its timers see it: what the program's `time()` says, if it has one.
+    #[inline]
+    pub(super) fn now(this: &Ref<EventLoop>) -> Result<Nanos, Raised> {
+        if !this.time_overridden.get() {
+            return Ok(this.clock.now());
+        }
+        let py = this.py();
+        let time = this.as_obj().method(pyo3::intern!(py, "time"), &[])?;
+        Ok(engine::nanos_from_seconds(time.to_f64()?))
+    }
+
+    #[cold]
+    pub(crate) fn check_thread_and_callback(
+        this: &Ref<EventLoop>,
+        callback: &Obj,
+        method: &str,
+        thread: bool,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        if thread {
+            this.as_obj()
+                .method(pyo3::intern!(py, "_check_thread"), &[])?;
+        }
+        let method = Obj::str(py, method)?;
+        this.as_obj()
+            .method(pyo3::intern!(py, "_check_callback"), &[callback, &method])
+            .map(drop)
+    }
+}
+
+/// The callback and its arguments.
+#[inline]
+fn callback_of<'a>(
+    py: Python<'_>,
+    args: &Args<'a>,
+    method: &str,
+) -> Result<(&'a Obj, &'a [Obj]), Raised> {
+    match args.positional.split_first() {
+        Some(split) => Ok(split),
+        None => Err(Raised::type_error(
+            py,
+            &format!("{method}() missing 1 required positional argument: 'callback'"),
+        )),
+    }
+}
+
+#[inline]
+fn timed_callback_of<'a>(
+    py: Python<'_>,
+    args: &Args<'a>,
+    method: &str,
+    first: &str,
+) -> Result<(&'a Obj, &'a Obj, &'a [Obj]), Raised> {
+    match args.positional {
+        [time, callback, rest @ ..] => Ok((time, callback, rest)),
+        [_] => Err(Raised::type_error(
+            py,
+            &format!("{method}() missing 1 required positional argument: 'callback'"),
+        )),
+        [] => Err(Raised::type_error(
+            py,
+            &format!(
+                "{method}() missing 2 required positional arguments: '{first}' and 'callback'"
+            ),
+        )),
+    }
+}
+
+/// The keyword argument `context`, the only one there is.
+#[inline]
+fn context_of(args: &Args<'_>, method: &str) -> Result<Option<Obj>, Raised> {
+    if !args.has_keywords() {
+        return Ok(None);
+    }
+    Ok(args
+        .only_keyword(method, "context")?
+        .and_then(Obj::not_none))
+}

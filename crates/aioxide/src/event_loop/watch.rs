@@ -1,0 +1,337 @@
+//! Descriptors: readers and writers of the program, and native transports.
+
+use cpython::{Args, Obj, Raised, Ref, Visit};
+use engine::{Event, Interest};
+
+use super::EventLoop;
+use crate::handles::{Callback, Entry, Handle};
+
+/// What is watched of one descriptor.
+#[derive(Default)]
+struct Watch {
+    /// `add_reader`'s handle.
+    reader: Option<Ref<Handle>>,
+    /// `add_writer`'s handle.
+    writer: Option<Ref<Handle>>,
+    /// A native transport, which has the descriptor to itself.
+    io: Option<Obj>,
+    /// What the selector was told.
+    interest: Interest,
+}
+
+/// The watches by descriptor number.
+#[derive(Default)]
+pub(super) struct WatchTable(Vec<Option<Box<Watch>>>);
+
+impl WatchTable {
+    fn get(&self, fd: i32) -> Option<&Watch> {
+        self.0.get(usize::try_from(fd).ok()?)?.as_deref()
+    }
+
+    fn entry(&mut self, fd: i32) -> &mut Watch {
+        let index = usize::try_from(fd).unwrap_or_default();
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index].get_or_insert_default()
+    }
+
+    fn remove(&mut self, fd: i32) -> Option<Box<Watch>> {
+        self.0.get_mut(usize::try_from(fd).ok()?)?.take()
+    }
+
+    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
+        for watch in self.0.iter().flatten() {
+            for handle in watch.reader.iter().chain(&watch.writer) {
+                visit.object(handle.as_obj());
+            }
+            if let Some(io) = &watch.io {
+                visit.object(io);
+            }
+        }
+    }
+}
+
+/// Which half of a descriptor's readiness.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Side {
+    /// `add_reader`.
+    Read,
+    /// `add_writer`.
+    Write,
+}
+
+impl EventLoop {
+    /// Watches a descriptor for a native object: its readiness pushes `Entry::read` and
+    /// `Entry::write`. With neither the descriptor is forgotten.
+    pub(crate) fn watch(
+        this: &Ref<EventLoop>,
+        fd: i32,
+        io: &Obj,
+        read: bool,
+        write: bool,
+    ) -> Result<(), Raised> {
+        let mut interest = Interest::NONE;
+        if read {
+            interest = interest | Interest::READ;
+        }
+        if write {
+            interest = interest | Interest::WRITE;
+        }
+        let released;
+        if interest.is_empty() {
+            released = this
+                .watches
+                .borrow_mut()
+                .remove(fd)
+                .map(|watch| (watch.io, watch.interest));
+            if released
+                .as_ref()
+                .is_some_and(|(_, interest)| !interest.is_empty())
+            {
+                EventLoop::tell(this, fd, Interest::READ, Interest::NONE)?;
+            }
+        } else {
+            let before = this
+                .watches
+                .borrow()
+                .get(fd)
+                .map_or(Interest::NONE, |watch| watch.interest);
+            if before != interest {
+                EventLoop::tell(this, fd, before, interest)?;
+            }
+            let mut watches = this.watches.borrow_mut();
+            let watch = watches.entry(fd);
+            watch.interest = interest;
+            released = watch.io.replace(io.clone()).map(|io| (Some(io), interest));
+        }
+        drop(released);
+        Ok(())
+    }
+
+    /// The native object that has the descriptor, if any.
+    pub(crate) fn watched(this: &Ref<EventLoop>, fd: i32) -> Option<Obj> {
+        this.watches.borrow().get(fd)?.io.clone()
+    }
+
+    /// Tells the selector. A descriptor that was closed behind our back is no error, nor is one
+    /// whose number has come back.
+    fn tell(
+        this: &Ref<EventLoop>,
+        fd: i32,
+        before: Interest,
+        after: Interest,
+    ) -> Result<(), Raised> {
+        let selector = this.selector.borrow().clone();
+        let Some(selector) = selector else {
+            return Ok(());
+        };
+        let token = u64::from(fd.unsigned_abs());
+        let result = if after.is_empty() {
+            let _ = selector.unregister(fd);
+            Ok(())
+        } else if before.is_empty() {
+            selector.register(fd, token, after).or_else(|error| {
+                if error.kind() == std::io::ErrorKind::AlreadyExists {
+                    selector.modify(fd, token, after)
+                } else {
+                    Err(error)
+                }
+            })
+        } else {
+            selector.modify(fd, token, after).or_else(|error| {
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    selector.register(fd, token, after)
+                } else {
+                    Err(error)
+                }
+            })
+        };
+        result.map_err(|error| Raised::os_error(this.py(), error))
+    }
+
+    /// `_add_reader(fd, callback, *args)` and `_add_writer`: returns the new handle; the one
+    /// that was there is cancelled.
+    pub(crate) fn add_side(
+        this: &Ref<EventLoop>,
+        side: Side,
+        args: &Args<'_>,
+    ) -> Result<Obj, Raised> {
+        let py = this.py();
+        let [file, callback, rest @ ..] = args.positional else {
+            return Err(Raised::type_error(
+                py,
+                "a descriptor and a callback are required",
+            ));
+        };
+        this.check_closed(py)?;
+        let fd = descriptor(file)?;
+        let callback = Callback::new(callback, rest)?;
+        let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, None)?)?;
+        if this.debug() {
+            handle.remember_source(py, 0)?;
+        }
+        let before = this
+            .watches
+            .borrow()
+            .get(fd)
+            .map_or(Interest::NONE, |watch| watch.interest);
+        let after = before | interest_of(side);
+        if before != after {
+            EventLoop::tell(this, fd, before, after)?;
+        }
+        let replaced = {
+            let mut watches = this.watches.borrow_mut();
+            let watch = watches.entry(fd);
+            watch.interest = after;
+            let place = if side == Side::Read {
+                &mut watch.reader
+            } else {
+                &mut watch.writer
+            };
+            place.replace(handle.clone())
+        };
+        if let Some(replaced) = replaced {
+            replaced.as_obj().method(pyo3::intern!(py, "cancel"), &[])?;
+        }
+        Ok(handle.into_obj())
+    }
+
+    /// `_remove_reader(fd)` and `_remove_writer`: whether there was one.
+    pub(crate) fn remove_side(
+        this: &Ref<EventLoop>,
+        side: Side,
+        file: &Obj,
+    ) -> Result<bool, Raised> {
+        if this.is_closed() {
+            return Ok(false);
+        }
+        let fd = descriptor(file)?;
+        let removed = {
+            let mut watches = this.watches.borrow_mut();
+            let Some(watch) = watches.get(fd) else {
+                return Ok(false);
+            };
+            if watch.io.is_some() {
+                return Ok(false);
+            }
+            let watch = watches.entry(fd);
+            let place = if side == Side::Read {
+                &mut watch.reader
+            } else {
+                &mut watch.writer
+            };
+            let removed = place.take();
+            let before = watch.interest;
+            let after = before - interest_of(side);
+            watch.interest = after;
+            if after.is_empty() {
+                drop(watches.remove(fd));
+            }
+            drop(watches);
+            if before != after {
+                EventLoop::tell(this, fd, before, after)?;
+            }
+            removed
+        };
+        match removed {
+            Some(handle) => {
+                handle
+                    .as_obj()
+                    .method(pyo3::intern!(this.py(), "cancel"), &[])?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Turns readiness into entries.
+    pub(super) fn deliver(this: &Ref<EventLoop>, events: &[Event]) -> Result<(), Raised> {
+        for event in events {
+            match event.token {
+                super::WAKER => this.waker.drain(),
+                super::SIGNALS => EventLoop::deliver_signals(this)?,
+                token => EventLoop::deliver_readiness(this, token as i32, event),
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn deliver_readiness(this: &Ref<EventLoop>, fd: i32, event: &Event) {
+        let watches = this.watches.borrow();
+        let Some(watch) = watches.get(fd) else { return };
+        let readable = event.readable && watch.interest.contains(Interest::READ);
+        let writable = event.writable && watch.interest.contains(Interest::WRITE);
+        let mut ready = this.ready.borrow_mut();
+        if let Some(io) = &watch.io {
+            if readable {
+                ready.push(Entry::read(io.clone()));
+            }
+            if writable {
+                ready.push(Entry::write(io.clone()));
+            }
+            return;
+        }
+        if let (true, Some(reader)) = (readable, &watch.reader) {
+            ready.push(Entry::handle(reader.clone()));
+        }
+        if let (true, Some(writer)) = (writable, &watch.writer) {
+            ready.push(Entry::handle(writer.clone()));
+        }
+    }
+
+    /// Hands signal numbers to the program's handlers, as asyncio's self-pipe does.
+    fn deliver_signals(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        let py = this.py();
+        let mut numbers = Vec::new();
+        this.signals.read(&mut numbers);
+        let data = Obj::bytes(py, &numbers)?;
+        this.as_obj()
+            .method(pyo3::intern!(py, "_process_self_data"), &[&data])
+            .map(drop)
+    }
+}
+
+fn interest_of(side: Side) -> Interest {
+    if side == Side::Read {
+        Interest::READ
+    } else {
+        Interest::WRITE
+    }
+}
+
+/// The descriptor's number of an int or of an object with `fileno()`, as `selectors` takes them.
+pub(crate) fn descriptor(file: &Obj) -> Result<i32, Raised> {
+    let py = file.py();
+    let number = if file.is_int() {
+        file.to_i64()?
+    } else {
+        let number = file
+            .method(pyo3::intern!(py, "fileno"), &[])
+            .and_then(|number| Obj::class_of::<pyo3::types::PyInt>(py).call1(&number))
+            .and_then(|number| number.to_i64());
+        match number {
+            Ok(number) => number,
+            Err(raised) => {
+                let error = raised.take(py);
+                let known = error
+                    .is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyAttributeError>(py))
+                    || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyTypeError>(py))
+                    || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyValueError>(py));
+                if !known {
+                    return Err(Raised::raise(error));
+                }
+                let text = file.repr()?.to_string()?;
+                return Err(Raised::value_error(
+                    py,
+                    &format!("Invalid file object: {text}"),
+                ));
+            }
+        }
+    };
+    i32::try_from(number)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(|| Raised::value_error(py, &format!("Invalid file descriptor: {number}")))
+}

@@ -1,0 +1,275 @@
+//! The Python side of a Future: methods and properties, as the accelerator has them.
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
+
+use super::await_future::FutureIter;
+use super::callbacks::Waiter;
+use super::future::{Future, State};
+use crate::interop::asyncio;
+use crate::interop::mirror::mirror;
+
+impl Future {
+    fn python_init(this: &Ref<Future>, args: &Args<'_>) -> Result<(), Raised> {
+        let [event_loop] = args.bind("Future", &["loop"], 0, 0)?;
+        Future::init(this, event_loop)
+    }
+
+    fn python_result(this: &Ref<Future>) -> Result<Obj, Raised> {
+        Future::result(this)
+    }
+
+    fn python_set_result(this: &Ref<Future>, result: &Obj) -> Result<(), Raised> {
+        Future::set_result(this, result.clone())
+    }
+
+    fn python_set_exception(this: &Ref<Future>, exception: &Obj) -> Result<(), Raised> {
+        Future::set_exception(this, exception)
+    }
+
+    pub(crate) fn python_cancel(this: &Ref<Future>, args: &Args<'_>) -> Result<bool, Raised> {
+        let [message] = args.bind("cancel", &["msg"], 1, 0)?;
+        this.ensure_alive(this.py())?;
+        Future::cancel(this, message)
+    }
+
+    fn python_add_done_callback(this: &Ref<Future>, args: &Args<'_>) -> Result<(), Raised> {
+        let py = this.py();
+        let [function, context] = match args.positional {
+            [function] if !args.has_keywords() => [Some(function.clone()), None],
+            [function] => {
+                let context = args.only_keyword("add_done_callback", "context")?;
+                [Some(function.clone()), context]
+            }
+            _ => args.bind("add_done_callback", &["fn", "context"], 1, 1)?,
+        };
+        this.ensure_alive(py)?;
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        let function = function.unwrap_or_else(|| Obj::none(py));
+        Future::add_waiter(this, Waiter::function(function, context))
+    }
+
+    fn python_remove_done_callback(this: &Ref<Future>, function: &Obj) -> Result<usize, Raised> {
+        this.ensure_alive(this.py())?;
+        this.callbacks.remove(function)
+    }
+
+    fn python_callbacks(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
+        let py = this.py();
+        this.ensure_alive(py)?;
+        let all = this.callbacks.all();
+        if all.is_empty() {
+            return Ok(None);
+        }
+        let list = Obj::list(py)?;
+        for waiter in all {
+            let (function, context) = waiter.show()?;
+            list.append(&Obj::tuple(py, &[function, context])?)?;
+        }
+        Ok(Some(list))
+    }
+
+    fn python_state(this: &Ref<Future>) -> Result<String, Raised> {
+        this.ensure_alive(this.py())?;
+        Ok(match this.state() {
+            State::Pending => "PENDING",
+            State::Cancelled => "CANCELLED",
+            State::Finished => "FINISHED",
+        }
+        .to_owned())
+    }
+
+    fn python_exception(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
+        this.ensure_alive(this.py())?;
+        Future::exception(this)
+    }
+
+    fn set_log_traceback(this: &Ref<Future>, value: Option<&Obj>) -> Result<(), Raised> {
+        let Some(value) = value else {
+            return Err(cannot_delete(this));
+        };
+        if value.truth()? {
+            let text = "_log_traceback can only be set to False";
+            return Err(Raised::value_error(this.py(), text));
+        }
+        this.log_traceback.set(false);
+        Ok(())
+    }
+
+    fn set_blocking(this: &Ref<Future>, value: Option<&Obj>) -> Result<(), Raised> {
+        let Some(value) = value else {
+            return Err(cannot_delete(this));
+        };
+        this.ensure_alive(this.py())?;
+        this.blocking.set(value.truth()?);
+        Ok(())
+    }
+
+    fn python_set_cancel_message(this: &Ref<Future>, value: Option<&Obj>) -> Result<(), Raised> {
+        let Some(value) = value else {
+            return Err(cannot_delete(this));
+        };
+        this.cancel_message.set(Some(value.clone()));
+        Ok(())
+    }
+
+    fn python_iter(this: &Ref<Future>) -> Result<Ref<FutureIter>, Raised> {
+        this.ensure_alive(this.py())?;
+        FutureIter::create(this)
+    }
+
+    /// `_asyncio_awaited_by`, of 3.14 and later.
+    fn python_awaited_by(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
+        match mirror(this.py()) {
+            Some(mirror) => mirror.awaited_by(this),
+            None => Ok(None),
+        }
+    }
+}
+
+fn cannot_delete(this: &Ref<Future>) -> Raised {
+    let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
+    Raised::with_class(&class, "cannot delete attribute")
+}
+
+/// `Class[item]`.
+pub(crate) fn generic_alias(class: &Obj, item: &Obj) -> Result<Obj, Raised> {
+    let py = class.py();
+    asyncio(py).generic_alias.get(py).call(&[class, item])
+}
+
+impl Hot for Future {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide.Future";
+    const DOC: &'static std::ffi::CStr = c"Future(*, loop=None)\n--\n\n\
+        A result that is not there yet, as asyncio.Future.\n\n\
+        loop: the loop whose call_soon() tells the callbacks; the running or current one if None.";
+    const FREELIST: usize = 256;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_value(|_| Ok(Future::empty()))
+            .init(Future::python_init)
+            .repr(|this| {
+                let py = this.py();
+                this.ensure_alive(py)?;
+                asyncio(py).future_repr.get(py).call1(this.as_obj())
+            })
+            .iter(Future::python_iter)
+            .awaits(Future::python_iter)
+            .method0(
+                c"result",
+                c"result($self, /)\n--\n\nThe result; raises the exception if there is one, CancelledError if cancelled, InvalidStateError if pending.",
+                Future::python_result,
+            )
+            .method0(
+                c"exception",
+                c"exception($self, /)\n--\n\nThe exception, or None; raises CancelledError if cancelled, InvalidStateError if pending.",
+                Future::python_exception,
+            )
+            .method1(
+                c"set_result",
+                c"set_result($self, result, /)\n--\n\nEnd with a result; raises InvalidStateError if done.",
+                Future::python_set_result,
+            )
+            .method1(
+                c"set_exception",
+                c"set_exception($self, exception, /)\n--\n\nEnd with an exception; raises InvalidStateError if done.",
+                Future::python_set_exception,
+            )
+            .method(
+                c"cancel",
+                c"cancel($self, /, msg=None)\n--\n\nCancel; returns whether it was pending.",
+                Future::python_cancel,
+            )
+            .method0(
+                c"cancelled",
+                c"cancelled($self, /)\n--\n\nWhether it was cancelled.",
+                |this| this.state() == State::Cancelled,
+            )
+            .method0(
+                c"done",
+                c"done($self, /)\n--\n\nWhether it has a result or an exception or was cancelled.",
+                |this| this.state() != State::Pending,
+            )
+            .method(
+                c"add_done_callback",
+                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nHave fn(self) called soon after it is done, in the context or a copy of the current one.",
+                Future::python_add_done_callback,
+            )
+            .method1(
+                c"remove_done_callback",
+                c"remove_done_callback($self, fn, /)\n--\n\nRemove the callbacks that equal fn; returns how many.",
+                Future::python_remove_done_callback,
+            )
+            .method0(
+                c"get_loop",
+                c"get_loop($self, /)\n--\n\nThe loop it is bound to.",
+                |this| {
+                    this.ensure_alive(this.py())?;
+                    Ok(this.event_loop().map(|event_loop| event_loop.as_obj().clone()))
+                },
+            )
+            .method0(
+                c"_make_cancelled_error",
+                c"_make_cancelled_error($self, /)\n--\n\nThe CancelledError to raise.",
+                Future::make_cancelled_error,
+            )
+            .class_method(c"__class_getitem__", c"See PEP 585", generic_alias)
+            .get(c"_state", c"PENDING, CANCELLED or FINISHED.", Future::python_state)
+            .get(c"_loop", c"The loop.", |this| {
+                this.event_loop().map(|event_loop| event_loop.as_obj().clone())
+            })
+            .get(c"_callbacks", c"The callbacks with their contexts.", Future::python_callbacks)
+            .get(c"_result", c"The result.", |this| this.stored_result())
+            .get(c"_exception", c"The exception.", |this| this.stored_exception())
+            .get(c"_source_traceback", c"Where it was made, in debug mode.", |this| {
+                this.source_traceback()
+            })
+            .get_set(
+                c"_log_traceback",
+                c"Whether an exception waits to be looked at.",
+                |this| this.log_traceback.get(),
+                Future::set_log_traceback,
+            )
+            .get_set(
+                c"_asyncio_future_blocking",
+                c"Set by await, taken back by the Task.",
+                |this| this.blocking.get(),
+                Future::set_blocking,
+            )
+            .get_set(
+                c"_cancel_message",
+                c"What cancel() was given.",
+                |this| this.cancel_message.get(),
+                Future::python_set_cancel_message,
+            );
+        if cfg!(Py_3_14) {
+            builder.get(
+                c"_asyncio_awaited_by",
+                c"The tasks that await it.",
+                Future::python_awaited_by,
+            );
+        }
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        self.visit(visit);
+    }
+
+    fn clear(&self) {
+        self.forget();
+    }
+
+    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
+        self.log_traceback.get()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        Future::report_unretrieved(this);
+    }
+}

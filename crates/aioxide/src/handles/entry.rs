@@ -1,0 +1,192 @@
+//! Entries: what the ready queue and the timer heap hold, in eight bytes each.
+//!
+//! A task in the ready queue is the task itself, not a handle around a bound method: no
+//! allocation, no attribute look-up. A step and a wake-up are the same entry: the task knows
+//! which future it waited on.
+
+use std::sync::OnceLock;
+
+use cpython::tagged::Tagged;
+use cpython::{Obj, Raised, Ref};
+use engine::Timer;
+
+use super::handle::Handle;
+use super::timer_handle::{Alarm, TimerHandle};
+
+const HANDLE: u8 = 0;
+const TASK: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 3;
+const CALL: u8 = 4;
+const ALARM: u8 = 5;
+
+/// Something that is ready to run.
+pub(crate) struct Entry(Tagged);
+
+/// How entries run that belong to rooms further right: functions that those rooms register when
+/// the module starts. An error ends `run_forever`: KeyboardInterrupt and SystemExit only.
+pub(crate) struct Runners {
+    /// A step or a wake-up of a Task.
+    pub(crate) task: fn(&Obj) -> Result<(), Raised>,
+    /// A descriptor of the object can be read.
+    pub(crate) read: fn(&Obj) -> Result<(), Raised>,
+    /// A descriptor of the object can be written.
+    pub(crate) write: fn(&Obj) -> Result<(), Raised>,
+    /// What a transport has put off.
+    pub(crate) call: fn(&Obj) -> Result<(), Raised>,
+    /// A sleeping Future's time has come.
+    pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
+    /// A scheduled timer of the loop was cancelled; false if the loop is not native.
+    pub(crate) timer_cancelled: fn(&Obj) -> bool,
+    /// Whether the loop is in debug mode, if it is a native one.
+    pub(crate) debug: fn(&Obj) -> Option<bool>,
+}
+
+static RUNNERS: OnceLock<Runners> = OnceLock::new();
+
+impl Runners {
+    /// The functions, once registered.
+    #[inline]
+    pub(crate) fn get() -> Option<&'static Runners> {
+        RUNNERS.get()
+    }
+
+    /// Registers the functions, once.
+    pub(crate) fn register(self) {
+        let _ = RUNNERS.set(self);
+    }
+}
+
+impl Entry {
+    /// A handle.
+    #[inline]
+    pub(crate) fn handle(handle: Ref<Handle>) -> Entry {
+        Entry(Tagged::new(handle.into_obj(), HANDLE))
+    }
+
+    /// A step or a wake-up of a native Task.
+    #[inline]
+    pub(crate) fn task(task: Obj) -> Entry {
+        Entry(Tagged::new(task, TASK))
+    }
+
+    /// The object's descriptor can be read.
+    #[inline]
+    pub(crate) fn read(io: Obj) -> Entry {
+        Entry(Tagged::new(io, READ))
+    }
+
+    /// The object's descriptor can be written.
+    #[inline]
+    pub(crate) fn write(io: Obj) -> Entry {
+        Entry(Tagged::new(io, WRITE))
+    }
+
+    /// What the object has put off.
+    #[inline]
+    pub(crate) fn call(object: Obj) -> Entry {
+        Entry(Tagged::new(object, CALL))
+    }
+
+    /// The handle, if it is one.
+    pub(crate) fn as_handle(&self) -> Option<Ref<Handle>> {
+        if self.0.tag() != HANDLE {
+            return None;
+        }
+        self.0.with(|object| Ref::of(object).cloned())
+    }
+
+    /// Calls a function with the object that runs.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&Obj) -> R) -> R {
+        self.0.with(look)
+    }
+
+    /// Runs it. Fails only with what ends the program.
+    #[inline]
+    pub(crate) fn run(self) -> Result<(), Raised> {
+        let tag = self.0.tag();
+        let object = self.0.into_obj();
+        if tag == HANDLE {
+            return match Ref::<Handle>::of(&object) {
+                Some(handle) => Handle::run(handle),
+                None => Ok(()),
+            };
+        }
+        let Some(runners) = RUNNERS.get() else {
+            return Ok(());
+        };
+        match tag {
+            TASK => (runners.task)(&object),
+            READ => (runners.read)(&object),
+            WRITE => (runners.write)(&object),
+            ALARM => (runners.alarm)(&object),
+            _ => (runners.call)(&object),
+        }
+    }
+}
+
+/// Something that is scheduled for a time.
+pub(crate) struct TimerEntry(Tagged);
+
+impl TimerEntry {
+    /// A timer handle.
+    pub(crate) fn handle(handle: Ref<TimerHandle>) -> TimerEntry {
+        TimerEntry(Tagged::new(handle.into_obj(), HANDLE))
+    }
+
+    /// A timer without a handle.
+    pub(crate) fn alarm(alarm: Ref<Alarm>) -> TimerEntry {
+        TimerEntry(Tagged::new(alarm.into_obj(), ALARM))
+    }
+
+    /// Calls a function with the object that is scheduled.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&Obj) -> R) -> R {
+        self.0.with(look)
+    }
+
+    /// The timer handle, if it is one.
+    pub(crate) fn as_handle(&self) -> Option<Ref<TimerHandle>> {
+        if self.0.tag() != HANDLE {
+            return None;
+        }
+        self.0.with(|object| Ref::of(object).cloned())
+    }
+
+    /// What runs now that the time has come.
+    #[inline]
+    pub(crate) fn into_entry(self) -> Option<Entry> {
+        let tag = self.0.tag();
+        let object = self.0.into_obj();
+        if tag == ALARM {
+            let alarm = Ref::<Alarm>::of_exact(&object)?;
+            return alarm
+                .take_target()
+                .map(|target| Entry(Tagged::new(target, ALARM)));
+        }
+        let timer = Ref::<TimerHandle>::of(&object)?;
+        timer.set_scheduled(false);
+        Some(Entry(Tagged::new(object, HANDLE)))
+    }
+}
+
+impl Timer for TimerEntry {
+    fn sequence(&self) -> u64 {
+        self.0.with(|object| {
+            if self.0.tag() == ALARM {
+                Ref::<Alarm>::of_exact(object).map_or(0, |alarm| alarm.sequence())
+            } else {
+                Ref::<TimerHandle>::of(object).map_or(0, |timer| timer.sequence())
+            }
+        })
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.with(|object| {
+            if self.0.tag() == ALARM {
+                Ref::<Alarm>::of_exact(object).is_none_or(|alarm| alarm.is_cancelled())
+            } else {
+                Ref::<TimerHandle>::of(object).is_none_or(|timer| timer.parent().is_cancelled())
+            }
+        })
+    }
+}

@@ -1,0 +1,399 @@
+//! `Handle`: a callback with its arguments and its context, as `asyncio.Handle`.
+//!
+//! A subclass of asyncio's, whose texts and comparisons it inherits: those read `_callback`,
+//! `_args` and so on, which are properties here. The base's own slots stay empty.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
+use pyo3::sync::PyOnceLock;
+
+use super::entry::Runners;
+use crate::interop::asyncio;
+use crate::interop::imports::ends_program;
+
+/// A callback and its arguments. One argument is kept without a tuple around it.
+#[derive(Clone)]
+pub(crate) struct Callback {
+    function: Obj,
+    args: Option<Obj>,
+    single: bool,
+}
+
+impl Callback {
+    /// With positional arguments.
+    #[inline]
+    pub(crate) fn new(function: &Obj, args: &[Obj]) -> Result<Callback, Raised> {
+        let (args, single) = match args {
+            [] => (None, false),
+            [one] => (Some(one.clone()), true),
+            many => (Some(Obj::tuple(function.py(), many)?), false),
+        };
+        Ok(Callback {
+            function: function.clone(),
+            args,
+            single,
+        })
+    }
+
+    /// With one argument.
+    #[inline]
+    pub(crate) fn with_argument(function: Obj, argument: Obj) -> Callback {
+        Callback {
+            function,
+            args: Some(argument),
+            single: true,
+        }
+    }
+
+    fn args_tuple(&self, py: Python<'_>) -> Result<Obj, Raised> {
+        match &self.args {
+            None => Ok(asyncio(py).empty_tuple.get(py).clone()),
+            Some(one) if self.single => Obj::tuple(py, std::slice::from_ref(one)),
+            Some(tuple) => Ok(tuple.clone()),
+        }
+    }
+
+    #[inline]
+    fn call(&self) -> Result<Obj, Raised> {
+        match &self.args {
+            None => self.function.call0(),
+            Some(one) if self.single => self.function.call1(one),
+            Some(tuple) => self.function.call_tuple(tuple),
+        }
+    }
+}
+
+/// The value of a Handle.
+pub(crate) struct Handle {
+    function: Slot,
+    args: Slot,
+    single: Cell<bool>,
+    cancelled: Cell<bool>,
+    context: Slot,
+    event_loop: Slot,
+    source_traceback: Slot,
+    repr: Slot,
+}
+
+static REPORT: PyOnceLock<Global> = PyOnceLock::new();
+
+impl Handle {
+    /// An empty value, which `fill` makes whole.
+    pub(crate) fn empty() -> Handle {
+        Handle {
+            function: Slot::default(),
+            args: Slot::default(),
+            single: Cell::new(false),
+            cancelled: Cell::new(false),
+            context: Slot::default(),
+            event_loop: Slot::default(),
+            source_traceback: Slot::default(),
+            repr: Slot::default(),
+        }
+    }
+
+    /// The value of a new handle; without a context the current one is copied.
+    #[inline]
+    pub(crate) fn value(
+        py: Python<'_>,
+        event_loop: &Obj,
+        callback: Callback,
+        context: Option<Obj>,
+    ) -> Result<Handle, Raised> {
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        Ok(Handle {
+            function: Slot::new(Some(callback.function)),
+            args: Slot::new(callback.args),
+            single: Cell::new(callback.single),
+            cancelled: Cell::new(false),
+            context: Slot::new(Some(context)),
+            event_loop: Slot::new(Some(event_loop.clone())),
+            source_traceback: Slot::default(),
+            repr: Slot::default(),
+        })
+    }
+
+    /// The loop that it belongs to.
+    pub(crate) fn event_loop(this: &Ref<Handle>) -> Option<Obj> {
+        this.event_loop.get()
+    }
+
+    /// Whether it was cancelled.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// Remembers where the program scheduled it, in debug mode.
+    ///
+    /// `depth` counts the Python frames between the program and us (none for native callers).
+    pub(crate) fn remember_source(&self, py: Python<'_>, depth: i64) -> Result<(), Raised> {
+        let imports = asyncio(py);
+        let frame = imports.getframe.get(py).call1(&Obj::int(py, depth)?)?;
+        let stack = imports.extract_handle_stack.get(py).call1(&frame)?;
+        self.source_traceback.set(Some(stack));
+        Ok(())
+    }
+
+    fn callback(&self) -> Option<Callback> {
+        let function = self.function.get()?;
+        Some(Callback {
+            function,
+            args: self.args.get(),
+            single: self.single.get(),
+        })
+    }
+
+    /// As `Handle.cancel()`.
+    pub(crate) fn cancel(this: &Ref<Handle>) -> Result<(), Raised> {
+        if this.cancelled.replace(true) {
+            return Ok(());
+        }
+        if this.in_debug_mode()? {
+            // Keeps what a later report of a slow callback shows.
+            let text = this.as_obj().repr()?;
+            this.repr.set(Some(text));
+        }
+        this.function.set(None);
+        this.args.set(None);
+        Ok(())
+    }
+
+    fn in_debug_mode(&self) -> Result<bool, Raised> {
+        match self.event_loop.get() {
+            Some(event_loop) => {
+                if let Some(debug) = Runners::get().and_then(|runners| (runners.debug)(&event_loop))
+                {
+                    return Ok(debug);
+                }
+                event_loop
+                    .method(pyo3::intern!(event_loop.py(), "get_debug"), &[])?
+                    .truth()
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Runs the callback in its context. An exception goes to the loop's exception handler,
+    /// but for those that end the program.
+    #[inline]
+    pub(crate) fn run(this: &Ref<Handle>) -> Result<(), Raised> {
+        if this.cancelled.get() {
+            return Ok(());
+        }
+        let (Some(callback), Some(context)) = (this.callback(), this.context.get()) else {
+            return Ok(());
+        };
+        if let Err(raised) = context::enter(&context) {
+            return Handle::report(this, raised);
+        }
+        let result = callback.call();
+        if let Err(raised) = context::exit(&context) {
+            return Handle::report(this, raised);
+        }
+        match result {
+            Ok(value) => {
+                drop(value);
+                Ok(())
+            }
+            Err(raised) => Handle::report(this, raised),
+        }
+    }
+
+    #[cold]
+    fn report(this: &Ref<Handle>, raised: Raised) -> Result<(), Raised> {
+        let py = this.py();
+        let exception = raised.take(py);
+        if ends_program(py, &exception) {
+            return Err(Raised::raise(exception));
+        }
+        Handle::report_failure(this, &exception)
+    }
+
+    /// Tells the loop's exception handler that the callback has raised.
+    pub(crate) fn report_failure(this: &Ref<Handle>, exception: &Obj) -> Result<(), Raised> {
+        let py = this.py();
+        let report = match REPORT.get(py) {
+            Some(report) => report,
+            None => {
+                let reports = Obj::import(py, c"aioxide._reports")?;
+                let function = reports.attr(pyo3::intern!(py, "callback_failed"))?;
+                REPORT.get_or_init(py, || Global::new(function))
+            }
+        };
+        report.get(py).call(&[this.as_obj(), exception]).map(drop)
+    }
+
+    fn init(this: &Ref<Handle>, args: &Args<'_>) -> Result<(), Raised> {
+        let names = &["callback", "args", "loop", "context"];
+        let [callback, args, event_loop, context] = args.bind("Handle", names, 4, 3)?;
+        Handle::fill(this, callback, args, event_loop, context)
+    }
+
+    /// What `__init__` does, of a Handle and of a TimerHandle.
+    pub(crate) fn fill(
+        this: &Ref<Handle>,
+        callback: Option<Obj>,
+        args: Option<Obj>,
+        event_loop: Option<Obj>,
+        context: Option<Obj>,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        let context = match context.and_then(Obj::not_none) {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        this.function.set(callback);
+        this.single.set(false);
+        this.args.set(match args {
+            Some(args) => Some(Obj::class_of::<pyo3::types::PyTuple>(py).call1(&args)?),
+            None => None,
+        });
+        this.context.set(Some(context));
+        this.event_loop.set(event_loop);
+        this.cancelled.set(false);
+        this.repr.set(None);
+        this.source_traceback.set(None);
+        if this.in_debug_mode()? {
+            this.remember_source(py, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Hot for Handle {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide.Handle";
+    const DOC: &'static std::ffi::CStr = c"Object returned by callback registration methods.";
+    const FREELIST: usize = 256;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_value(|_| Ok(Handle::empty()))
+            .init(Handle::init)
+            .method0(
+                c"cancel",
+                c"cancel($self, /)\n--\n\nDo not run the callback.",
+                |this| Handle::cancel(this),
+            )
+            .method0(
+                c"cancelled",
+                c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
+                |this| this.is_cancelled(),
+            )
+            .method0(
+                c"get_context",
+                c"get_context($self, /)\n--\n\nThe context in which the callback runs.",
+                |this| this.context.get(),
+            )
+            .method0(c"_run", c"Run the callback as the loop does.", Handle::run)
+            .get_set(
+                c"_callback",
+                c"The callback, None once cancelled.",
+                |this| this.function.get(),
+                |this, value| {
+                    this.function.set(value.cloned());
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_args",
+                c"The callback's arguments, None once cancelled.",
+                |this| match this.callback() {
+                    Some(callback) => callback.args_tuple(this.py()).map(Some),
+                    None => Ok(None),
+                },
+                |this, value| {
+                    this.single.set(false);
+                    this.args.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_cancelled",
+                c"Whether it was cancelled.",
+                |this| this.is_cancelled(),
+                |this, value| {
+                    this.cancelled.set(value.is_some_and(Obj::is_true_object));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_context",
+                c"The context in which the callback runs.",
+                |this| this.context.get(),
+                |this, value| {
+                    this.context.set(value.cloned());
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_loop",
+                c"The loop.",
+                |this| this.event_loop.get(),
+                |this, value| {
+                    this.event_loop.set(value.cloned());
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_repr",
+                c"The text kept by cancel() in debug mode.",
+                |this| this.repr.get(),
+                |this, value| {
+                    this.repr.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_source_traceback",
+                c"Where it was scheduled, in debug mode.",
+                |this| this.source_traceback.get(),
+                |this, value| {
+                    this.source_traceback
+                        .set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            );
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        for slot in [
+            &self.function,
+            &self.args,
+            &self.context,
+            &self.event_loop,
+            &self.source_traceback,
+            &self.repr,
+        ] {
+            visit.slot(slot);
+        }
+    }
+
+    fn clear(&self) {
+        self.function.set(None);
+        self.args.set(None);
+        self.context.set(None);
+        self.event_loop.set(None);
+        self.source_traceback.set(None);
+    }
+}
+
+/// Builds the types. `asyncio.Handle` and `asyncio.TimerHandle` are their bases.
+pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+    let imports = asyncio(py);
+    let (handle, timer) = (imports.handle.get(py), imports.timer_handle.get(py));
+    // The timer's base is the larger one: both keep the handle's value behind it.
+    let room = cpython::build::basic_size(timer);
+    cpython::build::build::<Handle>(py, Some(handle), room)?;
+    cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
+    cpython::build::adopt::<super::TimerHandle>(py)?;
+    cpython::build::build::<super::Alarm>(py, None, 0)?;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! What waits to run: handles, and the entries of the ready queue and of the timer heap.
+//!
+//! - [`entry`]: eight bytes that say what to run: a handle, a task, a transport.
+//! - [`handle`]: `Handle`, what `call_soon` returns.
+//! - [`timer_handle`]: `TimerHandle`, what `call_later` and `call_at` return; [`Alarm`], a timer
+//!   without a handle, for `sleep`.
+
+pub(crate) mod entry;
+pub(crate) mod handle;
+pub(crate) mod timer_handle;
+
+pub(crate) use entry::{Entry, Runners, TimerEntry};
+pub(crate) use handle::{Callback, Handle};
+pub(crate) use timer_handle::{Alarm, TimerHandle};

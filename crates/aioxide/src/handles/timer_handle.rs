@@ -1,0 +1,204 @@
+//! `TimerHandle`: a handle that is scheduled for a time; and [`Alarm`], which wakes a Future.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::entry::Runners;
+use super::handle::{Callback, Handle};
+
+/// The value of a TimerHandle, behind that of its Handle.
+pub(crate) struct TimerHandle {
+    /// As the program gave it: seconds of `loop.time()`.
+    when: Slot,
+    sequence: Cell<u64>,
+    scheduled: Cell<bool>,
+}
+
+impl TimerHandle {
+    /// Makes one that the loop is about to schedule. `when` is a float, in seconds.
+    pub(crate) fn create(
+        py: Python<'_>,
+        event_loop: &Obj,
+        callback: Callback,
+        context: Option<Obj>,
+        when: Obj,
+        sequence: u64,
+    ) -> Result<Ref<TimerHandle>, Raised> {
+        let handle = Handle::value(py, event_loop, callback, context)?;
+        let timer = TimerHandle {
+            when: Slot::new(Some(when)),
+            sequence: Cell::new(sequence),
+            scheduled: Cell::new(true),
+        };
+        Ref::with_parent(py, handle, timer)
+    }
+
+    /// Its place among those of the same time.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+
+    /// Whether it is in the heap.
+    #[inline]
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.scheduled.get()
+    }
+
+    /// It went into the heap or left it.
+    #[inline]
+    pub(crate) fn set_scheduled(&self, scheduled: bool) {
+        self.scheduled.set(scheduled);
+    }
+
+    fn init(this: &Ref<TimerHandle>, args: &Args<'_>) -> Result<(), Raised> {
+        let names = &["when", "callback", "args", "loop", "context"];
+        let [when, callback, args, event_loop, context] = args.bind("TimerHandle", names, 5, 4)?;
+        Handle::fill(this.parent(), callback, args, event_loop, context)?;
+        this.when.set(when);
+        this.scheduled.set(false);
+        Ok(())
+    }
+
+    fn cancel(this: &Ref<TimerHandle>) -> Result<(), Raised> {
+        let handle = this.parent();
+        if !handle.is_cancelled() {
+            let event_loop = Handle::event_loop(handle);
+            // Cancelled first, so that a sweep of the heap lets it go.
+            Handle::cancel(handle)?;
+            if let Some(event_loop) = event_loop {
+                if !this.is_scheduled() {
+                    return Ok(());
+                }
+                if Runners::get().is_some_and(|runners| (runners.timer_cancelled)(&event_loop)) {
+                    return Ok(());
+                }
+                let name = pyo3::intern!(this.py(), "_timer_handle_cancelled");
+                event_loop.method(name, &[this.as_obj()])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Hot for TimerHandle {
+    type Parent = Handle;
+    const NAME: &'static std::ffi::CStr = c"aioxide.TimerHandle";
+    const DOC: &'static std::ffi::CStr = c"Object returned by timed callback registration methods.";
+    const FREELIST: usize = 256;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_values(|_| {
+                let timer = TimerHandle {
+                    when: Slot::default(),
+                    sequence: Cell::new(0),
+                    scheduled: Cell::new(false),
+                };
+                Ok((Handle::empty(), timer))
+            })
+            .init(TimerHandle::init)
+            .method0(
+                c"cancel",
+                c"cancel($self, /)\n--\n\nDo not run the callback.",
+                |this| TimerHandle::cancel(this),
+            )
+            .method0(
+                c"when",
+                c"when($self, /)\n--\n\nThe time of the callback, in seconds of loop.time().",
+                |this| this.when.get(),
+            )
+            .get_set(
+                c"_when",
+                c"The time of the callback, in seconds of loop.time().",
+                |this| this.when.get(),
+                |this, value| {
+                    this.when.set(value.cloned());
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_scheduled",
+                c"Whether the loop has it among its timers.",
+                |this| this.is_scheduled(),
+                |this, value| {
+                    this.set_scheduled(value.is_some_and(Obj::is_true_object));
+                    Ok(())
+                },
+            );
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.when);
+    }
+
+    fn clear(&self) {}
+}
+
+/// A timer without a handle: when its time comes, it wakes what it was made for.
+pub(crate) struct Alarm {
+    target: Slot,
+    sequence: u64,
+    cancelled: Cell<bool>,
+}
+
+impl Alarm {
+    /// Makes one for a Future.
+    #[inline]
+    pub(crate) fn create(py: Python<'_>, target: Obj, sequence: u64) -> Result<Ref<Alarm>, Raised> {
+        Ref::new(
+            py,
+            Alarm {
+                target: Slot::new(Some(target)),
+                sequence,
+                cancelled: Cell::new(false),
+            },
+        )
+    }
+
+    /// Its place among those of the same time.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether it was cancelled.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// Never wakes; says whether it was still waiting.
+    pub(crate) fn cancel(&self) -> bool {
+        self.cancelled.set(true);
+        self.target.take().is_some()
+    }
+
+    /// What it wakes, once.
+    #[inline]
+    pub(crate) fn take_target(&self) -> Option<Obj> {
+        self.target.take()
+    }
+}
+
+impl Hot for Alarm {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.Alarm";
+    const DOC: &'static std::ffi::CStr = c"A timer of the loop's own.";
+    const FREELIST: usize = 256;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(_: &mut Builder<Self>) {}
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.target);
+    }
+
+    fn clear(&self) {
+        self.target.set(None);
+    }
+}

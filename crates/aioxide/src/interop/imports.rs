@@ -1,0 +1,135 @@
+//! Python objects that native code refers to.
+
+use cpython::{Global, Obj, Python, Raised};
+use pyo3::sync::PyOnceLock;
+
+/// asyncio's objects, as they were when aioxide was imported.
+pub(crate) struct Imports {
+    pub(crate) cancelled_error: Global,
+    pub(crate) invalid_state_error: Global,
+    pub(crate) keyboard_interrupt: Global,
+    pub(crate) system_exit: Global,
+    /// `traceback.extract_stack`, for futures' source tracebacks.
+    pub(crate) extract_stack: Global,
+    /// `format_helpers.extract_stack`, for handles' source tracebacks.
+    pub(crate) extract_handle_stack: Global,
+    pub(crate) future_repr: Global,
+    pub(crate) task_repr: Global,
+    pub(crate) task_get_stack: Global,
+    pub(crate) task_print_stack: Global,
+    pub(crate) iscoroutine: Global,
+    pub(crate) all_tasks: Global,
+    pub(crate) events: Global,
+    /// The accelerator's module.
+    pub(crate) accelerator: Global,
+    pub(crate) c_future: Global,
+    pub(crate) c_task: Global,
+    pub(crate) handle: Global,
+    pub(crate) timer_handle: Global,
+    pub(crate) set_running_loop: Global,
+    pub(crate) get_running_loop: Global,
+    pub(crate) get_asyncgen_hooks: Global,
+    pub(crate) set_asyncgen_hooks: Global,
+    pub(crate) get_ident: Global,
+    pub(crate) generic_alias: Global,
+    pub(crate) getframe: Global,
+    /// The tuple `("context",)`, names of a call's keyword arguments.
+    pub(crate) context_name: Global,
+    /// The tuple `("msg",)`.
+    pub(crate) msg_name: Global,
+    pub(crate) empty_tuple: Global,
+}
+
+static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+
+/// The imported objects. They are there once the module is.
+#[inline]
+pub(crate) fn asyncio(py: Python<'_>) -> &'static Imports {
+    match IMPORTS.get(py) {
+        Some(imports) => imports,
+        None => missing(),
+    }
+}
+
+#[cold]
+fn missing() -> &'static Imports {
+    // Native objects exist only after `load`, which the module's start-up runs first.
+    unreachable!("asyncio's objects are imported before any native object is made")
+}
+
+/// Imports everything; called when the module starts. Raises what importing asyncio raises.
+pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
+    let module = Module { py };
+    let exceptions = Obj::import(py, c"asyncio.exceptions")?;
+    let builtins = Obj::import(py, c"builtins")?;
+    let events = Obj::import(py, c"asyncio.events")?;
+    let base_tasks = Obj::import(py, c"asyncio.base_tasks")?;
+    let base_futures = Obj::import(py, c"asyncio.base_futures")?;
+    let coroutines = Obj::import(py, c"asyncio.coroutines")?;
+    let accelerator = Obj::import(py, c"_asyncio")?;
+    let sys = Obj::import(py, c"sys")?;
+    let get = |object: &Obj, name: &str| module.get(object, name);
+    let names = |name: &str| -> Result<Global, Raised> {
+        Ok(Global::new(Obj::tuple(py, &[module.intern(name)?])?))
+    };
+    let imports = Imports {
+        cancelled_error: get(&exceptions, "CancelledError")?,
+        invalid_state_error: get(&exceptions, "InvalidStateError")?,
+        keyboard_interrupt: get(&builtins, "KeyboardInterrupt")?,
+        system_exit: get(&builtins, "SystemExit")?,
+        extract_stack: get(&Obj::import(py, c"traceback")?, "extract_stack")?,
+        extract_handle_stack: get(
+            &Obj::import(py, c"asyncio.format_helpers")?,
+            "extract_stack",
+        )?,
+        future_repr: get(&base_futures, "_future_repr")?,
+        task_repr: get(&base_tasks, "_task_repr")?,
+        task_get_stack: get(&base_tasks, "_task_get_stack")?,
+        task_print_stack: get(&base_tasks, "_task_print_stack")?,
+        all_tasks: get(&Obj::import(py, c"asyncio.tasks")?, "all_tasks")?,
+        iscoroutine: get(&coroutines, "iscoroutine")?,
+        set_running_loop: get(&accelerator, "_set_running_loop")?,
+        get_running_loop: get(&accelerator, "_get_running_loop")?,
+        c_future: get(&accelerator, "Future")?,
+        c_task: get(&accelerator, "Task")?,
+        handle: get(&events, "Handle")?,
+        timer_handle: get(&events, "TimerHandle")?,
+        get_asyncgen_hooks: get(&sys, "get_asyncgen_hooks")?,
+        set_asyncgen_hooks: get(&sys, "set_asyncgen_hooks")?,
+        getframe: get(&sys, "_getframe")?,
+        get_ident: get(&Obj::import(py, c"threading")?, "get_ident")?,
+        generic_alias: get(&Obj::import(py, c"types")?, "GenericAlias")?,
+        events: Global::new(events),
+        accelerator: Global::new(accelerator),
+        context_name: names("context")?,
+        msg_name: names("msg")?,
+        empty_tuple: Global::new(Obj::tuple(py, &[])?),
+    };
+    let _ = IMPORTS.set(py, imports);
+    Ok(())
+}
+
+/// Looks names up while importing.
+struct Module<'py> {
+    py: Python<'py>,
+}
+
+impl Module<'_> {
+    fn intern(&self, name: &str) -> Result<Obj, Raised> {
+        Ok(Obj::from_bound(pyo3::types::PyString::intern(
+            self.py, name,
+        )))
+    }
+
+    fn get(&self, object: &Obj, name: &str) -> Result<Global, Raised> {
+        let name = pyo3::types::PyString::intern(self.py, name);
+        Ok(Global::new(object.attr(&name)?))
+    }
+}
+
+/// `function(future, None, error)` of the exceptions that end the program, not the task.
+pub(crate) fn ends_program(py: Python<'_>, exception: &Obj) -> bool {
+    let imports = asyncio(py);
+    exception.is_subtype_of(imports.keyboard_interrupt.get(py))
+        || exception.is_subtype_of(imports.system_exit.get(py))
+}

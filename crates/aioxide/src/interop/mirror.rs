@@ -1,0 +1,285 @@
+//! The fields of the accelerator's Task that others read directly.
+//!
+//! `asyncio.all_tasks()`, call graphs and `python -m asyncio ps` of 3.14 and later look into the
+//! C struct: at the loop, the coroutine, the name, the state, who awaits whom, and a list of the
+//! thread's tasks. Native objects contain that struct (they subclass the type), so we fill these
+//! fields as the accelerator would. Each offset is verified with a probe; where one fails, and on
+//! earlier versions, tasks are registered through the accelerator's own functions instead.
+
+use cpython::foreign::{Field, Number, ThreadList, section_words};
+use cpython::{Hot, Obj, Python, Raised, Ref};
+use pyo3::sync::PyOnceLock;
+
+use super::imports::asyncio;
+
+/// Offsets from the section `AsyncioDebug`, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Offsets {
+    task_size: u64,
+    task_name: u64,
+    awaited_by: u64,
+    is_task: u64,
+    awaited_by_is_set: u64,
+    task_coro: u64,
+    task_node: u64,
+    pub(crate) thread_size: u64,
+    pub(crate) running_loop: u64,
+    pub(crate) running_task: u64,
+    tasks_head: u64,
+}
+
+/// Reads the offsets from the file that holds the accelerator: its library, or the program where
+/// it is built in.
+pub(crate) fn offsets(py: Python<'_>) -> Option<Offsets> {
+    let accelerator = asyncio(py).accelerator.get(py);
+    let file = accelerator.attr_opt(pyo3::intern!(py, "__file__")).ok()?;
+    let path = match file {
+        Some(file) => std::path::PathBuf::from(file.to_string().ok()?),
+        None => std::path::PathBuf::from("/proc/self/exe"),
+    };
+    let words = section_words(&path, "AsyncioDebug")?;
+    match *words.as_slice() {
+        [
+            task_size,
+            task_name,
+            awaited_by,
+            is_task,
+            awaited_by_is_set,
+            task_coro,
+            task_node,
+            _interpreter_size,
+            _interpreter_head,
+            thread_size,
+            running_loop,
+            running_task,
+            tasks_head,
+        ] => Some(Offsets {
+            task_size,
+            task_name,
+            awaited_by,
+            is_task,
+            awaited_by_is_set,
+            task_coro,
+            task_node,
+            thread_size,
+            running_loop,
+            running_task,
+            tasks_head,
+        }),
+        _ => None,
+    }
+}
+
+/// The verified fields.
+pub(crate) struct Mirror {
+    event_loop: Field,
+    name: Field,
+    coro: Field,
+    state: Number,
+    is_task: Number,
+    awaited_by: Field,
+    awaited_by_is_set: Number,
+    tasks: ThreadList,
+}
+
+static MIRROR: PyOnceLock<Option<Mirror>> = PyOnceLock::new();
+
+/// Verifies the fields; called when the module starts.
+pub(crate) fn load(py: Python<'_>, offsets: Option<Offsets>) {
+    let mirror = offsets.and_then(|offsets| match probe(py, &offsets) {
+        Ok(mirror) => mirror,
+        Err(raised) => {
+            drop(raised.take(py));
+            None
+        }
+    });
+    if let Some(mirror) = &mirror {
+        let _ = LIST.set(mirror.tasks);
+    }
+    let _ = MIRROR.set(py, mirror);
+}
+
+/// Makes a task of the accelerator whose parts are known, and looks for them.
+fn probe(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror>, Raised> {
+    let imports = asyncio(py);
+    if cpython::build::basic_size(imports.c_task.get(py)) as u64 != offsets.task_size {
+        return Ok(None);
+    }
+    let globals = Obj::dict(py)?;
+    let code = "async def coroutine(): pass\n\
+        class Loop:\n    \
+            def get_debug(self): return False\n    \
+            def call_soon(self, *args, context=None): pass\n    \
+            def call_exception_handler(self, context): pass\n    \
+            def is_running(self): return False\n\
+        loop, coro, name = Loop(), coroutine(), 'probe of ' + 'aioxide'\n";
+    let builtins = Obj::import(py, c"builtins")?;
+    builtins.method(pyo3::intern!(py, "exec"), &[&Obj::str(py, code)?, &globals])?;
+    let part = |name: &str| -> Result<Obj, Raised> {
+        globals
+            .dict_get(&Obj::str(py, name)?)?
+            .ok_or_else(|| Raised::runtime_error(py, "the probe of the accelerator's task failed"))
+    };
+    let (event_loop, coro, name) = (part("loop")?, part("coro")?, part("name")?);
+    let names = Obj::tuple(py, &[Obj::str(py, "loop")?, Obj::str(py, "name")?])?;
+    let task = imports
+        .c_task
+        .get(py)
+        .call_named(&[&coro, &event_loop, &name], Some(&names))?;
+    let found = fields(&task, offsets, &event_loop, &coro, &name);
+    task.set_attr(
+        pyo3::intern!(py, "_log_destroy_pending"),
+        &Obj::bool(py, false),
+    )?;
+    let state = Number::changed(&task, 1, || {
+        // With no waiter the accelerator's Future.cancel() only changes the state.
+        let cancel = imports
+            .c_future
+            .get(py)
+            .method(pyo3::intern!(py, "cancel"), &[&task]);
+        if let Err(raised) = cancel {
+            drop(raised.take(py));
+        }
+    });
+    coro.method(pyo3::intern!(py, "close"), &[])?;
+    Ok(match (found, state) {
+        (Some(found), Some(state)) => Some(Mirror { state, ..found }),
+        _ => None,
+    })
+}
+
+fn fields(
+    task: &Obj,
+    offsets: &Offsets,
+    event_loop: &Obj,
+    coro: &Obj,
+    name: &Obj,
+) -> Option<Mirror> {
+    let tasks = ThreadList::verified(
+        task,
+        offsets.tasks_head,
+        offsets.thread_size,
+        offsets.task_node,
+    )?;
+    let is_task = Number::byte(task, offsets.is_task, 1)?;
+    Some(Mirror {
+        event_loop: Field::find(task, event_loop)?,
+        name: Field::verified(task, offsets.task_name, name)?,
+        coro: Field::verified(task, offsets.task_coro, coro)?,
+        // Replaced by what the next probe finds.
+        state: is_task,
+        is_task,
+        awaited_by: Field::verified_empty(task, offsets.awaited_by)?,
+        awaited_by_is_set: Number::byte(task, offsets.awaited_by_is_set, 0)?,
+        tasks,
+    })
+}
+
+/// The thread's list of tasks, where it could be verified.
+pub(crate) fn task_list() -> Option<ThreadList> {
+    LIST.get().copied()
+}
+
+static LIST: std::sync::OnceLock<ThreadList> = std::sync::OnceLock::new();
+
+/// The fields, where they could be verified.
+#[inline]
+pub(crate) fn mirror(py: Python<'_>) -> Option<&'static Mirror> {
+    MIRROR.get(py).and_then(Option::as_ref)
+}
+
+impl Mirror {
+    /// Fills a new task's fields and puts it into the thread's list.
+    #[inline]
+    pub(crate) fn begin<T: Hot>(&self, task: &Ref<T>, event_loop: &Obj, coro: &Obj) {
+        self.event_loop.set(task, Some(event_loop.clone()));
+        self.coro.set(task, Some(coro.clone()));
+        self.is_task.set(task, 1);
+    }
+
+    /// Puts the task into the thread's list.
+    #[inline]
+    pub(crate) fn link<T: Hot>(&self, task: &Ref<T>) {
+        self.tasks.link(task);
+    }
+
+    /// Takes the task out of the thread's list.
+    #[inline]
+    pub(crate) fn unlink<T: Hot>(&self, task: &Ref<T>) {
+        self.tasks.unlink(task);
+    }
+
+    /// The coroutine is gone.
+    #[inline]
+    pub(crate) fn forget_coro<T: Hot>(&self, task: &Ref<T>) {
+        self.coro.set(task, None);
+    }
+
+    /// A task's name, as text or as the number that the accelerator keeps until it is asked.
+    #[inline]
+    pub(crate) fn set_name<T: Hot>(&self, task: &Ref<T>, name: Obj) {
+        self.name.set(task, Some(name));
+    }
+
+    /// The state: 0 pending, 1 cancelled, 2 finished.
+    #[inline]
+    pub(crate) fn set_state<T: Hot>(&self, future: &Ref<T>, state: u32) {
+        self.state.set(future, state);
+    }
+
+    /// `task` waits on `future`.
+    #[inline]
+    pub(crate) fn add_awaited_by<T: Hot>(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+        if self.awaited_by_is_set.get(future) != 0 {
+            if let Some(set) = self.awaited_by.get(future) {
+                return set.add(task);
+            }
+        }
+        match self.awaited_by.get(future) {
+            None => self.awaited_by.set(future, Some(task.clone())),
+            Some(one) => {
+                let set = Obj::set(future.py())?;
+                set.add(&one)?;
+                set.add(task)?;
+                self.awaited_by.set(future, Some(set));
+                self.awaited_by_is_set.set(future, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// `task` no longer waits on `future`.
+    #[inline]
+    pub(crate) fn discard_awaited_by<T: Hot>(
+        &self,
+        future: &Ref<T>,
+        task: &Obj,
+    ) -> Result<(), Raised> {
+        match self.awaited_by.get(future) {
+            None => Ok(()),
+            Some(one) if one.is(task) => {
+                self.awaited_by.set(future, None);
+                Ok(())
+            }
+            Some(set) if self.awaited_by_is_set.get(future) != 0 => set
+                .method(pyo3::intern!(future.py(), "discard"), &[task])
+                .map(drop),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Who waits on the future, as `_asyncio_awaited_by` shows it.
+    pub(crate) fn awaited_by<T: Hot>(&self, future: &Ref<T>) -> Result<Option<Obj>, Raised> {
+        let py = future.py();
+        let Some(held) = self.awaited_by.get(future) else {
+            return Ok(None);
+        };
+        let members = if self.awaited_by_is_set.get(future) != 0 {
+            held
+        } else {
+            Obj::tuple(py, &[held])?
+        };
+        let frozenset = Obj::class_of::<pyo3::types::PyFrozenSet>(py);
+        frozenset.call1(&members).map(Some)
+    }
+}

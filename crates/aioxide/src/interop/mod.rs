@@ -1,0 +1,12 @@
+//! What aioxide takes from the running interpreter's asyncio.
+//!
+//! - [`imports`]: asyncio's own objects (exceptions, texts, base classes), taken once at import,
+//!   before anything could replace them.
+//! - [`current`]: where the running version keeps "the running task" and "the running loop".
+//! - [`mirror`]: the fields of the accelerator's Task that debuggers and `asyncio ps` read.
+
+pub(crate) mod current;
+pub(crate) mod imports;
+pub(crate) mod mirror;
+
+pub(crate) use imports::asyncio;

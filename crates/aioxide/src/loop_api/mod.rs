@@ -1,0 +1,337 @@
+//! The loop's Python side: its methods and properties.
+//!
+//! What is cold is inherited from asyncio's own loop by the Python class `aioxide.Loop`; here is
+//! what runs per call, per task and per descriptor, and what the rest needs of the native state.
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit};
+
+use crate::event_loop::{EventLoop, Side};
+use crate::futures::Future;
+use crate::interop::asyncio;
+use crate::tasks::Task;
+use crate::{operations, transports};
+
+/// `create_future()`.
+fn create_future(this: &Ref<EventLoop>) -> Result<Ref<Future>, Raised> {
+    Future::create(this)
+}
+
+/// `create_task(coro, *, name=None, context=None, **kwargs)`.
+fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+    let py = this.py();
+    if let [coro] = args.positional {
+        if !args.has_keywords()
+            && EventLoop::is_fast(this)
+            && coro.is_coroutine_exact()
+            && this.task_factory.is_none()
+        {
+            return Task::create(this, coro, None, None).map(Ref::into_obj);
+        }
+    }
+    this.check_closed(py)?;
+    let names = &["coro", "name", "context", "eager_start"];
+    match this.task_factory.get() {
+        None => {
+            let [coro, name, context, eager] = if cfg!(Py_3_14) {
+                args.bind("create_task", names, 1, 1)?
+            } else {
+                let [coro, name, context] =
+                    args.bind("create_task", &["coro", "name", "context"], 1, 1)?;
+                [coro, name, context, None]
+            };
+            let coro = coro.unwrap_or_else(|| Obj::none(py));
+            let class = Ref::<Task>::class(py);
+            let mut call = vec![&coro, this.as_obj()];
+            let mut keywords = vec![Obj::str(py, "loop")?];
+            for (keyword, value) in [
+                ("name", &name),
+                ("context", &context),
+                ("eager_start", &eager),
+            ] {
+                if let Some(value) = value {
+                    keywords.push(Obj::str(py, keyword)?);
+                    call.push(value);
+                }
+            }
+            class.call_named(&call, Some(&Obj::tuple(py, &keywords)?))
+        }
+        Some(factory) => create_task_by_factory(this, &factory, args),
+    }
+}
+
+/// Through the program's task factory, which takes what the running version gives it.
+fn create_task_by_factory(
+    this: &Ref<EventLoop>,
+    factory: &Obj,
+    args: &Args<'_>,
+) -> Result<Obj, Raised> {
+    let py = this.py();
+    let (positional, keywords) = args.to_tuple_and_dict(py)?;
+    let coro = match positional.tuple_len() {
+        1 => positional.tuple_item(0).unwrap_or_else(|| Obj::none(py)),
+        _ => {
+            let [coro, _, _] = args.bind("create_task", &["coro", "name", "context"], 1, 1)?;
+            coro.unwrap_or_else(|| Obj::none(py))
+        }
+    };
+    let call = Obj::tuple(py, &[this.as_obj().clone(), coro])?;
+    let keywords = match keywords {
+        Some(keywords) => keywords,
+        None => Obj::dict(py)?,
+    };
+    if cfg!(Py_3_14) {
+        // The factory sets the name and the context itself.
+        return factory.call_with_dict(&call, Some(&keywords));
+    }
+    let pop = pyo3::intern!(py, "pop");
+    let none = Obj::none(py);
+    let name = keywords.method(pop, &[&Obj::str(py, "name")?, &none])?;
+    let context = keywords.method(pop, &[&Obj::str(py, "context")?, &none])?;
+    if !context.is_none() {
+        keywords.dict_set(&Obj::str(py, "context")?, &context)?;
+    }
+    let task = factory.call_with_dict(&call, Some(&keywords))?;
+    if !name.is_none() {
+        let set_name = match task.attr_opt(pyo3::intern!(py, "set_name"))? {
+            Some(set_name) => set_name,
+            None => return Ok(task),
+        };
+        set_name.call1(&name)?;
+    }
+    Ok(task)
+}
+
+fn set_task_factory(this: &Ref<EventLoop>, factory: &Obj) -> Result<(), Raised> {
+    if !factory.is_none() && !factory.is_callable() {
+        return Err(Raised::type_error(
+            this.py(),
+            "task factory must be a callable or None",
+        ));
+    }
+    this.task_factory.set(factory.clone().not_none());
+    Ok(())
+}
+
+fn set_debug(this: &Ref<EventLoop>, enabled: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    this.set_debug(enabled.truth()?);
+    if this.is_running() {
+        let track = this
+            .as_obj()
+            .attr(pyo3::intern!(py, "_set_coroutine_origin_tracking"))?;
+        let soon = pyo3::intern!(py, "call_soon_threadsafe");
+        this.as_obj().method(soon, &[&track, enabled])?;
+    }
+    Ok(())
+}
+
+fn time(this: &Ref<EventLoop>) -> f64 {
+    EventLoop::now_seconds(this)
+}
+
+impl Hot for EventLoop {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.EventLoop";
+    const DOC: &'static std::ffi::CStr =
+        c"The native part of aioxide.Loop: queue, timers, descriptors, tasks, transports.";
+    cpython::hot_type!();
+
+    #[allow(clippy::too_many_lines)]
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_value(EventLoop::value)
+            .on_set_attribute(EventLoop::attribute_set)
+            .method(
+                c"call_soon",
+                c"call_soon($self, callback, /, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
+                EventLoop::call_soon,
+            )
+            .method(
+                c"call_soon_threadsafe",
+                c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+                EventLoop::call_soon_threadsafe,
+            )
+            .method(
+                c"call_later",
+                c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
+                EventLoop::call_later,
+            )
+            .method(
+                c"call_at",
+                c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
+                EventLoop::call_at,
+            )
+            .method0(
+                c"time",
+                c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
+                time,
+            )
+            .method0(c"create_future", c"create_future($self, /)\n--\n\nA Future of this loop.", create_future)
+            .method(
+                c"create_task",
+                c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
+                create_task,
+            )
+            .method1(
+                c"set_task_factory",
+                c"set_task_factory($self, factory, /)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
+                set_task_factory,
+            )
+            .method0(
+                c"get_task_factory",
+                c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
+                |this| this.task_factory.get(),
+            )
+            .method0(
+                c"run_forever",
+                c"run_forever($self, /)\n--\n\nRun until stop() is called.",
+                EventLoop::run_forever,
+            )
+            .method0(
+                c"stop",
+                c"stop($self, /)\n--\n\nLet the running iteration be the last.",
+                |this| this.stop(),
+            )
+            .method0(
+                c"is_running",
+                c"is_running($self, /)\n--\n\nWhether the loop runs.",
+                |this| this.is_running(),
+            )
+            .method0(
+                c"is_closed",
+                c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
+                |this| this.is_closed(),
+            )
+            .method0(
+                c"get_debug",
+                c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
+                |this| this.debug(),
+            )
+            .method1(
+                c"set_debug",
+                c"set_debug($self, enabled, /)\n--\n\nEnter or leave debug mode.",
+                set_debug,
+            )
+            .method0(c"_check_closed", c"Raise RuntimeError if closed.", |this| {
+                this.check_closed(this.py())
+            })
+            .method0(c"_close_native", c"Release the queue and the descriptors.", EventLoop::close)
+            .method0(c"_signal_wakeup_fd", c"What signal.set_wakeup_fd gets.", |this| {
+                i64::from(this.signal_fd())
+            })
+            .method0(c"_write_to_self", c"Wake the loop, from any thread.", |this| this.wake())
+            .method1(c"_timer_handle_cancelled", c"A scheduled timer was cancelled.", |this, _| {
+                EventLoop::timer_cancelled(this);
+            })
+            .method(c"_add_reader", c"Watch a descriptor for reading.", |this, args| {
+                EventLoop::add_side(this, Side::Read, args)
+            })
+            .method1(c"_remove_reader", c"Stop watching for reading.", |this, file| {
+                EventLoop::remove_side(this, Side::Read, file)
+            })
+            .method(c"_add_writer", c"Watch a descriptor for writing.", |this, args| {
+                EventLoop::add_side(this, Side::Write, args)
+            })
+            .method1(c"_remove_writer", c"Stop watching for writing.", |this, file| {
+                EventLoop::remove_side(this, Side::Write, file)
+            })
+            .method1(
+                c"_ensure_fd_no_transport",
+                c"Raise RuntimeError if a transport has the descriptor.",
+                transports::ensure_fd_no_transport,
+            )
+            .method(
+                c"_make_socket_transport",
+                c"A transport for a connected stream socket.",
+                transports::make_socket_transport,
+            )
+            .method(
+                c"_start_serving",
+                c"Accept connections on a listening socket.",
+                operations::start_serving,
+            )
+            .method(
+                c"_stop_serving",
+                c"Stop accepting and close the listening socket.",
+                operations::stop_serving,
+            )
+            .get(c"_closed", c"Whether the loop was closed.", |this| this.is_closed())
+            .get_set(
+                c"_debug",
+                c"Whether the loop is in debug mode.",
+                |this| this.debug(),
+                |this, value| {
+                    this.set_debug(match value {
+                        Some(value) => value.truth()?,
+                        None => false,
+                    });
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_stopping",
+                c"Whether the running iteration is the last.",
+                |this| this.is_stopping(),
+                |this, value| {
+                    this.set_stopping(value.is_some_and(Obj::is_true_object));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_thread_id",
+                c"threading.get_ident() of the thread that runs the loop.",
+                |this| this.thread_id.get(),
+                |this, value| {
+                    this.thread_id.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"slow_callback_duration",
+                c"Callbacks that take so many seconds are reported in debug mode.",
+                |this| match this.slow_callback_duration.get() {
+                    Some(limit) => Ok(limit),
+                    None => Obj::float(this.py(), 0.1),
+                },
+                |this, value| {
+                    this.slow_callback_duration.set(value.cloned());
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_current_handle",
+                c"The handle that runs, in debug mode.",
+                |this| this.current_handle.get(),
+                |this, value| {
+                    this.current_handle.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_task_factory",
+                c"The task factory, or None.",
+                |this| this.task_factory.get(),
+                |this, value| {
+                    this.task_factory.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get(c"_clock_resolution", c"Resolution of time(), in seconds.", |_| 1e-9);
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        self.visit(visit);
+    }
+
+    fn clear(&self) {
+        self.release();
+    }
+}
+
+/// Builds the type.
+pub(crate) fn build(py: cpython::Python<'_>) -> Result<(), Raised> {
+    // asyncio's objects are there: the loop asks for them as soon as it runs.
+    let _ = asyncio(py);
+    cpython::build::build::<EventLoop>(py, None, 0).map(drop)
+}

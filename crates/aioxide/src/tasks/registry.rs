@@ -1,0 +1,198 @@
+//! `current_task`, `all_tasks` and the functions by which asyncio and libraries keep account.
+
+use cpython::build::function;
+use cpython::{Args, Known, Obj, Python, Raised, Ref};
+
+use super::task::Task;
+use crate::futures::Future;
+use crate::interop::mirror::mirror;
+use crate::interop::{asyncio, current};
+
+/// The set of eager tasks before their first suspension, of 3.12 and later.
+pub(super) fn register_eager(task: &Ref<Task>) -> Result<(), Raised> {
+    call_accelerator(task.py(), "_register_eager_task", task.as_obj())
+}
+
+/// The task has suspended or ended.
+pub(super) fn unregister_eager(task: &Ref<Task>) -> Result<(), Raised> {
+    call_accelerator(task.py(), "_unregister_eager_task", task.as_obj())
+}
+
+fn call_accelerator(py: Python<'_>, name: &str, task: &Obj) -> Result<(), Raised> {
+    let name = pyo3::types::PyString::intern(py, name);
+    match asyncio(py).accelerator.get(py).attr_opt(&name)? {
+        Some(function) => function.call1(task).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// `task` waits on a future that is not native: the accelerator keeps account, on 3.14 and later.
+pub(super) fn add_awaited_by(awaited: &Obj, task: &Obj) -> Result<(), Raised> {
+    let py = task.py();
+    let name = pyo3::intern!(py, "future_add_to_awaited_by");
+    match asyncio(py).accelerator.get(py).attr_opt(name)? {
+        Some(function) => function.call(&[awaited, task]).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The task no longer waits on it.
+pub(super) fn discard_awaited_by(awaited: &Known<Future>, task: &Ref<Task>) -> Result<(), Raised> {
+    let py = task.py();
+    if let Some(future) = awaited.of() {
+        return match mirror(py) {
+            Some(mirror) => mirror.discard_awaited_by(future, task.as_obj()),
+            None => Ok(()),
+        };
+    }
+    let name = pyo3::intern!(py, "future_discard_from_awaited_by");
+    match asyncio(py).accelerator.get(py).attr_opt(name)? {
+        Some(function) => function.call(&[awaited.as_obj(), task.as_obj()]).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Raised> {
+    let [event_loop] = args.bind("current_task", &["loop"], 1, 0)?;
+    current::current_task(py, event_loop.as_ref())
+}
+
+fn enter_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let [event_loop, task] = args.bind("_enter_task", &["loop", "task"], 2, 2)?;
+    match (event_loop, task) {
+        (Some(event_loop), Some(task)) => current::enter(py, &event_loop, &task),
+        _ => Ok(()),
+    }
+}
+
+fn leave_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let [event_loop, task] = args.bind("_leave_task", &["loop", "task"], 2, 2)?;
+    match (event_loop, task) {
+        (Some(event_loop), Some(task)) => current::leave(py, &event_loop, &task),
+        _ => Ok(()),
+    }
+}
+
+fn swap_current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Raised> {
+    let [event_loop, task] = args.bind("_swap_current_task", &["loop", "task"], 2, 2)?;
+    let event_loop = event_loop.unwrap_or_else(|| Obj::none(py));
+    current::swap(py, &event_loop, task.and_then(Obj::not_none).as_ref())
+}
+
+/// `all_tasks(loop=None)`: asyncio's own function, which finds native tasks in its books.
+fn all_tasks(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    let [event_loop] = args.bind("all_tasks", &["loop"], 1, 0)?;
+    let event_loop = match event_loop.and_then(Obj::not_none) {
+        Some(event_loop) => event_loop,
+        None => match current::running_loop(py)? {
+            Some(running) => running,
+            None => return Err(Raised::runtime_error(py, "no running event loop")),
+        },
+    };
+    asyncio(py).all_tasks.get(py).call1(&event_loop)
+}
+
+fn the_task(args: &Args<'_>, function: &str) -> Result<Option<Obj>, Raised> {
+    let [task] = args.bind(function, &["task"], 1, 1)?;
+    Ok(task)
+}
+
+fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let Some(task) = the_task(args, "_register_task")? else {
+        return Ok(());
+    };
+    match (Ref::<Task>::of(&task), mirror(py)) {
+        (Some(native), Some(mirror)) => {
+            mirror.link(native);
+            Ok(())
+        }
+        _ => call_accelerator(py, "_register_task", &task),
+    }
+}
+
+fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let Some(task) = the_task(args, "_unregister_task")? else {
+        return Ok(());
+    };
+    match (Ref::<Task>::of(&task), mirror(py)) {
+        (Some(native), Some(mirror)) => {
+            mirror.unlink(native);
+            Ok(())
+        }
+        _ => call_accelerator(py, "_unregister_task", &task),
+    }
+}
+
+fn register_eager_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    match the_task(args, "_register_eager_task")? {
+        Some(task) => call_accelerator(py, "_register_eager_task", &task),
+        None => Ok(()),
+    }
+}
+
+fn unregister_eager_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    match the_task(args, "_unregister_eager_task")? {
+        Some(task) => call_accelerator(py, "_unregister_eager_task", &task),
+        None => Ok(()),
+    }
+}
+
+/// Adds the functions to the module.
+pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    let set =
+        |key: &str, value: &Obj| module.set_attr(&pyo3::types::PyString::intern(py, key), value);
+    let doc = c"current_task(loop=None)\n--\n\nThe running task of the loop (of the running one if None), or None.";
+    set(
+        "current_task",
+        &function(py, c"current_task", doc, name, current_task)?,
+    )?;
+    let doc = c"_enter_task(loop, task)\n--\n\nMake the task the running one of its loop.";
+    set(
+        "_enter_task",
+        &function(py, c"_enter_task", doc, name, enter_task)?,
+    )?;
+    let doc = c"_leave_task(loop, task)\n--\n\nThe task no longer runs.";
+    set(
+        "_leave_task",
+        &function(py, c"_leave_task", doc, name, leave_task)?,
+    )?;
+    let doc = c"all_tasks(loop=None)\n--\n\nThe tasks of the loop (of the running one if None) that are not done.";
+    set(
+        "all_tasks",
+        &function(py, c"all_tasks", doc, name, all_tasks)?,
+    )?;
+    let doc = c"_register_task(task)\n--\n\nMake a task known to all_tasks().";
+    set(
+        "_register_task",
+        &function(py, c"_register_task", doc, name, register_task)?,
+    )?;
+    let doc = c"_unregister_task(task)\n--\n\nThe opposite of _register_task().";
+    set(
+        "_unregister_task",
+        &function(py, c"_unregister_task", doc, name, unregister_task)?,
+    )?;
+    if cfg!(Py_3_12) {
+        let doc = c"_register_eager_task(task)\n--\n\nMake a task known that runs before it is scheduled.";
+        set(
+            "_register_eager_task",
+            &function(py, c"_register_eager_task", doc, name, register_eager_task)?,
+        )?;
+        let doc = c"_unregister_eager_task(task)\n--\n\nThe opposite of _register_eager_task().";
+        set(
+            "_unregister_eager_task",
+            &function(
+                py,
+                c"_unregister_eager_task",
+                doc,
+                name,
+                unregister_eager_task,
+            )?,
+        )?;
+        let doc = c"_swap_current_task(loop, task)\n--\n\nMake another task the running one; returns the one that ran.";
+        set(
+            "_swap_current_task",
+            &function(py, c"_swap_current_task", doc, name, swap_current_task)?,
+        )?;
+    }
+    Ok(())
+}

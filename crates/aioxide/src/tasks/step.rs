@@ -1,0 +1,361 @@
+//! One step of a Task: send into the coroutine, then end or wait on what it yields.
+
+use cpython::{Known, Obj, Raised, Ref, context, coro};
+
+use super::task::{Task, cancel_waiter};
+use crate::event_loop::EventLoop;
+use crate::futures::{Future, State, Waiter};
+use crate::handles::{Callback, Handle};
+use crate::interop::imports::ends_program;
+use crate::interop::mirror::mirror;
+use crate::interop::{asyncio, current};
+
+/// Runs a task's entry of the ready queue: a step or a wake-up, in the task's context.
+#[inline]
+pub(crate) fn run(object: &Obj) -> Result<(), Raised> {
+    let Some(task) = Ref::<Task>::of(object) else {
+        return Ok(());
+    };
+    let Some(task_context) = task.context.get() else {
+        return Ok(());
+    };
+    if let Err(raised) = context::enter(&task_context) {
+        return report(task, raised);
+    }
+    let error = match task.error.take() {
+        Some(error) => Some(error),
+        None => outcome_of_waiter(task),
+    };
+    let result = step(task, error);
+    if let Err(raised) = context::exit(&task_context) {
+        return report(task, raised);
+    }
+    result.or_else(|raised| report(task, raised))
+}
+
+/// The exception that the awaited future hands on, if the task was waiting and got one.
+#[inline]
+fn outcome_of_waiter(task: &Ref<Task>) -> Option<Obj> {
+    let waiter = task.waiter.get()?;
+    match waiter.of() {
+        Some(future) if future.state() != State::Pending => Future::error(future),
+        _ => None,
+    }
+}
+
+/// What is not an exception that ends the program is reported as any callback's.
+#[cold]
+fn report(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
+    let py = task.py();
+    let exception = raised.take(py);
+    if ends_program(py, &exception) {
+        return Err(Raised::raise(exception));
+    }
+    let Some(event_loop) = task.parent().event_loop() else {
+        return Ok(());
+    };
+    let reported = (|| {
+        let step = Task::step_method(task)?;
+        let callback = Callback::new(&step, &[])?;
+        let value = Handle::value(py, event_loop.as_obj(), callback, task.context.get())?;
+        Handle::report_failure(&Ref::new(py, value)?, &exception)
+    })();
+    if let Err(raised) = reported {
+        let error = raised.take(py);
+        if ends_program(py, &error) {
+            return Err(Raised::raise(error));
+        }
+        Raised::raise(error).report_unraisable(Some(task.as_obj()));
+    }
+    Ok(())
+}
+
+/// Wakes the task with a future that is done (called through a callable, with foreign futures
+/// and loops).
+pub(super) fn wakeup(task: &Ref<Task>, future: &Obj) -> Result<(), Raised> {
+    let error = match Ref::<Future>::of_exact(future) {
+        Some(future) => Future::error(future),
+        None => match future.method(pyo3::intern!(task.py(), "result"), &[]) {
+            Ok(_) => None,
+            Err(raised) => Some(raised.take(task.py())),
+        },
+    };
+    step(task, error)
+}
+
+/// A step as the running task of its loop.
+pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
+    let py = task.py();
+    let Some(event_loop) = task.parent().event_loop() else {
+        return task.parent().ensure_alive(py);
+    };
+    current::enter(py, event_loop.as_obj(), task.as_obj())?;
+    let result = advance(task, &event_loop, error);
+    match result {
+        Ok(()) => current::leave(py, event_loop.as_obj(), task.as_obj()),
+        Err(raised) => {
+            let exception = raised.take(py);
+            if let Err(second) = current::leave(py, event_loop.as_obj(), task.as_obj()) {
+                drop(second.take(py));
+            }
+            Err(Raised::raise(exception))
+        }
+    }
+}
+
+/// The first step at once, before `create_task` returns.
+pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Raised> {
+    let py = task.py();
+    let known = Known::new(event_loop.clone());
+    let previous = current::swap(py, event_loop, Some(task.as_obj()))?;
+    super::registry::register_eager(task)?;
+    let Some(task_context) = task.context.get() else {
+        return Ok(());
+    };
+    let mut outcome = context::enter(&task_context);
+    if outcome.is_ok() {
+        outcome = advance(task, &known, None);
+        let kept = outcome.map_err(|raised| raised.take(py));
+        let left = context::exit(&task_context);
+        outcome = match kept {
+            Ok(()) => left,
+            Err(exception) => {
+                if let Err(second) = left {
+                    drop(second.take(py));
+                }
+                Err(Raised::raise(exception))
+            }
+        };
+    }
+    let kept = outcome.map_err(|raised| raised.take(py));
+    current::swap(py, event_loop, previous.as_ref())?;
+    super::registry::unregister_eager(task)?;
+    if task.parent().state() == State::Pending {
+        Task::register(task, event_loop)?;
+    } else {
+        // The coroutine is done: nobody needs it any more.
+        task.coro.set(None);
+        if let Some(mirror) = mirror(py) {
+            mirror.forget_coro(task);
+        }
+    }
+    kept.map_err(Raised::raise)
+}
+
+/// Drives the coroutine: sends, or throws the error.
+#[inline]
+fn advance(
+    task: &Ref<Task>,
+    event_loop: &Known<EventLoop>,
+    mut error: Option<Obj>,
+) -> Result<(), Raised> {
+    let py = task.py();
+    let future = task.parent();
+    if future.state() != State::Pending {
+        return Err(already_done(task, error));
+    }
+    if task.must_cancel.get() {
+        let is_cancel = error
+            .as_ref()
+            .is_some_and(|error| error.is_subtype_of(asyncio(py).cancelled_error.get(py)));
+        if !is_cancel {
+            error = Some(Future::make_cancelled_error(future)?);
+        }
+        task.must_cancel.set(false);
+    }
+    if let Some(waiter) = task.waiter.take() {
+        super::registry::discard_awaited_by(&waiter, task)?;
+    }
+    let Some(coroutine) = task.coro.get() else {
+        return Err(Raised::runtime_error(py, "uninitialized Task object"));
+    };
+    let outcome = match error {
+        None => coro::send(&coroutine, &Obj::none(py)),
+        Some(error) => throw(&coroutine, &error),
+    };
+    match outcome {
+        coro::Step::Yielded(awaited) => wait_on(task, event_loop, awaited),
+        coro::Step::Returned(result) => {
+            Task::unlink(task);
+            if task.must_cancel.replace(false) {
+                // Cancelled just before the coroutine came to its end.
+                let message = future.cancel_message();
+                return Future::cancel(future, message).map(drop);
+            }
+            Future::set_result(future, result)
+        }
+        coro::Step::Raised(raised) => end_by_exception(task, raised),
+    }
+}
+
+fn throw(coroutine: &Obj, error: &Obj) -> coro::Step {
+    let py = coroutine.py();
+    match coroutine.method(pyo3::intern!(py, "throw"), &[error]) {
+        Ok(awaited) => coro::Step::Yielded(awaited),
+        Err(raised) => match coro::stop_iteration_value(raised, py) {
+            Ok(result) => coro::Step::Returned(result),
+            Err(raised) => coro::Step::Raised(raised),
+        },
+    }
+}
+
+fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
+    let py = task.py();
+    let future = task.parent();
+    let raised = match coro::stop_iteration_value(raised, py) {
+        Ok(result) => {
+            // An iterator that ends by StopIteration itself.
+            Task::unlink(task);
+            if task.must_cancel.replace(false) {
+                let message = future.cancel_message();
+                return Future::cancel(future, message).map(drop);
+            }
+            return Future::set_result(future, result);
+        }
+        Err(raised) => raised,
+    };
+    let exception = raised.take(py);
+    Task::unlink(task);
+    if exception.is_subtype_of(asyncio(py).cancelled_error.get(py)) {
+        return Future::cancel_with(future, exception).map(drop);
+    }
+    Future::set_exception(future, &exception)?;
+    if ends_program(py, &exception) {
+        return Err(Raised::raise(exception));
+    }
+    Ok(())
+}
+
+#[cold]
+fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
+    let text = (|| -> Result<String, Raised> {
+        let error = match error {
+            Some(error) => error.repr()?.to_string()?,
+            None => String::from("''"),
+        };
+        Ok(format!(
+            "__step(): already done: {} {error}",
+            task.as_obj().repr()?.as_str()?
+        ))
+    })();
+    match text {
+        Ok(text) => {
+            Raised::with_class(asyncio(task.py()).invalid_state_error.get(task.py()), &text)
+        }
+        Err(raised) => raised,
+    }
+}
+
+/// Waits on what the coroutine has yielded.
+#[inline]
+fn wait_on(task: &Ref<Task>, event_loop: &Known<EventLoop>, awaited: Obj) -> Result<(), Raised> {
+    if awaited.is_none() {
+        return Task::schedule_step(task, None);
+    }
+    let known = Known::<Future>::new(awaited);
+    let Some(future) = known.of() else {
+        return wait_on_foreign(task, event_loop, known);
+    };
+    if known.as_obj().is(task.as_obj()) {
+        return fail_soon(task, "Task cannot await on itself", None);
+    }
+    if !future.has_loop(event_loop.as_obj()) {
+        return fail_soon(task, "attached to a different loop", Some(known.as_obj()));
+    }
+    if !future.take_blocking() {
+        return fail_soon(
+            task,
+            "yield was used instead of yield from",
+            Some(known.as_obj()),
+        );
+    }
+    if let Some(mirror) = mirror(task.py()) {
+        mirror.add_awaited_by(future, task.as_obj())?;
+    }
+    Future::add_waiter(future, Waiter::task(task.as_obj().clone()))?;
+    task.waiter.set(Some(known));
+    cancel_what_is_awaited(task)
+}
+
+/// A cancellation that came while the coroutine ran goes on to what it now waits on.
+#[inline]
+fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
+    if !task.must_cancel.get() {
+        return Ok(());
+    }
+    let Some(waiter) = task.waiter.get() else {
+        return Ok(());
+    };
+    let message = task.parent().cancel_message();
+    if cancel_waiter(&waiter, message.as_ref())? {
+        task.must_cancel.set(false);
+    }
+    Ok(())
+}
+
+/// A future that is not native, or something that is none.
+#[cold]
+fn wait_on_foreign(
+    task: &Ref<Task>,
+    event_loop: &Known<EventLoop>,
+    known: Known<Future>,
+) -> Result<(), Raised> {
+    let py = task.py();
+    let awaited = known.as_obj();
+    let name = pyo3::intern!(py, "_asyncio_future_blocking");
+    if let Some(blocking) = awaited.attr_opt(name)?.and_then(Obj::not_none) {
+        if awaited.is(task.as_obj()) {
+            return fail_soon(task, "Task cannot await on itself", None);
+        }
+        let blocking = blocking.truth()?;
+        let its_loop = match awaited.attr_opt(pyo3::intern!(py, "get_loop"))? {
+            Some(get_loop) => get_loop.call0()?,
+            None => awaited.attr(pyo3::intern!(py, "_loop"))?,
+        };
+        if !its_loop.is(event_loop.as_obj()) {
+            return fail_soon(task, "attached to a different loop", Some(awaited));
+        }
+        if !blocking {
+            return fail_soon(task, "yield was used instead of yield from", Some(awaited));
+        }
+        awaited.set_attr(name, &Obj::bool(py, false))?;
+        super::registry::add_awaited_by(awaited, task.as_obj())?;
+        let wakeup = Task::wakeup_method(task)?;
+        let context = task.context.get().unwrap_or_else(|| Obj::none(py));
+        let names = asyncio(py).context_name.get(py);
+        let add = pyo3::intern!(py, "add_done_callback");
+        awaited.method_named(add, &[&wakeup, &context], Some(names))?;
+        task.waiter.set(Some(known));
+        return cancel_what_is_awaited(task);
+    }
+    if awaited.is_generator_exact() {
+        return fail_soon(
+            task,
+            "yield was used instead of yield from for generator",
+            Some(awaited),
+        );
+    }
+    fail_soon(task, "Task got bad yield", Some(awaited))
+}
+
+/// The coroutine has yielded what it must not: the next step throws a RuntimeError into it.
+#[cold]
+fn fail_soon(task: &Ref<Task>, problem: &str, awaited: Option<&Obj>) -> Result<(), Raised> {
+    let py = task.py();
+    let own = task.as_obj().repr()?;
+    let own = own.as_str()?;
+    let other = match awaited {
+        Some(awaited) => awaited.repr()?.to_string()?,
+        None => String::new(),
+    };
+    let text = match problem {
+        "Task cannot await on itself" => format!("{problem}: {own}"),
+        "attached to a different loop" => {
+            format!("Task {own} got Future {other} {problem}")
+        }
+        "Task got bad yield" => format!("{problem}: {other}"),
+        _ => format!("{problem} in task {own} with {other}"),
+    };
+    let error = Raised::runtime_error(py, &text).take(py);
+    Task::schedule_step(task, Some(error))
+}
