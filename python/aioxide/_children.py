@@ -46,9 +46,9 @@ class _Spawn:
         return args
 
     def words(self):
-        # From the folder that this process has it from, whatever the child's sys.path is.
+        # The child may find aioxide where this process did, even if its own sys.path lacks that.
         folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         return (
-            f"import sys; sys.path.insert(0, {folder!r}); import aioxide._children as children; "
-            f"del sys.path[0]; children.start({self.loop_only}); del children"
+            f"import sys; sys.path.append({folder!r}); import aioxide._children as children; "
+            f"sys.path.pop(); children.start({self.loop_only}); del children"
         )
