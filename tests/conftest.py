@@ -33,6 +33,15 @@ class Hung(SystemExit):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "leftovers: the test leaves objects behind on purpose")
+    config.addinivalue_line("markers", "aioxide_alone: asyncio itself is wrong there")
+
+
+def pytest_generate_tests(metafunc):
+    if "aio" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("aioxide_alone")
+        metafunc.parametrize(
+            "aio", [name for name in IMPLEMENTATIONS if not (alone and name == "asyncio")], indirect=True
+        )
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +60,7 @@ def pytest_runtest_makereport(item, call):
         item.test_failed = report.failed
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture
 def aio(request):
     """The module under test: asyncio or aioxide."""
     return importlib.import_module(request.param)
