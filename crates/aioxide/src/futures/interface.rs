@@ -82,11 +82,6 @@ impl Future {
         .to_owned())
     }
 
-    fn python_exception(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
-        this.ensure_alive(this.py())?;
-        Future::exception(this)
-    }
-
     fn set_log_traceback(this: &Ref<Future>, value: Option<&Obj>) -> Result<(), Raised> {
         let Some(value) = value else {
             return Err(cannot_delete(this));
@@ -169,7 +164,7 @@ impl Hot for Future {
             .method0(
                 c"exception",
                 c"exception($self, /)\n--\n\nThe exception, or None; raises CancelledError if cancelled, InvalidStateError if pending.",
-                Future::python_exception,
+                Future::exception,
             )
             .method1(
                 c"set_result",

@@ -20,7 +20,7 @@ enum Place {
     /// A dict, loop to task.
     Dict(Global),
     /// Neither was found: through the accelerator's functions.
-    Functions { swap: Global },
+    Functions,
 }
 
 static PLACE: PyOnceLock<Place> = PyOnceLock::new();
@@ -28,14 +28,11 @@ static PLACE: PyOnceLock<Place> = PyOnceLock::new();
 /// Finds the place; called when the module starts.
 pub(crate) fn load(py: Python<'_>, offsets: Option<super::mirror::Offsets>) -> Result<(), Raised> {
     let accelerator = asyncio(py).accelerator.get(py);
-    let tasks = Obj::import(py, c"asyncio.tasks")?;
     let place = match offsets.and_then(|offsets| thread_fields(py, &offsets)) {
         Some((task, running)) => Place::Thread { task, running },
         None => match accelerator.attr_opt(pyo3::intern!(py, "_current_tasks"))? {
             Some(dict) => Place::Dict(Global::new(dict)),
-            None => Place::Functions {
-                swap: Global::new(tasks.attr(pyo3::intern!(py, "_swap_current_task"))?),
-            },
+            None => Place::Functions,
         },
     };
     let _ = PLACE.set(py, place);
@@ -110,13 +107,8 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), 
             dict.dict_set(event_loop, task)
         }
         _ => {
-            let imports = asyncio(py);
-            let name = pyo3::intern!(py, "_enter_task");
-            imports
-                .accelerator
-                .get(py)
-                .method(name, &[event_loop, task])
-                .map(drop)
+            let books = &asyncio(py).books;
+            books.enter_task.get(py).call(&[event_loop, task]).map(drop)
         }
     }
 }
@@ -137,13 +129,8 @@ pub(crate) fn leave(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), 
             }
         }
         _ => {
-            let imports = asyncio(py);
-            let name = pyo3::intern!(py, "_leave_task");
-            imports
-                .accelerator
-                .get(py)
-                .method(name, &[event_loop, task])
-                .map(drop)
+            let books = &asyncio(py).books;
+            books.leave_task.get(py).call(&[event_loop, task]).map(drop)
         }
     }
 }
@@ -169,18 +156,15 @@ pub(crate) fn swap(
             }
             Ok(previous)
         }
-        Some(Place::Functions { swap }) => {
-            let none = Obj::none(py);
-            let task = task.unwrap_or(&none);
-            Ok(swap.get(py).call(&[event_loop, task])?.not_none())
-        }
         _ => {
             let none = Obj::none(py);
-            let name = pyo3::intern!(py, "_swap_current_task");
-            let accelerator = asyncio(py).accelerator.get(py);
-            Ok(accelerator
-                .method(name, &[event_loop, task.unwrap_or(&none)])?
-                .not_none())
+            match &asyncio(py).books.swap_current_task {
+                Some(swap) => {
+                    let swap = swap.get(py);
+                    Ok(swap.call(&[event_loop, task.unwrap_or(&none)])?.not_none())
+                }
+                None => Ok(None),
+            }
         }
     }
 }
@@ -200,14 +184,12 @@ pub(crate) fn current_task(
     match PLACE.get(py) {
         Some(Place::Thread { task, running }) if running.holds(&given) => Ok(task.get(py)),
         Some(Place::Dict(dict)) => dict.get(py).dict_get(&given),
-        _ => {
-            let name = pyo3::intern!(py, "current_task");
-            Ok(asyncio(py)
-                .accelerator
-                .get(py)
-                .method(name, &[&given])?
-                .not_none())
-        }
+        _ => Ok(asyncio(py)
+            .books
+            .current_task
+            .get(py)
+            .call1(&given)?
+            .not_none()),
     }
 }
 

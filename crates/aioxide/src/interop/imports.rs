@@ -20,8 +20,9 @@ pub(crate) struct Imports {
     pub(crate) iscoroutine: Global,
     pub(crate) all_tasks: Global,
     pub(crate) events: Global,
-    /// The accelerator's module.
+    /// The accelerator's module, to look at while importing: its functions may be replaced later.
     pub(crate) accelerator: Global,
+    pub(crate) books: Books,
     pub(crate) c_future: Global,
     pub(crate) c_task: Global,
     pub(crate) handle: Global,
@@ -38,6 +39,21 @@ pub(crate) struct Imports {
     /// The tuple `("msg",)`.
     pub(crate) msg_name: Global,
     pub(crate) empty_tuple: Global,
+}
+
+/// The accelerator's functions that keep account of tasks. Those that the running version lacks
+/// are none.
+pub(crate) struct Books {
+    pub(crate) enter_task: Global,
+    pub(crate) leave_task: Global,
+    pub(crate) register_task: Global,
+    pub(crate) unregister_task: Global,
+    pub(crate) swap_current_task: Option<Global>,
+    pub(crate) current_task: Global,
+    pub(crate) register_eager_task: Option<Global>,
+    pub(crate) unregister_eager_task: Option<Global>,
+    pub(crate) add_awaited_by: Option<Global>,
+    pub(crate) discard_awaited_by: Option<Global>,
 }
 
 static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
@@ -72,7 +88,26 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
     let names = |name: &str| -> Result<Global, Raised> {
         Ok(Global::new(Obj::tuple(py, &[module.intern(name)?])?))
     };
+    let optional = |name: &str| -> Result<Option<Global>, Raised> {
+        let name = pyo3::types::PyString::intern(py, name);
+        Ok(accelerator.attr_opt(&name)?.map(Global::new))
+    };
+    let tasks = Obj::import(py, c"asyncio.tasks")?;
+    let books = Books {
+        enter_task: get(&accelerator, "_enter_task")?,
+        leave_task: get(&accelerator, "_leave_task")?,
+        register_task: get(&accelerator, "_register_task")?,
+        unregister_task: get(&accelerator, "_unregister_task")?,
+        swap_current_task: optional("_swap_current_task")?,
+        // 3.11 has it in Python only.
+        current_task: get(&tasks, "current_task")?,
+        register_eager_task: optional("_register_eager_task")?,
+        unregister_eager_task: optional("_unregister_eager_task")?,
+        add_awaited_by: optional("future_add_to_awaited_by")?,
+        discard_awaited_by: optional("future_discard_from_awaited_by")?,
+    };
     let imports = Imports {
+        books,
         cancelled_error: get(&exceptions, "CancelledError")?,
         invalid_state_error: get(&exceptions, "InvalidStateError")?,
         keyboard_interrupt: get(&builtins, "KeyboardInterrupt")?,
@@ -86,7 +121,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_repr: get(&base_tasks, "_task_repr")?,
         task_get_stack: get(&base_tasks, "_task_get_stack")?,
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
-        all_tasks: get(&Obj::import(py, c"asyncio.tasks")?, "all_tasks")?,
+        all_tasks: get(&tasks, "all_tasks")?,
         iscoroutine: get(&coroutines, "iscoroutine")?,
         set_running_loop: get(&accelerator, "_set_running_loop")?,
         get_running_loop: get(&accelerator, "_get_running_loop")?,

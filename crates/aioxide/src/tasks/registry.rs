@@ -1,7 +1,7 @@
 //! `current_task`, `all_tasks` and the functions by which asyncio and libraries keep account.
 
 use cpython::build::function;
-use cpython::{Args, Known, Obj, Python, Raised, Ref};
+use cpython::{Args, Global, Known, Obj, Python, Raised, Ref};
 
 use super::task::Task;
 use crate::futures::Future;
@@ -9,19 +9,25 @@ use crate::interop::mirror::mirror;
 use crate::interop::{asyncio, current};
 
 /// The set of eager tasks before their first suspension, of 3.12 and later.
-pub(super) fn register_eager(task: &Ref<Task>) -> Result<(), Raised> {
-    call_accelerator(task.py(), "_register_eager_task", task.as_obj())
+pub(super) fn register_eager(task: &Obj) -> Result<(), Raised> {
+    let py = task.py();
+    call(py, asyncio(py).books.register_eager_task.as_ref(), &[task])
 }
 
 /// The task has suspended or ended.
-pub(super) fn unregister_eager(task: &Ref<Task>) -> Result<(), Raised> {
-    call_accelerator(task.py(), "_unregister_eager_task", task.as_obj())
+pub(super) fn unregister_eager(task: &Obj) -> Result<(), Raised> {
+    let py = task.py();
+    call(
+        py,
+        asyncio(py).books.unregister_eager_task.as_ref(),
+        &[task],
+    )
 }
 
-fn call_accelerator(py: Python<'_>, name: &str, task: &Obj) -> Result<(), Raised> {
-    let name = pyo3::types::PyString::intern(py, name);
-    match asyncio(py).accelerator.get(py).attr_opt(&name)? {
-        Some(function) => function.call1(task).map(drop),
+/// Calls a function that the running version may lack.
+fn call(py: Python<'_>, function: Option<&Global>, args: &[&Obj]) -> Result<(), Raised> {
+    match function {
+        Some(function) => function.get(py).call(args).map(drop),
         None => Ok(()),
     }
 }
@@ -29,11 +35,11 @@ fn call_accelerator(py: Python<'_>, name: &str, task: &Obj) -> Result<(), Raised
 /// `task` waits on a future that is not native: the accelerator keeps account, on 3.14 and later.
 pub(super) fn add_awaited_by(awaited: &Obj, task: &Obj) -> Result<(), Raised> {
     let py = task.py();
-    let name = pyo3::intern!(py, "future_add_to_awaited_by");
-    match asyncio(py).accelerator.get(py).attr_opt(name)? {
-        Some(function) => function.call(&[awaited, task]).map(drop),
-        None => Ok(()),
-    }
+    call(
+        py,
+        asyncio(py).books.add_awaited_by.as_ref(),
+        &[awaited, task],
+    )
 }
 
 /// The task no longer waits on it.
@@ -45,11 +51,8 @@ pub(super) fn discard_awaited_by(awaited: &Known<Future>, task: &Ref<Task>) -> R
             None => Ok(()),
         };
     }
-    let name = pyo3::intern!(py, "future_discard_from_awaited_by");
-    match asyncio(py).accelerator.get(py).attr_opt(name)? {
-        Some(function) => function.call(&[awaited.as_obj(), task.as_obj()]).map(drop),
-        None => Ok(()),
-    }
+    let discard = asyncio(py).books.discard_awaited_by.as_ref();
+    call(py, discard, &[awaited.as_obj(), task.as_obj()])
 }
 
 fn current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Raised> {
@@ -106,7 +109,12 @@ fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
             mirror.link(native);
             Ok(())
         }
-        _ => call_accelerator(py, "_register_task", &task),
+        _ => asyncio(py)
+            .books
+            .register_task
+            .get(py)
+            .call1(&task)
+            .map(drop),
     }
 }
 
@@ -119,20 +127,25 @@ fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
             mirror.unlink(native);
             Ok(())
         }
-        _ => call_accelerator(py, "_unregister_task", &task),
+        _ => asyncio(py)
+            .books
+            .unregister_task
+            .get(py)
+            .call1(&task)
+            .map(drop),
     }
 }
 
-fn register_eager_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+fn register_eager_task(_: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     match the_task(args, "_register_eager_task")? {
-        Some(task) => call_accelerator(py, "_register_eager_task", &task),
+        Some(task) => register_eager(&task),
         None => Ok(()),
     }
 }
 
-fn unregister_eager_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+fn unregister_eager_task(_: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     match the_task(args, "_unregister_eager_task")? {
-        Some(task) => call_accelerator(py, "_unregister_eager_task", &task),
+        Some(task) => unregister_eager(&task),
         None => Ok(()),
     }
 }

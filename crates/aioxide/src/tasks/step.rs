@@ -108,7 +108,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     let py = task.py();
     let known = Known::new(event_loop.clone());
     let previous = current::swap(py, event_loop, Some(task.as_obj()))?;
-    super::registry::register_eager(task)?;
+    super::registry::register_eager(task.as_obj())?;
     let Some(task_context) = task.context.get() else {
         return Ok(());
     };
@@ -129,7 +129,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     }
     let kept = outcome.map_err(|raised| raised.take(py));
     current::swap(py, event_loop, previous.as_ref())?;
-    super::registry::unregister_eager(task)?;
+    super::registry::unregister_eager(task.as_obj())?;
     if task.parent().state() == State::Pending {
         Task::register(task, event_loop)?;
     } else {
@@ -253,7 +253,9 @@ fn wait_on(task: &Ref<Task>, event_loop: &Known<EventLoop>, awaited: Obj) -> Res
         return Task::schedule_step(task, None);
     }
     let known = Known::<Future>::new(awaited);
-    let Some(future) = known.of() else {
+    // Subclasses may have methods of their own, which are called as asyncio calls them.
+    let exact = Ref::<Future>::is_exact(known.as_obj()) || Ref::<Task>::is_exact(known.as_obj());
+    let Some(future) = known.of().filter(|_| exact) else {
         return wait_on_foreign(task, event_loop, known);
     };
     if known.as_obj().is(task.as_obj()) {
@@ -293,7 +295,7 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// A future that is not native, or something that is none.
+/// A future that is not native or of a subclass, or something that is none.
 #[cold]
 fn wait_on_foreign(
     task: &Ref<Task>,

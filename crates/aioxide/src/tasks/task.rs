@@ -284,6 +284,9 @@ pub(super) fn cancel_waiter(waiter: &Known<Future>, message: Option<&Obj>) -> Re
     if let Some(future) = Ref::<Future>::of_exact(object) {
         return Future::cancel(future, message.cloned());
     }
+    if let Some(task) = Ref::<Task>::of_exact(object) {
+        return Task::cancel(task, message.cloned());
+    }
     let name = pyo3::intern!(py, "cancel");
     let none = Obj::none(py);
     let message = message.unwrap_or(&none);
