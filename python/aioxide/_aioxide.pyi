@@ -1,15 +1,23 @@
 import asyncio
 from typing import TypeVar, overload
 
+from typing_extensions import disjoint_base
+
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
 # The native part of a loop, never met alone: _loop.Loop has asyncio's class as its other base.
+@disjoint_base
 class EventLoop(asyncio.SelectorEventLoop): ...
+@disjoint_base
 class Future(asyncio.Future[_T]): ...
-class Task(asyncio.Task[_T_co]): ...
+@disjoint_base
+class Task(Future[_T_co], asyncio.Task[_T_co]): ...  # type: ignore[misc, type-var]
+@disjoint_base
 class Handle(asyncio.Handle): ...
+@disjoint_base
 class TimerHandle(asyncio.TimerHandle): ...
+@disjoint_base
 class StreamTransport(asyncio.Transport): ...
 
 @overload

@@ -92,6 +92,9 @@ class Loop(EventLoop, _SelectorEventLoop):
             self._unused_selector = None
         self._release_signals()
 
+    # Every native type has a finaliser; what a loop does in its own is asyncio's.
+    __del__ = _SelectorEventLoop.__del__
+
     def _release_signals(self):
         if not sys.is_finalizing():
             for number in list(self._signal_handlers):
