@@ -588,3 +588,22 @@ def test_a_forked_child_makes_a_loop_of_its_own(loop_factory):
     assert loop.run_until_complete(main()) == 7
     assert loop.run_until_complete(asyncio.sleep(0.001, 8)) == 8
     loop.close()
+
+
+# Keywords.
+
+
+def test_arguments_can_be_keywords(loop):
+    seen = []
+    for schedule in (
+        lambda: loop.call_soon(callback=lambda: seen.append("soon")),
+        lambda: loop.call_soon_threadsafe(callback=lambda: seen.append("threadsafe")),
+        lambda: loop.call_later(delay=0, callback=lambda: seen.append("later")),
+        lambda: loop.call_at(when=0, callback=lambda: seen.append("at")),
+    ):
+        schedule()
+        run_once(loop)
+    assert seen == ["soon", "threadsafe", "later", "at"]
+    loop.set_debug(enabled=True)
+    loop.set_task_factory(factory=None)
+    assert loop.get_debug() is True and loop.get_task_factory() is None

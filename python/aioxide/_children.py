@@ -46,9 +46,11 @@ class _Spawn:
         return args
 
     def words(self):
-        # The child may find aioxide where this process did, even if its own sys.path lacks that.
+        # Not from the working folder, and from where this process has it if the child's own path
+        # lacks that.
         folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         return (
-            f"import sys; sys.path.append({folder!r}); import aioxide._children as children; "
-            f"sys.path.pop(); children.start({self.loop_only}); del children"
+            f"import sys; path = sys.path; sys.path = [*filter(None, path), {folder!r}]; "
+            f"import aioxide._children; sys.path = path; del path; "
+            f"aioxide._children.start({self.loop_only}); del aioxide"
         )
