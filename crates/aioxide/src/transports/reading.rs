@@ -298,7 +298,10 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     };
     let mut buffer = match room.buffer(true) {
         Ok(buffer) => buffer,
-        Err(raised) => return on_useless_buffer(this, &room, raised),
+        Err(raised) => {
+            drop(raised.take(py));
+            return on_useless_buffer(this, &room);
+        }
     };
     let Some(bytes) = buffer.bytes_mut().filter(|bytes| !bytes.is_empty()) else {
         let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
@@ -331,22 +334,21 @@ fn ask_for_buffer(this: &Ref<StreamTransport>, py: Python<'_>) -> Result<Obj, Ra
 }
 
 /// `get_buffer()` returned something that cannot be written to. What has no length, or none to
-/// speak of, is the protocol's error; the rest asyncio learns from the socket.
+/// speak of, is the protocol's error; what the rest is, the Python socket says.
 #[cold]
-fn on_useless_buffer(
-    this: &Ref<StreamTransport>,
-    room: &Obj,
-    raised: Raised,
-) -> Result<(), Raised> {
+fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Raised> {
     let py = this.py();
-    let exception = raised.take(py);
     let len = Obj::import(py, c"builtins")?.attr(pyo3::intern!(py, "len"))?;
+    let sock = this.sock.get().unwrap_or_else(|| Obj::none(py));
     match len.call1(room).and_then(|len| len.to_i64()) {
         Ok(0) => {
             let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
             on_protocol_error(this, raised, "get_buffer")
         }
-        Ok(_) => on_read_error(this, exception),
+        Ok(_) => match sock.method(pyo3::intern!(py, "recv_into"), &[room]) {
+            Ok(_) => Ok(()),
+            Err(raised) => on_read_error(this, caught(py, raised)?),
+        },
         Err(raised) => on_protocol_error(this, raised, "get_buffer"),
     }
 }
