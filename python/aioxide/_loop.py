@@ -162,7 +162,16 @@ class Loop(EventLoop, _SelectorEventLoop):
     @property
     def _csock(self):
         """What add_signal_handler() asks for the descriptor that signals are written to."""
-        return _WakeupDescriptor(self)
+        return None if self.is_closed() else _WakeupDescriptor(self)
+
+    @property
+    def _ssock(self):
+        """The other end; nobody needs it, but both are there or neither."""
+        return self._csock
+
+    @property
+    def _internal_fds(self):
+        return 0 if self.is_closed() else 1
 
     def _add_callback(self, handle):
         """Run a Handle of asyncio's in the next iteration."""
