@@ -1,0 +1,143 @@
+"""What keeps a task alive, what it lets go, and what its finaliser reports."""
+
+import asyncio
+import gc
+import weakref
+
+
+def test_a_pending_task_that_nobody_holds_goes_on(run):
+    """Only the loop's queue, a timer or a future that lives keeps it: it must not vanish."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ended = []
+        future = loop.create_future()
+
+        async def held_by(awaitable, name):
+            await awaitable
+            await asyncio.sleep(0.001)
+            ended.append(name)
+
+        loop.create_task(held_by(asyncio.sleep(0.002), "timer"))
+        loop.create_task(held_by(asyncio.sleep(0), "queue"))
+        loop.create_task(held_by(future, "future"))
+        loop.create_task(held_by(loop.run_in_executor(None, int), "executor"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            gc.collect()
+        future.set_result(None)
+        del future
+        while len(ended) < 4:
+            gc.collect()
+            await asyncio.sleep(0.001)
+
+    run(main)
+
+
+def test_a_task_destroyed_while_pending_is_reported_once(agree, debug):
+    def scenario(case):
+        class Mine(case.aio.Task):
+            pass
+
+        async def waits():
+            await case.loop.create_future()
+
+        for make in case.aio.Task, Mine:
+            make(waits(), loop=case.loop, name="lost")
+            case.loop.run_until_complete(asyncio.sleep(0))
+            gc.collect()
+            quiet = make(waits(), loop=case.loop, name="quiet")
+            quiet._log_destroy_pending = False
+            case.record(quiet._log_destroy_pending)
+            del quiet
+            case.loop.run_until_complete(asyncio.sleep(0))
+            gc.collect()
+
+    record = agree(scenario, debug)
+    reports = [entry for entry in record if entry[0] == "report"]
+    assert [entry[1] for entry in reports] == ["Task was destroyed but it is pending!"] * 2
+
+
+def test_an_exception_that_is_never_retrieved_is_reported_once(agree, debug):
+    def scenario(case):
+        class Mine(case.aio.Task):
+            pass
+
+        class Deleted(case.aio.Task):
+            def __del__(self):
+                case.record("deleted")
+                super().__del__()
+
+        async def fails():
+            raise ValueError("nobody looks")
+
+        for make in case.aio.Task, Mine, Deleted:
+            task = make(fails(), loop=case.loop)
+            case.loop.run_until_complete(asyncio.wait([task]))
+            del task
+            gc.collect()
+
+    record = agree(scenario, debug)
+    reports = [entry for entry in record if entry[0] == "report"]
+    names = "Task", "Mine", "Deleted"
+    assert [entry[1] for entry in reports] == [f"{n} exception was never retrieved" for n in names]
+
+
+def test_finished_tasks_let_go(aio, loop):
+    """Of the coroutine's frame and of what it waited for."""
+
+    class Thing:
+        pass
+
+    async def uses(thing):
+        await asyncio.sleep(0)
+        return 1
+
+    thing = Thing()
+    gone = weakref.ref(thing)
+    task = loop.create_task(uses(thing))
+    del thing
+    loop.run_until_complete(task)
+    assert task.result() == 1 and task._fut_waiter is None
+    assert gone() is None
+    dead = weakref.ref(task)
+    del task
+    gc.collect()
+    assert dead() is None
+
+
+def test_no_cycle_after_an_exception(aio, loop):
+    """A task that failed is freed by reference counting alone."""
+    gc.disable()
+    try:
+
+        async def fails():
+            raise ValueError
+
+        async def main():
+            task = loop.create_task(fails())
+            gone = weakref.ref(task)
+            try:
+                await task
+            except ValueError:
+                del task
+            return gone
+
+        assert loop.run_until_complete(main())() is None
+    finally:
+        gc.enable()
+
+
+def test_cycles_are_collected(aio, loop):
+    async def waits(box):
+        box.append(asyncio.current_task())
+        await loop.create_future()
+
+    box = []
+    task = loop.create_task(waits(box))
+    task._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0))
+    gone = weakref.ref(task)
+    del task, box
+    gc.collect()
+    assert gone() is None
