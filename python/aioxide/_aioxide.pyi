@@ -1,7 +1,8 @@
 import asyncio
+from collections.abc import Iterable
 from typing import TypeVar, overload
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -18,7 +19,10 @@ class Handle(asyncio.Handle): ...
 @disjoint_base
 class TimerHandle(asyncio.TimerHandle): ...
 @disjoint_base
-class StreamTransport(asyncio.Transport): ...
+class StreamTransport(asyncio.Transport):
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...  # type: ignore[override]
+    def write(self, data: Buffer, /) -> None: ...  # type: ignore[override]
+    def writelines(self, list_of_data: Iterable[Buffer], /) -> None: ...  # type: ignore[override]
 
 @overload
 async def sleep(delay: float) -> None: ...
