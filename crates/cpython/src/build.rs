@@ -406,6 +406,7 @@ pub struct Builder<T: Hot> {
     getsets: Vec<ffi::PyGetSetDef>,
     slots: Vec<ffi::PyType_Slot>,
     has_new: bool,
+    has_dict: bool,
     phantom: PhantomData<T>,
 }
 
@@ -576,6 +577,35 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_am_send, am_send::<T, F> as *mut c_void)
     }
 
+    /// Lets instances have attributes of their own, in a dict that is made for the first of them.
+    /// Not for types that are the parent of others.
+    pub fn instance_dict(&mut self) -> &mut Self {
+        self.has_dict = true;
+        self
+    }
+
+    /// Tells CPython where instances keep their dict.
+    fn add_dict(&mut self, offset: usize) {
+        let members = keep(vec![
+            ffi::PyMemberDef {
+                name: c"__dictoffset__".as_ptr(),
+                type_code: ffi::Py_T_PYSSIZET,
+                offset: offset as ffi::Py_ssize_t,
+                flags: ffi::Py_READONLY,
+                doc: std::ptr::null(),
+            },
+            ffi::PyMemberDef::default(),
+        ]);
+        self.slot(ffi::Py_tp_members, members.cast());
+        self.getsets.push(ffi::PyGetSetDef {
+            name: c"__dict__".as_ptr(),
+            get: Some(ffi::PyObject_GenericGetDict),
+            set: Some(ffi::PyObject_GenericSetDict),
+            doc: std::ptr::null(),
+            closure: std::ptr::null_mut(),
+        });
+    }
+
     /// Is told the name of each attribute before it is set or deleted on an instance.
     pub fn on_set_attribute<F>(&mut self, _: F) -> &mut Self
     where
@@ -640,6 +670,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         getsets: Vec::new(),
         slots: Vec::new(),
         has_new: false,
+        has_dict: false,
         phantom: PhantomData,
     };
     T::build(&mut builder);
@@ -658,12 +689,18 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         builder.methods.push(std::mem::zeroed());
         let methods = keep(std::mem::take(&mut builder.methods));
         builder.slot(ffi::Py_tp_methods, methods.cast());
+        let value_end = T::end(base_size).next_multiple_of(align_of::<usize>());
+        let size = if builder.has_dict {
+            builder.add_dict(value_end);
+            value_end + size_of::<Object>()
+        } else {
+            value_end
+        };
         builder.getsets.push(std::mem::zeroed());
         let getsets = keep(std::mem::take(&mut builder.getsets));
         builder.slot(ffi::Py_tp_getset, getsets.cast());
         builder.slots.push(std::mem::zeroed());
 
-        let size = T::end(base_size).next_multiple_of(align_of::<usize>());
         let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
         if T::SUBCLASSABLE {
             flags |= ffi::Py_TPFLAGS_BASETYPE;
@@ -698,11 +735,11 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
                     .store(clear as *mut c_void, Ordering::Relaxed);
             }
         }
-        info.has_weakrefs.store(
-            usize::from((*pointer).tp_weaklistoffset != 0),
-            Ordering::Relaxed,
-        );
+        info.weakrefs_offset.store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
+        if builder.has_dict {
+            info.dict_offset.store(value_end, Ordering::Relaxed);
+        }
         info.offset
             .store(offset_after::<T>(base_size), Ordering::Relaxed);
         // The type lives as long as the process: its address is in `info`.

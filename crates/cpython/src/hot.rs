@@ -15,7 +15,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 
 use pyo3::{Python, ffi};
 
@@ -38,6 +38,10 @@ pub trait Hot: Sized + 'static {
     const DOC: &'static std::ffi::CStr;
     /// How many freed objects of exactly this type wait to be used again.
     const FREELIST: usize = 0;
+    /// Whether new objects are shown to the garbage collector at once. Where they are not, who
+    /// holds them must traverse them as its own ([`Visit::inside`]), and [`Ref::track`] those
+    /// that others may hold in a cycle.
+    const TRACKED: bool = true;
     /// Whether Python code may subclass the type.
     const SUBCLASSABLE: bool = true;
 
@@ -168,7 +172,11 @@ pub struct TypeInfo {
     pub(crate) base_clear: AtomicPtr<c_void>,
     /// Whether the foreign base's `tp_traverse` visits the type.
     pub(crate) base_visits_type: AtomicUsize,
-    pub(crate) has_weakrefs: AtomicUsize,
+    /// Where objects keep their weak references (before the object, on later versions); 0 if they
+    /// have none.
+    pub(crate) weakrefs_offset: AtomicIsize,
+    /// Where objects keep the dict of their own attributes; 0 if they have none.
+    pub(crate) dict_offset: AtomicUsize,
     freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
@@ -186,7 +194,8 @@ impl TypeInfo {
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
             base_visits_type: AtomicUsize::new(0),
-            has_weakrefs: AtomicUsize::new(0),
+            weakrefs_offset: AtomicIsize::new(0),
+            dict_offset: AtomicUsize::new(0),
             freelist: UnsafeCell::new(Vec::new()),
         }
     }
@@ -306,6 +315,17 @@ impl<T: Hot> Ref<T> {
         self.0.py()
     }
 
+    /// Shows the object to the garbage collector, if it was not yet.
+    pub fn track(&self) {
+        let object = self.0.as_ptr();
+        // SAFETY: the object is whole; objects of hot types are made for the collector.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object) == 0 {
+                ffi::PyObject_GC_Track(object.cast());
+            }
+        }
+    }
+
     /// `self is other`.
     #[inline]
     pub fn is_same(&self, other: &Ref<T>) -> bool {
@@ -383,7 +403,9 @@ unsafe fn allocate<T: Hot>(_py: Python<'_>) -> Result<*mut ffi::PyObject, Raised
 unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
     // SAFETY: the object is whole and not tracked.
     unsafe {
-        ffi::PyObject_GC_Track(object.cast());
+        if T::TRACKED {
+            ffi::PyObject_GC_Track(object.cast());
+        }
         Ok(Ref(Obj::from_owned(object)?, PhantomData))
     }
 }
@@ -419,6 +441,18 @@ impl Visit<'_> {
         if self.outcome == 0 {
             // SAFETY: the object is alive; visit and arg are the collector's own.
             self.outcome = unsafe { (self.visit)(object.as_ptr(), self.arg) };
+        }
+    }
+
+    /// Shows what an object holds that the collector does not know ([`Hot::TRACKED`]) and that
+    /// nobody else holds.
+    pub fn inside<T: Hot>(&mut self, object: &Ref<T>) {
+        // SAFETY: the object is alive.
+        if unsafe { ffi::PyObject_GC_IsTracked(object.as_obj().as_ptr()) } == 0
+            && object.as_obj().refcount() == 1
+        {
+            // SAFETY: the object is of the type.
+            unsafe { T::visit(object.as_obj().as_ptr(), self) };
         }
     }
 
@@ -459,7 +493,33 @@ pub(crate) unsafe extern "C" fn traverse<T: Hot>(
             phantom: PhantomData,
         };
         T::visit(object, &mut visitor);
+        if let Some(dict) = dict_of(info, object).filter(|dict| !(**dict).is_null()) {
+            visitor.object(Obj::from_pointer(&*dict));
+        }
         visitor.outcome
+    }
+}
+
+/// Where an object keeps the dict of its own attributes.
+///
+/// # Safety
+/// The object is of the type that the information is about.
+unsafe fn dict_of(info: &TypeInfo, object: *mut ffi::PyObject) -> Option<*mut *mut ffi::PyObject> {
+    let offset = info.dict_offset.load(Ordering::Relaxed);
+    // SAFETY: the builder has made room for it at the end of the objects.
+    (offset != 0).then(|| unsafe { object.cast::<u8>().add(offset).cast() })
+}
+
+/// Releases the dict of an object's own attributes.
+///
+/// # Safety
+/// As for [`dict_of`].
+unsafe fn drop_dict(info: &TypeInfo, object: *mut ffi::PyObject) {
+    // SAFETY: null or a reference that the object owns.
+    unsafe {
+        if let Some(place) = dict_of(info, object) {
+            drop(Obj::from_owned_opt(std::mem::replace(&mut *place, std::ptr::null_mut())));
+        }
     }
 }
 
@@ -468,6 +528,7 @@ pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_i
     // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
     unsafe {
         T::clear_value(object);
+        drop_dict(T::info(), object);
         let base = T::info().base_clear.load(Ordering::Relaxed);
         if base.is_null() {
             return 0;
@@ -506,10 +567,14 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         if let Some(list) = T::linked_into() {
             list.unlink::<T>(Ref::of_unchecked(Obj::from_pointer(&object)));
         }
-        if info.has_weakrefs.load(Ordering::Relaxed) != 0 {
+        let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
+        if weakrefs != 0
+            && !(*object.cast::<u8>().offset(weakrefs).cast::<*mut ffi::PyObject>()).is_null()
+        {
             ffi::PyObject_ClearWeakRefs(object);
         }
         <T as Payload>::drop_value(object);
+        drop_dict(info, object);
         let base = info.base_clear.load(Ordering::Relaxed);
         if !base.is_null() {
             let base: ffi::inquiry = std::mem::transmute(base);
@@ -521,9 +586,11 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
             && (*freelist).len() < T::FREELIST
             && ffi::PyObject_GC_IsFinalized(object) == 0
         {
-            let header = size_of::<ffi::PyObject>();
-            let base_size = info.base_size.load(Ordering::Relaxed);
-            std::ptr::write_bytes(object.cast::<u8>().add(header), 0, base_size - header);
+            if !base.is_null() {
+                let header = size_of::<ffi::PyObject>();
+                let base_size = info.base_size.load(Ordering::Relaxed);
+                std::ptr::write_bytes(object.cast::<u8>().add(header), 0, base_size - header);
+            }
             (*freelist).push(object);
         } else {
             let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);

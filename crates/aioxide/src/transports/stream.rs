@@ -176,6 +176,7 @@ impl Hot for StreamTransport {
         reading::build(builder);
         writing::build(builder);
         builder
+            .instance_dict()
             .method(
                 c"get_extra_info",
                 c"get_extra_info($self, /, name, default=None)\n--\n\n\
