@@ -137,6 +137,16 @@ def asyncio_log():
         yield records
 
 
+@pytest.fixture
+def debug_log(asyncio_log):
+    """What asyncio's logger got, of the lowest level too."""
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    yield asyncio_log
+    logger.setLevel(level)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """After a test: no descriptor more, no loop, transport, server, handle or task alive, nothing

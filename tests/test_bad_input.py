@@ -26,7 +26,9 @@ WITHOUT_CONNECTION = dict(host="127.0.0.1", port=1)
 CALLS = {
     "call_soon of a coroutine function": lambda loop: loop.call_soon(coroutine),
     "call_soon of None": lambda loop: loop.call_soon(None),
-    "call_soon_threadsafe of a coroutine function": lambda loop: loop.call_soon_threadsafe(coroutine),
+    "call_soon_threadsafe of a coroutine function": lambda loop: loop.call_soon_threadsafe(
+        coroutine
+    ),
     "call_soon_threadsafe of 5": lambda loop: loop.call_soon_threadsafe(5),
     "call_later of None": lambda loop: loop.call_later(None, function),
     "call_later of text": lambda loop: loop.call_later("1", function),

@@ -201,7 +201,9 @@ def test_loops_and_objects_made_before_are_still_what_they_were():
     future = EarlyFuture(loop=loop)
     aioxide.install()
     try:
-        assert isinstance(loop, asyncio.BaseEventLoop) and isinstance(loop, asyncio.AbstractEventLoop)
+        assert isinstance(loop, asyncio.BaseEventLoop) and isinstance(
+            loop, asyncio.AbstractEventLoop
+        )
         assert asyncio.isfuture(future)
         loop.call_soon(future.set_result, 5)
         assert loop.run_until_complete(asyncio.wait_for(future, 60)) == 5

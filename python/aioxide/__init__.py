@@ -17,6 +17,7 @@ from ._aioxide import (
     Task,
     TimerHandle,
     all_tasks,
+    create_task,
     current_task,
     sleep,
 )
@@ -34,6 +35,7 @@ __all__ = (
     "TimerHandle",
     "__version__",
     "all_tasks",
+    "create_task",
     "current_task",
     "install",
     "new_event_loop",

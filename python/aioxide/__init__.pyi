@@ -7,6 +7,7 @@ from ._aioxide import Handle as Handle
 from ._aioxide import Task as Task
 from ._aioxide import TimerHandle as TimerHandle
 from ._aioxide import all_tasks as all_tasks
+from ._aioxide import create_task as create_task
 from ._aioxide import current_task as current_task
 from ._aioxide import sleep as sleep
 from ._install import install as install
@@ -23,6 +24,7 @@ __all__ = (
     "TimerHandle",
     "__version__",
     "all_tasks",
+    "create_task",
     "current_task",
     "install",
     "new_event_loop",

@@ -7,7 +7,6 @@ so this is not done by an environment variable.
 """
 
 import os
-import sys
 from multiprocessing import util
 
 from . import _install

@@ -16,7 +16,7 @@ the policy, and a program's own policy keeps its word.
 
 import sys
 import threading
-from asyncio import tasks, unix_events
+from asyncio import tasks
 
 import _asyncio
 
@@ -27,6 +27,7 @@ _NAMES = (
     "Future",
     "Task",
     "sleep",
+    "create_task",
     "current_task",
     "all_tasks",
     "_enter_task",

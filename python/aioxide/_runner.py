@@ -130,7 +130,9 @@ def _run_stdin(arguments):
     _set_first_path("")
     namespace = _emptied_main()
     _set_file(namespace, "<stdin>")
-    _execute(lambda: compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), namespace)
+    _execute(
+        lambda: compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), namespace
+    )
 
 
 def _run_path(path, arguments, start):
