@@ -51,6 +51,7 @@ _RULES = [
     (re.compile(r"\bfd=\d+"), "fd=?"),
     (re.compile(r"<(?:\w+\.)*(?:_UnixSelectorEventLoop|Loop) "), "<loop "),
     (re.compile(r"\b\d+\.\d{3,} seconds"), "? seconds"),
+    (re.compile(r"'127\.0\.0\.1', \d+"), "'127.0.0.1', ?"),
     (re.compile(r"when=\d+(\.\d+)?"), "when=?"),
 ]
 
