@@ -1,6 +1,6 @@
 import asyncio
-from collections.abc import Iterable
-from typing import TypeVar, overload
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar, overload
 
 from typing_extensions import Buffer, disjoint_base
 

@@ -77,6 +77,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::StreamTransport>(py, module, "StreamTransport")?;
     coroutines::add_functions(py, module, &name)?;
     tasks::add_functions(py, module, &name)?;
+    loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)
 }

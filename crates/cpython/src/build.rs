@@ -388,6 +388,14 @@ where
     }
 }
 
+unsafe extern "C" fn itself(object: Object) -> Object {
+    // SAFETY: CPython passes a live object; the caller gets a reference of its own.
+    unsafe {
+        ffi::Py_INCREF(object);
+        object
+    }
+}
+
 unsafe extern "C" fn no_new(class: *mut ffi::PyTypeObject, _: Object, _: Object) -> Object {
     // SAFETY: attached; the type's name ends with NUL.
     unsafe {
@@ -407,6 +415,8 @@ pub struct Builder<T: Hot> {
     slots: Vec<ffi::PyType_Slot>,
     has_new: bool,
     has_dict: bool,
+    /// Names that the slots give the type and Python code is not to see.
+    hidden: Vec<&'static CStr>,
     phantom: PhantomData<T>,
 }
 
@@ -567,6 +577,24 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_am_await, unary::<T, F, R> as *mut c_void)
     }
 
+    /// `await object` iterates over the object itself, by its [`Builder::step`]; whoever calls
+    /// `__await__()` gets what the function makes. Python code does not see that the object can
+    /// be iterated: only the interpreter's `await` does.
+    pub fn awaits_itself<F, R>(&mut self, doc: &'static CStr, _: F) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> R + Copy + 'static,
+        R: Answer + 'static,
+    {
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: no_args::<T, F, R>,
+        };
+        let flags = ffi::METH_NOARGS | ffi::METH_COEXIST;
+        self.methods
+            .push(method_def(c"__await__", pointer, flags, doc));
+        self.hidden.push(c"__next__");
+        self.slot(ffi::Py_am_await, itself as *mut c_void)
+    }
+
     /// One step, for both of CPython's ways to drive an iterator: `__next__` (3.14's `await`)
     /// and `am_send` (3.15's).
     pub fn step<F>(&mut self, _: F) -> &mut Self
@@ -670,6 +698,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         getsets: Vec::new(),
         slots: Vec::new(),
         has_new: false,
+        hidden: Vec::new(),
         has_dict: false,
         phantom: PhantomData,
     };
@@ -721,6 +750,12 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             bases.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr),
         ))?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
+        for name in &builder.hidden {
+            // Out of the dict alone: deleting the attribute would empty the slot.
+            if ffi::PyDict_DelItemString((*pointer).tp_dict, name.as_ptr()) < 0 {
+                return Err(Raised);
+            }
+        }
         if let Some(base) = base {
             let base = native_base(py, base)?.cast::<ffi::PyTypeObject>();
             if let Some(traverse) = (*base).tp_traverse {
@@ -735,7 +770,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
                     .store(clear as *mut c_void, Ordering::Relaxed);
             }
         }
-        info.weakrefs_offset.store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);
+        info.weakrefs_offset
+            .store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
         if builder.has_dict {
             info.dict_offset.store(value_end, Ordering::Relaxed);

@@ -265,6 +265,35 @@ impl ThreadField {
         (expected.as_ptr() == found).then_some(ThreadField { offset })
     }
 
+    /// If `guard` holds the guarded object and this field is as empty (`None`) or full (the
+    /// object) as expected, replaces its reference; says whether it did.
+    #[inline]
+    pub fn exchange(
+        self,
+        guard: Option<(ThreadField, &Obj)>,
+        expected: Option<&Obj>,
+        value: Option<&Obj>,
+    ) -> bool {
+        // SAFETY: attached (an Obj is at hand wherever a field changes); offsets were verified;
+        // the field owns its reference.
+        unsafe {
+            let state = ffi::PyThreadState_Get().cast::<u8>();
+            if let Some((field, object)) = guard {
+                if *state.add(field.offset).cast::<*mut ffi::PyObject>() != object.as_ptr() {
+                    return false;
+                }
+            }
+            let place = state.add(self.offset).cast::<*mut ffi::PyObject>();
+            let old = *place;
+            if old != expected.map_or(std::ptr::null_mut(), Obj::as_ptr) {
+                return false;
+            }
+            *place = value.map_or(std::ptr::null_mut(), |value| value.clone().into_ptr());
+            drop(Obj::from_owned_opt(old));
+            true
+        }
+    }
+
     #[inline]
     fn place(self) -> *mut *mut ffi::PyObject {
         // SAFETY: attached (callers have a token or an Obj); the offset was verified.

@@ -518,7 +518,10 @@ unsafe fn drop_dict(info: &TypeInfo, object: *mut ffi::PyObject) {
     // SAFETY: null or a reference that the object owns.
     unsafe {
         if let Some(place) = dict_of(info, object) {
-            drop(Obj::from_owned_opt(std::mem::replace(&mut *place, std::ptr::null_mut())));
+            drop(Obj::from_owned_opt(std::mem::replace(
+                &mut *place,
+                std::ptr::null_mut(),
+            )));
         }
     }
 }
@@ -569,7 +572,11 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         }
         let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
         if weakrefs != 0
-            && !(*object.cast::<u8>().offset(weakrefs).cast::<*mut ffi::PyObject>()).is_null()
+            && !(*object
+                .cast::<u8>()
+                .offset(weakrefs)
+                .cast::<*mut ffi::PyObject>())
+            .is_null()
         {
             ffi::PyObject_ClearWeakRefs(object);
         }

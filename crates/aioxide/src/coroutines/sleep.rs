@@ -199,7 +199,7 @@ impl Hot for Sleep {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sleep_coroutine";
     const DOC: &'static std::ffi::CStr = c"The coroutine object that sleep() returns.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
 

@@ -54,6 +54,8 @@ pub(crate) struct EventLoop {
     polled: Cell<Nanos>,
     /// Entries that may run before the next look.
     budget: Cell<usize>,
+    /// Iterations that may pass before the next look at the clock.
+    unlooked: Cell<u32>,
     /// Whether the loop's thread waits in the selector (without the GIL).
     waiting: Cell<bool>,
     stopping: Cell<bool>,
@@ -96,6 +98,7 @@ impl EventLoop {
             sequence: Cell::new(0),
             polled: Cell::new(0),
             budget: Cell::new(0),
+            unlooked: Cell::new(0),
             waiting: Cell::new(false),
             stopping: Cell::new(false),
             closed: Cell::new(false),
@@ -270,14 +273,10 @@ impl EventLoop {
     /// Shows the garbage collector what the loop holds.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         if let Ok(ready) = self.ready.try_borrow() {
-            ready
-                .iter()
-                .for_each(|entry| entry.with(|object| visit.object(object)));
+            ready.iter().for_each(|entry| entry.visit(visit));
         }
         if let Ok(timers) = self.timers.try_borrow() {
-            timers
-                .iter()
-                .for_each(|(_, timer)| timer.with(|object| visit.object(object)));
+            timers.iter().for_each(|(_, timer)| timer.visit(visit));
         }
         if let Ok(watches) = self.watches.try_borrow() {
             watches.visit(visit);

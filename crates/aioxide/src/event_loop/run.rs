@@ -5,13 +5,16 @@ use cpython::{Obj, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::{Entry, Handle};
+use crate::handles::Handle;
 use crate::interop::asyncio;
 
 /// With work queued, the selector is looked at after so many entries …
 const ENTRIES_BETWEEN_POLLS: usize = 64;
 /// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
 const NANOS_BETWEEN_POLLS: Nanos = 10_000;
+/// While entries take less than a sixteenth of that, so many iterations pass between two looks at
+/// the clock.
+const ITERATIONS_BETWEEN_LOOKS: u32 = 7;
 /// The longest wait, as in asyncio: a day.
 const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
 
@@ -79,11 +82,10 @@ impl EventLoop {
         let queued = this.ready.borrow().len();
         if queued == 0 || this.is_stopping() || this.budget.get() == 0 {
             EventLoop::collect(this, queued > 0)?;
+        } else if this.unlooked.get() > 0 {
+            this.unlooked.set(this.unlooked.get() - 1);
         } else {
-            let now = this.clock.now();
-            if now.wrapping_sub(this.polled.get()) > NANOS_BETWEEN_POLLS {
-                EventLoop::collect(this, true)?;
-            }
+            EventLoop::look_at_clock(this)?;
         }
         let count = this.ready.borrow().len();
         this.budget.set(this.budget.get().saturating_sub(count));
@@ -96,6 +98,20 @@ impl EventLoop {
             };
             entry.run()?;
         }
+        Ok(())
+    }
+
+    /// Looks at the selector if the last look is too long ago. While iterations are short the
+    /// clock is read only every few of them: reading it takes as long as a step.
+    fn look_at_clock(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        let since = this.clock.now().wrapping_sub(this.polled.get());
+        if since > NANOS_BETWEEN_POLLS {
+            return EventLoop::collect(this, true);
+        }
+        let ran = ENTRIES_BETWEEN_POLLS.saturating_sub(this.budget.get()) as Nanos;
+        let short = since < ran.saturating_mul(NANOS_BETWEEN_POLLS / 16);
+        this.unlooked
+            .set(if short { ITERATIONS_BETWEEN_LOOKS } else { 0 });
         Ok(())
     }
 
@@ -149,6 +165,7 @@ impl EventLoop {
             now
         });
         this.budget.set(ENTRIES_BETWEEN_POLLS);
+        this.unlooked.set(0);
         EventLoop::collect_timers(this, now);
         delivered
     }
@@ -162,18 +179,12 @@ impl EventLoop {
 
     /// Moves the timers that are due into the ready queue.
     fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
-        if this.timers.borrow().is_empty() {
-            return;
-        }
-        let mut dropped = Vec::new();
         loop {
-            let due = this.timers.borrow_mut().pop_due(now, &mut dropped);
+            let due = this.timers.borrow_mut().pop_due(now);
             let Some(due) = due else { break };
-            if let Some(entry) = due.into_entry() {
-                this.ready.borrow_mut().push(entry);
-            }
+            let entry = due.into_entry();
+            this.ready.borrow_mut().push(entry);
         }
-        EventLoop::forget(dropped);
     }
 
     /// Lets cancelled timers go.
@@ -202,7 +213,7 @@ impl EventLoop {
             }
             this.current_handle.set(Some(handle.as_obj().clone()));
             let started = this.clock.now();
-            let outcome = EventLoop::run_handle(&handle);
+            let outcome = Handle::run_kept(&handle);
             let took = engine::seconds(this.clock.now().saturating_sub(started));
             this.current_handle.set(None);
             outcome?;
@@ -217,9 +228,5 @@ impl EventLoop {
             }
         }
         Ok(())
-    }
-
-    fn run_handle(handle: &Ref<Handle>) -> Result<(), Raised> {
-        Entry::handle(handle.clone()).run()
     }
 }

@@ -4,7 +4,7 @@ use cpython::{Args, Obj, Python, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::{Alarm, Callback, Entry, Handle, TimerEntry, TimerHandle};
+use crate::handles::{Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle};
 
 impl EventLoop {
     /// Puts an entry into the ready queue.
@@ -45,10 +45,19 @@ impl EventLoop {
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon_threadsafe", false)?;
         }
-        let handle = EventLoop::push_call(this, Callback::new(callback, rest)?, context)?;
-        if this.debug.get() {
-            handle.remember_source(py, 0)?;
+        let callback = Callback::new(callback, rest)?;
+        if cfg!(not(Py_3_14)) {
+            let handle = EventLoop::push_call(this, callback, context)?;
+            if this.debug.get() {
+                handle.remember_source(py, 0)?;
+            }
+            return Ok(handle.into_obj());
         }
+        let handle = ThreadSafeHandle::create(py, this.as_obj(), callback, context)?;
+        if this.debug.get() {
+            handle.parent().remember_source(py, 0)?;
+        }
+        EventLoop::schedule(this, Entry::handle(handle.parent().clone()));
         Ok(handle.into_obj())
     }
 

@@ -168,6 +168,7 @@ impl EventLoop {
         let fd = descriptor(file)?;
         let callback = Callback::new(callback, rest)?;
         let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, None)?)?;
+        Handle::set_repeats(&handle);
         if this.debug() {
             handle.remember_source(py, 0)?;
         }

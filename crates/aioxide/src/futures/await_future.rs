@@ -10,6 +10,24 @@ pub(crate) struct FutureIter {
     future: Slot<Ref<Future>>,
 }
 
+/// One step of awaiting: the Future itself the first time, then its result.
+///
+/// An await keeps no state of its own, so `await future` iterates over the Future; only those
+/// who ask for an iterator get an object.
+#[inline]
+pub(crate) fn step(future: &Ref<Future>) -> Result<Next, Raised> {
+    if future.state() == State::Pending {
+        if future.blocking.replace(true) {
+            return Err(Raised::runtime_error(
+                future.py(),
+                "await wasn't used with future",
+            ));
+        }
+        return Ok(Next::Yield(future.as_obj().clone()));
+    }
+    Future::result(future).map(Next::Return)
+}
+
 impl FutureIter {
     /// Of a Future.
     #[inline]
@@ -28,14 +46,10 @@ impl FutureIter {
         let Some(future) = this.future.get() else {
             return Ok(Next::Return(Obj::none(py)));
         };
-        if future.state() == State::Pending {
-            if future.blocking.replace(true) {
-                return Err(Raised::runtime_error(py, "await wasn't used with future"));
-            }
-            return Ok(Next::Yield(future.into_obj()));
+        if future.state() != State::Pending {
+            this.future.set(None);
         }
-        this.future.set(None);
-        Future::result(&future).map(Next::Return)
+        step(&future)
     }
 
     /// `send(value)`: a step for those who drive the iterator by hand.
@@ -120,7 +134,7 @@ impl Hot for FutureIter {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"_asyncio.FutureIter";
     const DOC: &'static std::ffi::CStr = c"What await iterates over.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
 

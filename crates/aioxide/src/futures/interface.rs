@@ -3,7 +3,7 @@
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
 
-use super::await_future::FutureIter;
+use super::await_future::{FutureIter, step as await_step};
 use super::callbacks::Waiter;
 use super::future::{Future, State};
 use crate::interop::asyncio;
@@ -142,7 +142,7 @@ impl Hot for Future {
     const DOC: &'static std::ffi::CStr = c"Future(*, loop=None)\n--\n\n\
         A result that is not there yet, as asyncio.Future.\n\n\
         loop: the loop whose call_soon() tells the callbacks; the running or current one if None.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -155,7 +155,14 @@ impl Hot for Future {
                 asyncio(py).future_repr.get(py).call1(this.as_obj())
             })
             .iter(Future::python_iter)
-            .awaits(Future::python_iter)
+            .awaits_itself(
+                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                Future::python_iter,
+            )
+            .step(|this, _| {
+                this.ensure_alive(this.py())?;
+                await_step(this)
+            })
             .method0(
                 c"result",
                 c"result($self, /)\n--\n\nThe result; raises the exception if there is one, CancelledError if cancelled, InvalidStateError if pending.",

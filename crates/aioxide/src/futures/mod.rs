@@ -10,7 +10,7 @@ mod callbacks;
 mod future;
 mod interface;
 
-pub(crate) use await_future::{FutureIter, thrown};
+pub(crate) use await_future::{FutureIter, step as await_step, thrown};
 pub(crate) use callbacks::Waiter;
 pub(crate) use future::{Future, State};
 pub(crate) use interface::generic_alias;

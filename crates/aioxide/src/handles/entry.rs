@@ -7,10 +7,11 @@
 use std::sync::OnceLock;
 
 use cpython::tagged::Tagged;
-use cpython::{Obj, Raised, Ref};
+use cpython::{Obj, Raised, Ref, Visit};
 use engine::Timer;
 
 use super::handle::Handle;
+use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::{Alarm, TimerHandle};
 
 const HANDLE: u8 = 0;
@@ -34,7 +35,7 @@ pub(crate) struct Runners {
     pub(crate) write: fn(&Obj) -> Result<(), Raised>,
     /// What a transport has put off.
     pub(crate) call: fn(&Obj) -> Result<(), Raised>,
-    /// A sleeping Future's time has come.
+    /// The time of an alarm's target has come.
     pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
     /// A scheduled timer of the loop was cancelled; false if the loop is not native.
     pub(crate) timer_cancelled: fn(&Obj) -> bool,
@@ -96,9 +97,9 @@ impl Entry {
         self.0.with(|object| Ref::of(object).cloned())
     }
 
-    /// Calls a function with the object that runs.
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&Obj) -> R) -> R {
-        self.0.with(look)
+    /// Shows what it holds to the garbage collector.
+    pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
+        self.0.with(|object| visit_waiting(object, visit));
     }
 
     /// Runs it. Fails only with what ends the program.
@@ -107,8 +108,18 @@ impl Entry {
         let tag = self.0.tag();
         let object = self.0.into_obj();
         if tag == HANDLE {
+            if let Some(handle) = Ref::<Handle>::of_exact(&object) {
+                return Handle::run(handle);
+            }
             return match Ref::<Handle>::of(&object) {
-                Some(handle) => Handle::run(handle),
+                Some(handle) => {
+                    if let Some(timer) = Ref::<TimerHandle>::of_exact(&object) {
+                        timer.set_scheduled(false);
+                    } else if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
+                        return ThreadSafeHandle::run(shared);
+                    }
+                    Handle::run(handle)
+                }
                 None => Ok(()),
             };
         }
@@ -119,7 +130,10 @@ impl Entry {
             TASK => (runners.task)(&object),
             READ => (runners.read)(&object),
             WRITE => (runners.write)(&object),
-            ALARM => (runners.alarm)(&object),
+            ALARM => match Ref::<Alarm>::of_exact(&object).and_then(|alarm| alarm.take_target()) {
+                Some(target) => (runners.alarm)(&target),
+                None => Ok(()),
+            },
             _ => (runners.call)(&object),
         }
     }
@@ -139,9 +153,9 @@ impl TimerEntry {
         TimerEntry(Tagged::new(alarm.into_obj(), ALARM))
     }
 
-    /// Calls a function with the object that is scheduled.
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&Obj) -> R) -> R {
-        self.0.with(look)
+    /// Shows what it holds to the garbage collector.
+    pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
+        self.0.with(|object| visit_waiting(object, visit));
     }
 
     /// The timer handle, if it is one.
@@ -154,18 +168,20 @@ impl TimerEntry {
 
     /// What runs now that the time has come.
     #[inline]
-    pub(crate) fn into_entry(self) -> Option<Entry> {
-        let tag = self.0.tag();
-        let object = self.0.into_obj();
-        if tag == ALARM {
-            let alarm = Ref::<Alarm>::of_exact(&object)?;
-            return alarm
-                .take_target()
-                .map(|target| Entry(Tagged::new(target, ALARM)));
-        }
-        let timer = Ref::<TimerHandle>::of(&object)?;
-        timer.set_scheduled(false);
-        Some(Entry(Tagged::new(object, HANDLE)))
+    pub(crate) fn into_entry(self) -> Entry {
+        Entry(self.0)
+    }
+}
+
+/// Handles are unknown to the collector while they wait: what they hold is the loop's.
+fn visit_waiting(object: &Obj, visit: &mut Visit<'_>) {
+    visit.object(object);
+    if let Some(timer) = Ref::<TimerHandle>::of_exact(object) {
+        visit.inside(timer);
+    } else if let Some(handle) = Ref::<Handle>::of_exact(object) {
+        visit.inside(handle);
+    } else if let Some(handle) = Ref::<ThreadSafeHandle>::of_exact(object) {
+        visit.inside(handle);
     }
 }
 

@@ -55,6 +55,15 @@ impl Callback {
         }
     }
 
+    /// Calls it in the context.
+    #[inline]
+    fn run(&self, context: &Obj) -> Result<(), Raised> {
+        context::enter(context)?;
+        let result = self.call();
+        context::exit(context)?;
+        result.map(drop)
+    }
+
     #[inline]
     fn call(&self) -> Result<Obj, Raised> {
         match &self.args {
@@ -71,6 +80,8 @@ pub(crate) struct Handle {
     args: Slot,
     single: Cell<bool>,
     cancelled: Cell<bool>,
+    /// Whether it runs each time its descriptor is ready.
+    repeats: Cell<bool>,
     context: Slot,
     event_loop: Slot,
     source_traceback: Slot,
@@ -87,6 +98,7 @@ impl Handle {
             args: Slot::default(),
             single: Cell::new(false),
             cancelled: Cell::new(false),
+            repeats: Cell::new(false),
             context: Slot::default(),
             event_loop: Slot::default(),
             source_traceback: Slot::default(),
@@ -111,6 +123,7 @@ impl Handle {
             args: Slot::new(callback.args),
             single: Cell::new(callback.single),
             cancelled: Cell::new(false),
+            repeats: Cell::new(false),
             context: Slot::new(Some(context)),
             event_loop: Slot::new(Some(event_loop.clone())),
             source_traceback: Slot::default(),
@@ -181,28 +194,58 @@ impl Handle {
 
     /// Runs the callback in its context. An exception goes to the loop's exception handler,
     /// but for those that end the program.
+    ///
+    /// A handle that runs once lets go of what it held: so no cycle through it outlives the
+    /// call, though the garbage collector does not know it.
     #[inline]
     pub(crate) fn run(this: &Ref<Handle>) -> Result<(), Raised> {
         if this.cancelled.get() {
             return Ok(());
         }
+        if this.repeats.get() {
+            return Handle::run_kept(this);
+        }
+        let (Some(function), Some(context)) = (this.function.take(), this.context.take()) else {
+            return Ok(());
+        };
+        let callback = Callback {
+            function,
+            args: this.args.take(),
+            single: this.single.get(),
+        };
+        match callback.run(&context) {
+            Ok(()) => Ok(()),
+            Err(raised) => {
+                this.restore(callback, context);
+                Handle::report(this, raised)
+            }
+        }
+    }
+
+    /// As `run`, for a handle that keeps its callback: a descriptor's, or any in debug mode.
+    pub(crate) fn run_kept(this: &Ref<Handle>) -> Result<(), Raised> {
         let (Some(callback), Some(context)) = (this.callback(), this.context.get()) else {
             return Ok(());
         };
-        if let Err(raised) = context::enter(&context) {
-            return Handle::report(this, raised);
+        callback
+            .run(&context)
+            .or_else(|raised| Handle::report(this, raised))
+    }
+
+    /// Marks a handle that runs each time its descriptor is ready.
+    pub(crate) fn set_repeats(this: &Ref<Handle>) {
+        this.repeats.set(true);
+        this.track();
+    }
+
+    /// Puts back what `run` took, for the report of an exception.
+    fn restore(&self, callback: Callback, context: Obj) {
+        if !self.cancelled.get() {
+            self.single.set(callback.single);
+            self.args.set(callback.args);
+            self.function.set(Some(callback.function));
         }
-        let result = callback.call();
-        if let Err(raised) = context::exit(&context) {
-            return Handle::report(this, raised);
-        }
-        match result {
-            Ok(value) => {
-                drop(value);
-                Ok(())
-            }
-            Err(raised) => Handle::report(this, raised),
-        }
+        self.context.set(Some(context));
     }
 
     #[cold]
@@ -270,7 +313,8 @@ impl Hot for Handle {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide.Handle";
     const DOC: &'static std::ffi::CStr = c"Object returned by callback registration methods.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
+    const TRACKED: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -292,7 +336,11 @@ impl Hot for Handle {
                 c"get_context($self, /)\n--\n\nThe context in which the callback runs.",
                 |this| this.context.get(),
             )
-            .method0(c"_run", c"Run the callback as the loop does.", Handle::run)
+            .method0(
+                c"_run",
+                c"Run the callback as the loop does.",
+                Handle::run_kept,
+            )
             .get_set(
                 c"_callback",
                 c"The callback, None once cancelled.",
@@ -391,9 +439,20 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     let (handle, timer) = (imports.handle.get(py), imports.timer_handle.get(py));
     // The timer's base is the larger one: both keep the handle's value behind it.
     let room = cpython::build::basic_size(timer);
+    let thread_safe = events_attribute(py, "_ThreadSafeHandle")?;
     cpython::build::build::<Handle>(py, Some(handle), room)?;
     cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
     cpython::build::adopt::<super::TimerHandle>(py)?;
+    let base = thread_safe.as_ref().unwrap_or(handle);
+    cpython::build::build::<super::ThreadSafeHandle>(py, Some(base), room)?;
+    cpython::build::adopt::<super::ThreadSafeHandle>(py)?;
     cpython::build::build::<super::Alarm>(py, None, 0)?;
     Ok(())
+}
+
+fn events_attribute(py: Python<'_>, name: &str) -> Result<Option<Obj>, Raised> {
+    asyncio(py)
+        .events
+        .get(py)
+        .attr_opt(&pyo3::types::PyString::intern(py, name))
 }

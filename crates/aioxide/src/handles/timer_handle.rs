@@ -41,7 +41,7 @@ impl TimerHandle {
         self.sequence.get()
     }
 
-    /// Whether it is in the heap.
+    /// Whether it waits in the heap (or, due, in the ready queue).
     #[inline]
     pub(crate) fn is_scheduled(&self) -> bool {
         self.scheduled.get()
@@ -87,7 +87,8 @@ impl Hot for TimerHandle {
     type Parent = Handle;
     const NAME: &'static std::ffi::CStr = c"aioxide.TimerHandle";
     const DOC: &'static std::ffi::CStr = c"Object returned by timed callback registration methods.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
+    const TRACKED: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -188,7 +189,8 @@ impl Hot for Alarm {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.Alarm";
     const DOC: &'static std::ffi::CStr = c"A timer of the loop's own.";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
+    const TRACKED: bool = false;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
 

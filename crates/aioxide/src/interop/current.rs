@@ -91,6 +91,10 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), 
         Some(Place::Thread {
             task: field,
             running,
+        }) if field.exchange(Some((*running, event_loop)), None, Some(task)) => Ok(()),
+        Some(Place::Thread {
+            task: field,
+            running,
         }) if running.holds(event_loop) => match field.replace(py, Some(task.clone())) {
             None => Ok(()),
             Some(other) => {
@@ -117,10 +121,7 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), 
 #[inline]
 pub(crate) fn leave(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
     match PLACE.get(py) {
-        Some(Place::Thread { task: field, .. }) if field.holds(task) => {
-            drop(field.replace(py, None));
-            Ok(())
-        }
+        Some(Place::Thread { task: field, .. }) if field.exchange(None, Some(task), None) => Ok(()),
         Some(Place::Dict(dict)) => {
             let dict = dict.get(py);
             match dict.dict_get(event_loop)? {

@@ -19,6 +19,9 @@ pub(crate) struct Imports {
     pub(crate) task_print_stack: Global,
     pub(crate) iscoroutine: Global,
     pub(crate) all_tasks: Global,
+    /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs put other classes.
+    pub(crate) tasks_namespace: Global,
+    pub(crate) futures_namespace: Global,
     pub(crate) events: Global,
     /// The accelerator's module, to look at while importing: its functions may be replaced later.
     pub(crate) accelerator: Global,
@@ -122,6 +125,8 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_get_stack: get(&base_tasks, "_task_get_stack")?,
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
         all_tasks: get(&tasks, "all_tasks")?,
+        tasks_namespace: get(&tasks, "__dict__")?,
+        futures_namespace: get(&Obj::import(py, c"asyncio.futures")?, "__dict__")?,
         iscoroutine: get(&coroutines, "iscoroutine")?,
         set_running_loop: get(&accelerator, "_set_running_loop")?,
         get_running_loop: get(&accelerator, "_get_running_loop")?,

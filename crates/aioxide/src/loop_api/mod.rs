@@ -9,55 +9,77 @@ use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit};
 use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
 use crate::interop::asyncio;
-use crate::tasks::Task;
+use crate::interop::current::running_loop;
+use crate::tasks::{Task, is_coroutine};
 use crate::{operations, transports};
 
+/// What the program has put in the place of a class in asyncio's module, if it has: neither
+/// asyncio's own nor ours.
+#[inline]
+fn replaced(namespace: &Obj, name: &Obj, known: [&Obj; 2]) -> Result<Option<Obj>, Raised> {
+    let found = namespace.dict_get(name)?;
+    Ok(found.filter(|found| !known.iter().any(|class| found.is(class))))
+}
+
 /// `create_future()`.
-fn create_future(this: &Ref<EventLoop>) -> Result<Ref<Future>, Raised> {
-    Future::create(this)
+fn create_future(this: &Ref<EventLoop>) -> Result<Obj, Raised> {
+    let py = this.py();
+    let imports = asyncio(py);
+    let known = [imports.c_future.get(py), &Ref::<Future>::class(py)];
+    let name = Obj::name(pyo3::intern!(py, "Future"));
+    if let Some(class) = replaced(imports.futures_namespace.get(py), name, known)? {
+        let names = Obj::tuple(py, &[Obj::str(py, "loop")?])?;
+        return class.call_named(&[this.as_obj()], Some(&names));
+    }
+    Future::create(this).map(Ref::into_obj)
 }
 
 /// `create_task(coro, *, name=None, context=None, **kwargs)`.
-fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+pub(crate) fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
     let py = this.py();
-    if let [coro] = args.positional {
-        if !args.has_keywords()
-            && EventLoop::is_fast(this)
-            && coro.is_coroutine_exact()
-            && this.task_factory.is_none()
-        {
-            return Task::create(this, coro, None, None).map(Ref::into_obj);
-        }
-    }
     this.check_closed(py)?;
-    let names = &["coro", "name", "context", "eager_start"];
-    match this.task_factory.get() {
-        None => {
-            let [coro, name, context, eager] = if cfg!(Py_3_14) {
-                args.bind("create_task", names, 1, 1)?
-            } else {
-                let [coro, name, context] =
-                    args.bind("create_task", &["coro", "name", "context"], 1, 1)?;
-                [coro, name, context, None]
-            };
-            let coro = coro.unwrap_or_else(|| Obj::none(py));
-            let class = Ref::<Task>::class(py);
-            let mut call = vec![&coro, this.as_obj()];
-            let mut keywords = vec![Obj::str(py, "loop")?];
-            for (keyword, value) in [
-                ("name", &name),
-                ("context", &context),
-                ("eager_start", &eager),
-            ] {
-                if let Some(value) = value {
-                    keywords.push(Obj::str(py, keyword)?);
-                    call.push(value);
-                }
-            }
-            class.call_named(&call, Some(&Obj::tuple(py, &keywords)?))
-        }
-        Some(factory) => create_task_by_factory(this, &factory, args),
+    if let Some(factory) = this.task_factory.get() {
+        return create_task_by_factory(this, &factory, args);
     }
+    let [coro, name, context, eager] = if let ([coro], false) =
+        (args.positional, args.has_keywords())
+    {
+        [Some(coro.clone()), None, None, None]
+    } else if cfg!(Py_3_14) {
+        args.bind(
+            "create_task",
+            &["coro", "name", "context", "eager_start"],
+            1,
+            1,
+        )?
+    } else {
+        let [coro, name, context] = args.bind("create_task", &["coro", "name", "context"], 1, 1)?;
+        [coro, name, context, None]
+    };
+    let coro = coro.unwrap_or_else(|| Obj::none(py));
+    let imports = asyncio(py);
+    let known = [imports.c_task.get(py), &Ref::<Task>::class(py)];
+    let task_name = Obj::name(pyo3::intern!(py, "Task"));
+    let replaced = replaced(imports.tasks_namespace.get(py), task_name, known)?;
+    if replaced.is_none() && eager.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
+        let context = context.and_then(Obj::not_none);
+        return Task::create(this, &coro, name, context).map(Ref::into_obj);
+    }
+    let class = replaced.unwrap_or_else(|| Ref::<Task>::class(py));
+    let mut call = vec![&coro, this.as_obj()];
+    let mut keywords = vec![Obj::str(py, "loop")?];
+    let given = [
+        ("name", &name),
+        ("context", &context),
+        ("eager_start", &eager),
+    ];
+    for (keyword, value) in given {
+        if let Some(value) = value {
+            keywords.push(Obj::str(py, keyword)?);
+            call.push(value);
+        }
+    }
+    class.call_named(&call, Some(&Obj::tuple(py, &keywords)?))
 }
 
 /// Through the program's task factory, which takes what the running version gives it.
@@ -327,6 +349,33 @@ impl Hot for EventLoop {
     fn clear(&self) {
         self.release();
     }
+}
+
+/// `asyncio.create_task(coro, **kwargs)`: of the running loop.
+fn create_task_of_running_loop(py: cpython::Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    let Some(running) = running_loop(py)? else {
+        return Err(Raised::runtime_error(py, "no running event loop"));
+    };
+    if let Some(native) = Ref::<EventLoop>::of(&running) {
+        if !EventLoop::is_overridden(native) {
+            return create_task(native, args);
+        }
+    }
+    let method = running.attr(pyo3::intern!(py, "create_task"))?;
+    let (positional, keywords) = args.to_tuple_and_dict(py)?;
+    method.call_with_dict(&positional, keywords.as_ref())
+}
+
+/// Adds the functions to the module.
+pub(crate) fn add_functions(
+    py: cpython::Python<'_>,
+    module: &Obj,
+    name: &Obj,
+) -> Result<(), Raised> {
+    let doc = c"create_task(coro, *, name=None, context=None, **kwargs)\n--\n\nSchedule a coroutine in the running loop; returns a Task.";
+    let function =
+        cpython::build::function(py, c"create_task", doc, name, create_task_of_running_loop)?;
+    module.set_attr(pyo3::intern!(py, "create_task"), &function)
 }
 
 /// Builds the type.

@@ -4,7 +4,7 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, Obj, Raised, Ref, Visit};
 
 use super::task::Task;
-use crate::futures::{Future, FutureIter, State, generic_alias};
+use crate::futures::{Future, FutureIter, State, await_step, generic_alias};
 use crate::interop::asyncio;
 use crate::interop::mirror::task_list;
 
@@ -94,7 +94,7 @@ impl Hot for Task {
         name: its name; Task-1, Task-2, ... if None.\n\
         context: the contextvars.Context it runs in; a copy of the current one if None.\n\
         eager_start: run to the first suspension at once (3.12 and later).";
-    const FREELIST: usize = 256;
+    const FREELIST: usize = 2048;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -108,7 +108,14 @@ impl Hot for Task {
             })
             // Slots come from the foreign base, not from the Future above it.
             .iter(Task::python_iter)
-            .awaits(Task::python_iter)
+            .awaits_itself(
+                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                Task::python_iter,
+            )
+            .step(|this, _| {
+                this.parent().ensure_alive(this.py())?;
+                await_step(this.parent())
+            })
             .method(
                 c"cancel",
                 c"cancel($self, /, msg=None)\n--\n\nThrow CancelledError into the coroutine at its next step; returns whether it was pending.",

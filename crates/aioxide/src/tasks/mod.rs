@@ -12,7 +12,7 @@ mod task;
 
 pub(crate) use registry::add_functions;
 pub(crate) use step::run;
-pub(crate) use task::Task;
+pub(crate) use task::{Task, is_coroutine};
 
 use cpython::{Python, Raised};
 

@@ -1,0 +1,102 @@
+//! `_ThreadSafeHandle`, of 3.14 and later: other threads may ask and cancel it at any time.
+//!
+//! While its callback runs, `cancel()` and `cancelled()` of other threads wait for the end, as
+//! asyncio's do by a lock. Here nobody pays for a lock until somebody has to wait.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::ThreadId;
+
+use cpython::build::Builder;
+use cpython::{Hot, Obj, Python, Raised, Ref, Visit};
+
+use super::handle::{Callback, Handle};
+
+/// Set when the callback has ended, and who waits for that.
+type End = (Mutex<bool>, Condvar);
+
+/// The value of a thread-safe handle, behind that of its Handle.
+#[derive(Default)]
+pub(crate) struct ThreadSafeHandle {
+    /// The thread that runs the callback.
+    running: Cell<Option<ThreadId>>,
+    /// Made by the first thread that waits.
+    end: RefCell<Option<Arc<End>>>,
+}
+
+impl ThreadSafeHandle {
+    /// Makes one that the loop is about to schedule.
+    #[inline]
+    pub(crate) fn create(
+        py: Python<'_>,
+        event_loop: &Obj,
+        callback: Callback,
+        context: Option<Obj>,
+    ) -> Result<Ref<ThreadSafeHandle>, Raised> {
+        let handle = Handle::value(py, event_loop, callback, context)?;
+        Ref::with_parent(py, handle, ThreadSafeHandle::default())
+    }
+
+    /// Runs the callback, as `Handle::run`.
+    pub(crate) fn run(this: &Ref<ThreadSafeHandle>) -> Result<(), Raised> {
+        this.running.set(Some(std::thread::current().id()));
+        let result = Handle::run(this.parent());
+        this.running.set(None);
+        if let Some(end) = this.end.take() {
+            *end.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            end.1.notify_all();
+        }
+        result
+    }
+
+    /// Waits, without the GIL, while another thread runs the callback.
+    fn wait(this: &Ref<ThreadSafeHandle>) {
+        while this
+            .running
+            .get()
+            .is_some_and(|runner| runner != std::thread::current().id())
+        {
+            let end = this.end.borrow_mut().get_or_insert_default().clone();
+            this.py().detach(|| {
+                let mut ended = end.0.lock().unwrap_or_else(PoisonError::into_inner);
+                while !*ended {
+                    ended = end.1.wait(ended).unwrap_or_else(PoisonError::into_inner);
+                }
+            });
+        }
+    }
+}
+
+impl Hot for ThreadSafeHandle {
+    type Parent = Handle;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide._ThreadSafeHandle";
+    const DOC: &'static std::ffi::CStr = c"Object returned by call_soon_threadsafe().";
+    const FREELIST: usize = 2048;
+    const TRACKED: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_values(|_| Ok((Handle::empty(), ThreadSafeHandle::default())))
+            .method0(
+                c"cancel",
+                c"cancel($self, /)\n--\n\nDo not run the callback; waits while it runs in another thread.",
+                |this| {
+                    ThreadSafeHandle::wait(this);
+                    Handle::cancel(this.parent())
+                },
+            )
+            .method0(
+                c"cancelled",
+                c"cancelled($self, /)\n--\n\nWhether it was cancelled; waits while it runs in another thread.",
+                |this| {
+                    ThreadSafeHandle::wait(this);
+                    this.parent().is_cancelled()
+                },
+            );
+    }
+
+    fn traverse(&self, _: &mut Visit<'_>) {}
+
+    fn clear(&self) {}
+}
