@@ -34,6 +34,9 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 DEBUG_VERSION = "3.14-dbg"
 DEBUG_PACKAGE = "python3.14-dbg"
 
+# Seconds after which pytest hangs for good; it takes one or two minutes.
+HANGS_AFTER = 1800
+
 # What the extension module is made of: a wheel is built again when it changes.
 SOURCES = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md",
            "crates", "python")
@@ -60,7 +63,11 @@ def run(*command, quiet=False, **options):
     options.setdefault("cwd", ROOT)
     if not quiet:
         sys.stdout.flush()
-        if subprocess.run(command, **options).returncode:
+        try:
+            status = subprocess.run(command, **options).returncode
+        except subprocess.TimeoutExpired:
+            raise Failed("hangs: " + shlex.join(command)) from None
+        if status:
             raise Failed("failed: " + shlex.join(command))
         return
     started = time.monotonic()
@@ -333,7 +340,7 @@ def pytest(env, *arguments):
     """The Python tests."""
     env.require("test", ROOT / "tests" / "requirements.txt")
     say(f"pytest on Python {platform.python_version()}")
-    env.run(env.python, "-m", "pytest", "-q", *arguments)
+    env.run(env.python, "-m", "pytest", "-q", *arguments, timeout=HANGS_AFTER)
 
 
 def conformance(env, *arguments):
