@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Coroutine, Iterable
+from contextvars import Context
 from typing import Any, TypeVar, overload
 
 from typing_extensions import Buffer, disjoint_base
@@ -33,6 +34,12 @@ class StreamTransport(asyncio.Transport):
 async def sleep(delay: float) -> None: ...
 @overload
 async def sleep(delay: float, result: _T) -> _T: ...
-def create_task(coro: Coroutine[Any, Any, _T], **kwargs: Any) -> asyncio.Task[_T]: ...
+def create_task(
+    coro: Coroutine[Any, Any, _T],
+    *,
+    name: str | None = None,
+    context: Context | None = None,
+    **kwargs: Any,
+) -> asyncio.Task[_T]: ...
 def current_task(loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Task[object] | None: ...
 def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[object]]: ...
