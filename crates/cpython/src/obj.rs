@@ -9,11 +9,6 @@ use pyo3::{PyTypeInfo, ffi};
 
 use crate::error::Raised;
 
-unsafe extern "C" {
-    // Part of the documented C API, but not declared by PyO3.
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
-}
-
 /// An owned reference to a Python object.
 ///
 /// Clone and drop count references directly: having one proves that the thread is attached (see
@@ -681,45 +676,6 @@ impl Obj {
             let data = ffi::PyBytes_AS_STRING(self.as_ptr()).cast::<u8>();
             let size = ffi::PyBytes_Size(self.as_ptr()) as usize;
             Some(std::slice::from_raw_parts(data, size))
-        }
-    }
-
-    /// A bytes object filled in place.
-    ///
-    /// Allocates `size` bytes, lets `fill` write some of them and cuts the object to what it
-    /// returns. `fill` runs attached and must not call Python.
-    pub fn bytes_filled<E>(
-        py: Python<'_>,
-        size: usize,
-        fill: impl FnOnce(&mut [std::mem::MaybeUninit<u8>]) -> Result<usize, E>,
-    ) -> Result<Result<Obj, E>, Raised> {
-        let _ = py;
-        // SAFETY: nobody else has seen the new object, so its bytes may be written; what `fill`
-        // says it wrote is bounded by the size.
-        unsafe {
-            let mut pointer =
-                ffi::PyBytes_FromStringAndSize(std::ptr::null(), size as ffi::Py_ssize_t);
-            if pointer.is_null() {
-                return Err(Raised);
-            }
-            let data = ffi::PyBytes_AS_STRING(pointer)
-                .cast_mut()
-                .cast::<std::mem::MaybeUninit<u8>>();
-            match fill(std::slice::from_raw_parts_mut(data, size)) {
-                Ok(filled) => {
-                    let filled = filled.min(size);
-                    if filled != size
-                        && _PyBytes_Resize(&mut pointer, filled as ffi::Py_ssize_t) != 0
-                    {
-                        return Err(Raised);
-                    }
-                    Obj::from_owned(pointer).map(Ok)
-                }
-                Err(error) => {
-                    ffi::Py_DECREF(pointer);
-                    Ok(Err(error))
-                }
-            }
         }
     }
 

@@ -195,61 +195,6 @@ impl<'a> Deref for IoSlices<'a> {
     }
 }
 
-/// How many bytes to ask for in the one read that each readiness gets.
-///
-/// Between 4 KiB and 256 KiB: a read that filled its room quadruples the next, two in a row that
-/// used less than a quarter halve it. A fixed large size would have each small message pay for
-/// memory it does not use, a fixed small one would read large messages in many pieces.
-#[derive(Debug, Clone)]
-pub struct ReadSize {
-    size: usize,
-    /// Whether the last read used less than a quarter.
-    was_small: bool,
-}
-
-impl ReadSize {
-    /// The least that is asked for, in bytes.
-    pub const MIN: usize = 4 * 1024;
-    /// The most that is asked for, in bytes: asyncio's `max_size`.
-    pub const MAX: usize = 256 * 1024;
-
-    /// Starts small: most connections carry small messages, and three reads reach the most.
-    pub const fn new() -> ReadSize {
-        ReadSize {
-            size: ReadSize::MIN,
-            was_small: false,
-        }
-    }
-
-    /// How many bytes to ask for now.
-    #[inline]
-    pub const fn get(&self) -> usize {
-        self.size
-    }
-
-    /// A read that had asked for [`get`](ReadSize::get) bytes received so many.
-    #[inline]
-    pub fn record(&mut self, received: usize) {
-        if received >= self.size {
-            self.size = (self.size * 4).min(ReadSize::MAX);
-            self.was_small = false;
-        } else if received >= self.size / 4 {
-            self.was_small = false;
-        } else if self.was_small {
-            self.size = (self.size / 2).max(ReadSize::MIN);
-            self.was_small = false;
-        } else {
-            self.was_small = true;
-        }
-    }
-}
-
-impl Default for ReadSize {
-    fn default() -> Self {
-        ReadSize::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,29 +279,6 @@ mod tests {
         assert!(buffer.chunks.capacity() <= RETAINED);
     }
 
-    #[test]
-    fn read_size_follows_the_traffic() {
-        let mut size = ReadSize::default();
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            seen.push(size.get());
-            size.record(size.get());
-        }
-        assert_eq!(seen, [4096, 16384, 65536, 262_144]);
-        assert_eq!(size.get(), ReadSize::MAX);
-        size.record(1);
-        assert_eq!(size.get(), ReadSize::MAX, "one small read is no habit");
-        size.record(ReadSize::MAX / 2);
-        size.record(1);
-        assert_eq!(size.get(), ReadSize::MAX, "not two in a row");
-        size.record(1);
-        assert_eq!(size.get(), ReadSize::MAX / 2);
-        for _ in 0..20 {
-            size.record(0);
-        }
-        assert_eq!(size.get(), ReadSize::MIN);
-    }
-
     proptest! {
         #![proptest_config(config(300))]
 
@@ -393,16 +315,6 @@ mod tests {
             prop_assert_eq!(received, written);
             finished.extend(buffer.clear());
             prop_assert_eq!(finished, stored);
-        }
-
-        #[test]
-        fn read_size_stays_within_bounds(reads in prop::collection::vec(0usize..400_000, 0..up_to(200))) {
-            let mut size = ReadSize::new();
-            for read in reads {
-                size.record(read.min(size.get()));
-                prop_assert!((ReadSize::MIN..=ReadSize::MAX).contains(&size.get()));
-                prop_assert!(size.get().is_power_of_two());
-            }
         }
     }
 }

@@ -18,7 +18,7 @@
 //! | [`inbox`]    | how other threads reach the loop                                          |
 //! | [`signals`]  | how signal numbers reach the loop                                         |
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
-//! | [`buffer`]   | bytes waiting to be sent, and how much to read at once                    |
+//! | [`buffer`]   | bytes waiting to be sent                                                  |
 //! | [`accept`]   | what a failed `accept` means                                              |
 //! | [`sys`]      | the system calls, one file per operation; the only `unsafe` of this crate |
 //!
@@ -48,7 +48,7 @@ pub mod sys;
 mod testing;
 
 pub use accept::AcceptError;
-pub use buffer::{IoSlices, ReadSize, WriteBuffer};
+pub use buffer::{IoSlices, WriteBuffer};
 pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};

@@ -39,7 +39,9 @@ pub struct Timers<T> {
     /// Every entry is due no later than its children; those of entry `i` are `ARITY` entries
     /// from `ARITY * i + 1` on.
     heap: Vec<Entry<T>>,
-    /// How many entries of the heap are known to be cancelled.
+    /// How many entries were cancelled since the last sweep: no less than the heap holds (those
+    /// that fell due are not counted off). So a sweep of `n` entries follows at least `n / 2`
+    /// cancellations.
     cancelled: usize,
 }
 
@@ -486,7 +488,8 @@ mod tests {
                 prop_assert!(dropped.iter().all(|item| item.is_cancelled()));
                 handed_back += dropped.drain(..).count();
                 assert_is_heap(&timers);
-                prop_assert_eq!(timers.len(), model.len() + timers.cancelled);
+                // Those that fell due were not looked at, so the count may be too high.
+                prop_assert!(timers.len() <= model.len() + timers.cancelled);
                 prop_assert!(timers.len() <= (2 * model.len()).max(model.len() + SWEEP_ABOVE) + 1);
             }
             let live: Vec<_> = timers.drain().collect();

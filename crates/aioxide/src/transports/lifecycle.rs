@@ -117,11 +117,22 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
         .method1(
             c"_call_connection_lost",
             c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, close the socket.",
-            |this, exception| call_connection_lost(this, exception),
+            call_connection_lost,
         )
         .get(c"_closing", c"Whether it is closing or closed.", |this| {
             this.is_closing()
         })
+        .get(
+            c"_read_ready_cb",
+            c"What reads, until the transport is closing.",
+            |this| -> Result<Option<Obj>, Raised> {
+                if this.is_closing() {
+                    return Ok(None);
+                }
+                let name = pyo3::intern!(this.py(), "_start_reading");
+                this.as_obj().attr(name).map(Some)
+            },
+        )
         .get(
             c"_conn_lost",
             c"Not 0 once connection_lost() is scheduled.",

@@ -9,7 +9,7 @@
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
 //! - [`writing`]: `write`, the write buffer, flow control.
 //! - [`lifecycle`]: `connection_made`, closing, errors, `connection_lost`.
-//! - [`extra_info`]: `get_extra_info`.
+//! - [`extra_info`]: what `get_extra_info` answers.
 //! - [`registry`]: which transport has a descriptor.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
 

@@ -5,14 +5,15 @@ use std::io;
 
 use cpython::build::Builder;
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
-use engine::{ReadSize, sys};
+use engine::sys;
 
 use super::reports::{callback_failed, caught, in_context, os_exception};
 use super::{StreamTransport, imports, lifecycle};
 
-/// Reads up to this size go through a buffer of the thread and are copied to a bytes object of
-/// the right size: cheaper than to allocate for the most and to cut. In bytes.
-const SCRATCH: usize = 64 * 1024;
+/// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
+/// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
+/// costs a mapping and its page faults for each read, several times the copy.
+const SCRATCH: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
@@ -27,7 +28,6 @@ pub(super) struct Reading {
     paused: Cell<bool>,
     /// The protocol is a BufferedProtocol.
     buffered: Cell<bool>,
-    size: RefCell<ReadSize>,
     /// In which the protocol is called.
     context: Slot,
     /// Bound methods of the protocol, looked up at their first use. `receive` is `data_received`
@@ -42,7 +42,6 @@ impl Reading {
             watching: Cell::new(false),
             paused: Cell::new(false),
             buffered: Cell::new(false),
-            size: RefCell::new(ReadSize::new()),
             context: Slot::default(),
             receive: Slot::default(),
             get_buffer: Slot::default(),
@@ -212,8 +211,8 @@ fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised
 }
 
 /// Outcome of a read that is not an exception.
-enum Received<T> {
-    Data(T),
+enum Received {
+    Data(Obj),
     Eof,
     /// Nothing is there, after all.
     Nothing,
@@ -221,36 +220,14 @@ enum Received<T> {
 }
 
 #[inline]
-fn received<T>(result: Result<(usize, T), io::Error>) -> Received<T> {
-    match result {
-        Ok((0, _)) => Received::Eof,
-        Ok((_, data)) => Received::Data(data),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-        Err(error) => Received::Failed(error),
-    }
-}
-
-#[inline]
-fn receive_bytes(this: &Ref<StreamTransport>) -> Result<Received<Obj>, Raised> {
+fn receive_bytes(this: &Ref<StreamTransport>) -> Result<Received, Raised> {
     let (py, fd) = (this.py(), this.fd.get());
-    let size = this.reading.size.borrow().get();
-    if size > SCRATCH {
-        let mut count = 0;
-        let bytes = Obj::bytes_filled(py, size, |room| {
-            count = sys::recv_uninit(fd, room)?;
-            Ok(count)
-        })?;
-        this.reading.size.borrow_mut().record(count);
-        return Ok(received(bytes.map(|bytes| (count, bytes))));
-    }
     SCRATCH_BUFFER.with_borrow_mut(|scratch| {
         Ok(match sys::recv(fd, scratch) {
             Ok(0) => Received::Eof,
-            Ok(count) => {
-                this.reading.size.borrow_mut().record(count);
-                Received::Data(Obj::bytes(py, &scratch[..count])?)
-            }
-            Err(error) => received(Err(error)),
+            Ok(count) => Received::Data(Obj::bytes(py, &scratch[..count])?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) => Received::Failed(error),
         })
     })
 }
@@ -307,14 +284,14 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
         return on_protocol_error(this, raised, "get_buffer");
     };
-    let result = sys::recv(this.fd.get(), bytes).map(|count| (count, count));
+    let result = sys::recv(this.fd.get(), bytes);
     // The protocol may resize its buffer only once it is released.
     drop((buffer, room));
-    let count = match received(result) {
-        Received::Data(count) => count,
-        Received::Eof => return on_eof(this),
-        Received::Nothing => return Ok(()),
-        Received::Failed(error) => return on_read_error(this, os_exception(py, error)),
+    let count = match result {
+        Ok(0) => return on_eof(this),
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return on_read_error(this, os_exception(py, error)),
     };
     let updated = receiver(this, "buffer_updated")
         .and_then(|updated| updated.call1(&Obj::int(py, count as i64)?));

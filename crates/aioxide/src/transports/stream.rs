@@ -203,10 +203,14 @@ impl Hot for StreamTransport {
                 c"The loop, until the connection is lost.",
                 |this| this.event_loop.get(),
             )
-            .get(
+            .get_set(
                 c"_sock",
-                c"The socket, until the connection is lost.",
+                c"The socket, until the connection is lost. Another one is closed in its place.",
                 |this| this.sock.get(),
+                |this, value| {
+                    this.sock.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
             )
             .get(c"_sock_fd", c"Number of the descriptor.", |this| {
                 i64::from(this.fd.get())

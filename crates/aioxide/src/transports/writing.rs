@@ -90,7 +90,7 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
         .method0(
             c"get_write_buffer_size",
             c"get_write_buffer_size($self, /)\n--\n\nReturn the size of the write buffer in bytes.",
-            |this| size(this),
+            size,
         )
         .method0(
             c"get_write_buffer_limits",
