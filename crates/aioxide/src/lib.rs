@@ -75,7 +75,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<futures::Future>(py, module, "Future")?;
     add::<tasks::Task>(py, module, "Task")?;
     add::<transports::StreamTransport>(py, module, "StreamTransport")?;
-    coroutines::add_functions(py, module, &name)?;
+    coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;

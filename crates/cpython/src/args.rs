@@ -110,14 +110,36 @@ impl<'a> Args<'a> {
         Ok((tuple, dict))
     }
 
+    /// The keyword argument, borrowed as the positional ones are; of a vectorcall only.
+    pub fn named(&self, name: &str) -> Option<&'a Obj> {
+        let Keywords::Vector(names, values) = &self.keywords else {
+            return None;
+        };
+        let values: &'a [Obj] = values;
+        values.iter().enumerate().find_map(|(index, value)| {
+            let key = names.tuple_item(index)?;
+            (key.as_str().ok()? == name).then_some(value)
+        })
+    }
+
     /// The keyword argument of a function that has only this one, besides any number of
     /// positional arguments. Raises TypeError if there are others.
     pub fn only_keyword(&self, function: &str, name: &str) -> Result<Option<Obj>, Raised> {
+        self.keyword_besides(function, name, &[])
+    }
+
+    /// A keyword argument. Raises TypeError if there are others than it and `rest`.
+    pub fn keyword_besides(
+        &self,
+        function: &str,
+        name: &str,
+        rest: &[&str],
+    ) -> Result<Option<Obj>, Raised> {
         let value = self.keyword(name)?;
         if self.keyword_count() > usize::from(value.is_some()) {
             for key in self.keyword_names()? {
                 let text = key.to_string()?;
-                if text != name {
+                if text != name && !rest.contains(&text.as_str()) {
                     return Err(Raised::type_error(
                         key.py(),
                         &format!("{function}() got an unexpected keyword argument '{text}'"),

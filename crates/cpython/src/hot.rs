@@ -325,12 +325,6 @@ impl<T: Hot> Ref<T> {
             }
         }
     }
-
-    /// `self is other`.
-    #[inline]
-    pub fn is_same(&self, other: &Ref<T>) -> bool {
-        self.0.is(&other.0)
-    }
 }
 
 impl<T: Hot> Ref<T>

@@ -6,13 +6,20 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`obj`] | [`Obj`], an owned reference; [`Raised`], "an exception is set"; attributes, calls, containers |
+//! | [`obj`] | [`Obj`], an owned reference; [`Raised`], "an exception is set"; attributes, numbers, texts |
+//! | [`buffer`] | the memory of bytes-like objects |
+//! | `calls` | calls of objects and of their methods |
+//! | `containers` | tuples, lists, dicts, sets, iterators |
 //! | [`error`] | raising, catching and comparing exceptions |
 //! | [`args`] | the arguments of a call from Python |
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
 //! | [`known`] | [`Known`], a reference that remembers whether its object is of a hot type |
-//! | [`build`] | makes the type object of a hot type; the trampolines |
+//! | [`build`] | makes the type object of a hot type |
+//! | [`answer`] | what functions may return to Python |
+//! | [`functions`] | built-in functions and bound methods |
+//! | `trampolines` | the C functions through which CPython calls Rust |
+//! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
 //! | [`context`] | `contextvars` contexts |
 //! | [`tagged`] | a reference and three bits in eight bytes |
@@ -23,17 +30,24 @@
 //! interpreter (by a [`Python`] token or by another `Obj`). So whoever holds one may use the
 //! C API. `Python::detach` takes `Send` closures only, hence no `Obj` gets into them.
 
+pub mod answer;
 pub mod args;
+pub mod buffer;
 pub mod build;
+pub mod callable;
+mod calls;
+mod containers;
 pub mod context;
 pub mod coro;
 pub mod error;
 pub mod foreign;
+pub mod functions;
 pub mod hot;
 pub mod known;
 pub mod obj;
 pub mod slot;
 pub mod tagged;
+mod trampolines;
 
 pub use args::Args;
 pub use error::Raised;

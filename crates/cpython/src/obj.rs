@@ -69,10 +69,10 @@ impl Obj {
     /// Looks at a borrowed pointer as a reference that is not counted.
     ///
     /// # Safety
-    /// `*pointer` is not null and stays alive for `'a`.
+    /// `*pointer` is a live object, and stays one as long as the result is used.
     #[inline]
-    pub(crate) unsafe fn from_pointer<'a>(pointer: &'a *mut ffi::PyObject) -> &'a Obj {
-        // SAFETY: Obj is a transparent pointer.
+    pub(crate) unsafe fn from_pointer(pointer: &*mut ffi::PyObject) -> &Obj {
+        // SAFETY: Obj is a transparent pointer; the caller keeps the object alive.
         unsafe { &*(std::ptr::from_ref(pointer).cast::<Obj>()) }
     }
 
@@ -149,40 +149,6 @@ impl Obj {
                 value.len() as ffi::Py_ssize_t,
             ))
         }
-    }
-
-    /// A tuple of the given objects.
-    pub fn tuple(_py: Python<'_>, items: &[Obj]) -> Result<Obj, Raised> {
-        // SAFETY: the new tuple's items are filled, each with a reference of its own.
-        unsafe {
-            let tuple = Obj::from_owned(ffi::PyTuple_New(items.len() as ffi::Py_ssize_t))?;
-            for (index, item) in items.iter().enumerate() {
-                ffi::PyTuple_SET_ITEM(
-                    tuple.as_ptr(),
-                    index as ffi::Py_ssize_t,
-                    item.clone().into_ptr(),
-                );
-            }
-            Ok(tuple)
-        }
-    }
-
-    /// An empty list.
-    pub fn list(_py: Python<'_>) -> Result<Obj, Raised> {
-        // SAFETY: attached; returns a new reference or null.
-        unsafe { Obj::from_owned(ffi::PyList_New(0)) }
-    }
-
-    /// An empty dict.
-    pub fn dict(_py: Python<'_>) -> Result<Obj, Raised> {
-        // SAFETY: attached; returns a new reference or null.
-        unsafe { Obj::from_owned(ffi::PyDict_New()) }
-    }
-
-    /// An empty set.
-    pub fn set(_py: Python<'_>) -> Result<Obj, Raised> {
-        // SAFETY: attached; returns a new reference or null.
-        unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
     }
 
     /// The same object with PyO3's type.
@@ -443,103 +409,6 @@ impl Obj {
         done(unsafe { ffi::PyObject_SetAttr(self.as_ptr(), name.as_ptr(), value.as_ptr()) })
     }
 
-    /// `self()`.
-    #[inline]
-    pub fn call0(&self) -> Result<Obj, Raised> {
-        // SAFETY: the object is alive.
-        unsafe { Obj::from_owned(ffi::PyObject_CallNoArgs(self.as_ptr())) }
-    }
-
-    /// `self(argument)`.
-    #[inline]
-    pub fn call1(&self, argument: &Obj) -> Result<Obj, Raised> {
-        // SAFETY: both are alive.
-        unsafe { Obj::from_owned(ffi::PyObject_CallOneArg(self.as_ptr(), argument.as_ptr())) }
-    }
-
-    /// `self(*arguments)`.
-    #[inline]
-    pub fn call(&self, arguments: &[&Obj]) -> Result<Obj, Raised> {
-        self.call_named(arguments, None)
-    }
-
-    /// `self(*arguments)` where the last of them are keyword arguments with the tuple's names.
-    #[inline]
-    pub fn call_named(&self, arguments: &[&Obj], names: Option<&Obj>) -> Result<Obj, Raised> {
-        let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        // SAFETY: `&Obj` is a pointer to a pointer, so the pointers are copied to an array; all
-        // objects are alive; the tuple of names counts the keyword arguments.
-        unsafe {
-            let count = names.map_or(0, |names| names.tuple_len());
-            debug_assert!(count <= arguments.len());
-            let result = with_pointers(arguments, |pointers| {
-                ffi::PyObject_Vectorcall(
-                    self.as_ptr(),
-                    pointers,
-                    arguments.len() - count.min(arguments.len()),
-                    names_pointer,
-                )
-            });
-            Obj::from_owned(result)
-        }
-    }
-
-    /// `self(*args)` with the arguments in a tuple.
-    #[inline]
-    pub fn call_tuple(&self, args: &Obj) -> Result<Obj, Raised> {
-        let count = args.tuple_len();
-        // SAFETY: a tuple's items lie one after another and are alive as long as it is.
-        unsafe {
-            let items = (args.as_ptr().cast::<ffi::PyTupleObject>())
-                .cast::<u8>()
-                .add(std::mem::offset_of!(ffi::PyTupleObject, ob_item))
-                .cast::<*mut ffi::PyObject>();
-            Obj::from_owned(ffi::PyObject_Vectorcall(
-                self.as_ptr(),
-                items,
-                count,
-                std::ptr::null_mut(),
-            ))
-        }
-    }
-
-    /// `self(*args, **kwargs)`.
-    pub fn call_with_dict(&self, args: &Obj, kwargs: Option<&Obj>) -> Result<Obj, Raised> {
-        let kwargs = kwargs.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        // SAFETY: all are alive; CPython checks the types of both.
-        unsafe { Obj::from_owned(ffi::PyObject_Call(self.as_ptr(), args.as_ptr(), kwargs)) }
-    }
-
-    /// `self.name(*arguments)`.
-    #[inline]
-    pub fn method(&self, name: &Bound<'_, PyString>, arguments: &[&Obj]) -> Result<Obj, Raised> {
-        self.method_named(name, arguments, None)
-    }
-
-    /// `self.name(*arguments)` where the last of them are keyword arguments.
-    pub fn method_named(
-        &self,
-        name: &Bound<'_, PyString>,
-        arguments: &[&Obj],
-        names: Option<&Obj>,
-    ) -> Result<Obj, Raised> {
-        let count = names.map_or(0, |names| names.tuple_len());
-        let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        let mut all: smallargs::SmallArgs = smallargs::SmallArgs::new(self);
-        for argument in arguments {
-            all.push(argument);
-        }
-        // SAFETY: the array holds self and the arguments, all alive.
-        unsafe {
-            Obj::from_owned(ffi::PyObject_VectorcallMethod(
-                name.as_ptr(),
-                all.as_ptr(),
-                all.len() - count.min(arguments.len()),
-                names_pointer,
-            ))
-        }
-    }
-
     /// `self + other`.
     pub fn plus(&self, other: &Obj) -> Result<Obj, Raised> {
         // SAFETY: both are alive.
@@ -552,133 +421,6 @@ impl Obj {
         status(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) })
     }
 
-    /// The length of a tuple; 0 of anything else.
-    #[inline]
-    pub fn tuple_len(&self) -> usize {
-        // SAFETY: the size is read of tuples only.
-        unsafe {
-            if ffi::PyTuple_Check(self.as_ptr()) != 0 {
-                ffi::PyTuple_GET_SIZE(self.as_ptr()) as usize
-            } else {
-                0
-            }
-        }
-    }
-
-    /// An item of a tuple.
-    pub fn tuple_item(&self, index: usize) -> Option<Obj> {
-        if index >= self.tuple_len() {
-            return None;
-        }
-        // SAFETY: the index is within the tuple, whose items are alive.
-        unsafe {
-            let item = ffi::PyTuple_GET_ITEM(self.as_ptr(), index as ffi::Py_ssize_t);
-            Some(Obj::from_borrowed(item))
-        }
-    }
-
-    /// Appends to a list.
-    pub fn append(&self, item: &Obj) -> Result<(), Raised> {
-        // SAFETY: CPython checks that self is a list.
-        done(unsafe { ffi::PyList_Append(self.as_ptr(), item.as_ptr()) })
-    }
-
-    /// Adds to a set.
-    pub fn add(&self, item: &Obj) -> Result<(), Raised> {
-        // SAFETY: CPython checks that self is a set.
-        done(unsafe { ffi::PySet_Add(self.as_ptr(), item.as_ptr()) })
-    }
-
-    /// The value of a dict's key.
-    #[inline]
-    pub fn dict_get(&self, key: &Obj) -> Result<Option<Obj>, Raised> {
-        // SAFETY: CPython checks that self is a dict; the result is borrowed.
-        unsafe {
-            let value = ffi::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr());
-            if value.is_null() {
-                Raised::check(self.py())?;
-                return Ok(None);
-            }
-            Ok(Some(Obj::from_borrowed(value)))
-        }
-    }
-
-    /// Sets a dict's key.
-    #[inline]
-    pub fn dict_set(&self, key: &Obj, value: &Obj) -> Result<(), Raised> {
-        // SAFETY: CPython checks that self is a dict.
-        done(unsafe { ffi::PyDict_SetItem(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
-    }
-
-    /// Removes a dict's key, which must be there.
-    #[inline]
-    pub fn dict_del(&self, key: &Obj) -> Result<(), Raised> {
-        // SAFETY: CPython checks that self is a dict.
-        done(unsafe { ffi::PyDict_DelItem(self.as_ptr(), key.as_ptr()) })
-    }
-
-    /// `iter(self)`.
-    pub fn iter(&self) -> Result<Obj, Raised> {
-        // SAFETY: the object is alive.
-        unsafe { Obj::from_owned(ffi::PyObject_GetIter(self.as_ptr())) }
-    }
-
-    /// `next(self)`, of an iterator; nothing at its end.
-    pub fn next(&self) -> Result<Option<Obj>, Raised> {
-        // SAFETY: iterators only come from `iter`, which checks them.
-        unsafe {
-            if ffi::PyIter_Check(self.as_ptr()) == 0 {
-                return Err(Raised::type_error(self.py(), "not an iterator"));
-            }
-            match Obj::from_owned_opt(ffi::PyIter_Next(self.as_ptr())) {
-                Some(item) => Ok(Some(item)),
-                None => Raised::check(self.py()).map(|()| None),
-            }
-        }
-    }
-
-    /// Calls a function with the bytes of an object that has the buffer protocol, contiguous.
-    pub fn with_buffer<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> Result<R, Raised> {
-        let buffer = self.buffer(false)?;
-        Ok(use_bytes(buffer.bytes()))
-    }
-
-    /// Acquires the object's buffer: contiguous, of bytes, writable if asked for.
-    pub fn buffer(&self, writable: bool) -> Result<Buffer, Raised> {
-        let mut view = Box::new(std::mem::MaybeUninit::<ffi::Py_buffer>::uninit());
-        let flags = if writable {
-            ffi::PyBUF_WRITABLE
-        } else {
-            ffi::PyBUF_SIMPLE
-        };
-        // SAFETY: on success CPython has filled the view, which stays where it is (boxed).
-        unsafe {
-            done(ffi::PyObject_GetBuffer(
-                self.as_ptr(),
-                view.as_mut_ptr(),
-                flags,
-            ))?;
-            Ok(Buffer {
-                view: Box::from_raw(Box::into_raw(view).cast()),
-                writable,
-            })
-        }
-    }
-
-    /// The bytes of a `bytes` object, which never change.
-    #[inline]
-    pub fn as_bytes(&self) -> Option<&[u8]> {
-        // SAFETY: a bytes object's data lives as long as it does and does not change.
-        unsafe {
-            if ffi::PyBytes_Check(self.as_ptr()) == 0 {
-                return None;
-            }
-            let data = ffi::PyBytes_AS_STRING(self.as_ptr()).cast::<u8>();
-            let size = ffi::PyBytes_Size(self.as_ptr()) as usize;
-            Some(std::slice::from_raw_parts(data, size))
-        }
-    }
-
     /// The class that PyO3 knows by a Rust type.
     pub fn class_of<T: PyTypeInfo>(py: Python<'_>) -> Obj {
         Obj::from_bound(T::type_object(py))
@@ -688,59 +430,6 @@ impl Obj {
 impl std::fmt::Debug for Obj {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Obj({:p})", self.0)
-    }
-}
-
-/// The buffer of an object, released when dropped.
-pub struct Buffer {
-    view: Box<ffi::Py_buffer>,
-    writable: bool,
-}
-
-impl Buffer {
-    /// The bytes. They are shared with Python: another thread may change them while the thread
-    /// is detached, so copy what must not change.
-    pub fn bytes(&self) -> &[u8] {
-        if self.view.len == 0 {
-            return &[];
-        }
-        // SAFETY: the exporter keeps the memory while the view is held.
-        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len as usize) }
-    }
-
-    /// The bytes for writing; nothing if the buffer was not asked to be writable.
-    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if !self.writable || self.view.len == 0 {
-            return if self.writable { Some(&mut []) } else { None };
-        }
-        // SAFETY: the exporter granted writing and keeps the memory while the view is held.
-        Some(unsafe {
-            std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len as usize)
-        })
-    }
-
-    /// The number of bytes.
-    pub fn len(&self) -> usize {
-        self.view.len as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.view.len == 0
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: the view was filled by PyObject_GetBuffer; the thread is attached, for a
-        // Buffer is as little Send as an Obj (it holds raw pointers).
-        unsafe { ffi::PyBuffer_Release(&mut *self.view) }
     }
 }
 
@@ -771,65 +460,4 @@ pub(crate) fn done(code: c_int) -> Result<(), Raised> {
 #[inline]
 pub(crate) fn status(code: c_int) -> Result<bool, Raised> {
     if code < 0 { Err(Raised) } else { Ok(code != 0) }
-}
-
-/// Calls a function with an array of the objects' pointers (on the stack if they are few).
-#[inline]
-fn with_pointers<R>(objects: &[&Obj], call: impl FnOnce(*const *mut ffi::PyObject) -> R) -> R {
-    let mut few = [std::ptr::null_mut(); 8];
-    if objects.len() <= few.len() {
-        for (slot, object) in few.iter_mut().zip(objects) {
-            *slot = object.as_ptr();
-        }
-        return call(few.as_ptr());
-    }
-    let many: Vec<_> = objects.iter().map(|object| object.as_ptr()).collect();
-    call(many.as_ptr())
-}
-
-/// An array of borrowed arguments that starts with the object whose method is called.
-mod smallargs {
-    use super::{Obj, ffi};
-
-    pub(super) struct SmallArgs {
-        few: [*mut ffi::PyObject; 8],
-        many: Vec<*mut ffi::PyObject>,
-        len: usize,
-    }
-
-    impl SmallArgs {
-        pub(super) fn new(first: &Obj) -> Self {
-            let mut few = [std::ptr::null_mut(); 8];
-            few[0] = first.as_ptr();
-            SmallArgs {
-                few,
-                many: Vec::new(),
-                len: 1,
-            }
-        }
-
-        pub(super) fn push(&mut self, object: &Obj) {
-            if self.len < self.few.len() {
-                self.few[self.len] = object.as_ptr();
-            } else {
-                if self.many.is_empty() {
-                    self.many.extend_from_slice(&self.few);
-                }
-                self.many.push(object.as_ptr());
-            }
-            self.len += 1;
-        }
-
-        pub(super) fn as_ptr(&self) -> *const *mut ffi::PyObject {
-            if self.many.is_empty() {
-                self.few.as_ptr()
-            } else {
-                self.many.as_ptr()
-            }
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.len
-        }
-    }
 }

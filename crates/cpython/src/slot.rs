@@ -99,15 +99,6 @@ impl<P: Reference> Slot<P> {
         }
     }
 
-    /// Copies something out of the value: a number or an answer, never a borrow.
-    ///
-    /// The function must not run Python code nor change the field.
-    #[inline]
-    pub fn inspect<R: Copy + 'static>(&self, look: impl FnOnce(&P) -> R) -> Option<R> {
-        // SAFETY: as above; the result cannot borrow from the value.
-        unsafe { (*self.0.get()).as_ref().map(look) }
-    }
-
     /// Calls a function with the pointer of the value; it must not touch Python (used by
     /// garbage collection).
     #[inline]

@@ -4,7 +4,6 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 
-use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
 
 const MASK: usize = 0b111;
@@ -45,13 +44,6 @@ impl Tagged {
         let pointer = (self.0.get() & !MASK) as *mut pyo3::ffi::PyObject;
         // SAFETY: the object is alive as long as self is.
         look(unsafe { Obj::from_pointer(&pointer) })
-    }
-
-    /// The reference as one to a hot type, if it is one.
-    #[inline]
-    pub fn into_ref<T: Hot>(self) -> Option<Ref<T>> {
-        let object = self.into_obj();
-        Ref::of(&object).cloned()
     }
 }
 

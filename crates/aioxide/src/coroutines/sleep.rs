@@ -5,12 +5,14 @@
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, Next, function};
+use cpython::build::{Builder, Next};
+use cpython::callable::callable;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use crate::event_loop::EventLoop;
 use crate::futures::{Future, State, thrown};
 use crate::handles::Alarm;
+use crate::interop::asyncio;
 use crate::interop::current::running_loop;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -264,9 +266,24 @@ impl Hot for Sleep {
     }
 }
 
-/// Adds the function to the module.
-pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
-    let doc = c"sleep(delay, result=None)\n--\n\nCoroutine that completes after delay seconds, with result.";
-    let sleep = function(py, c"sleep", doc, name, Sleep::python_sleep)?;
+/// Adds the function to the module: a coroutine function to all who ask.
+pub(crate) fn add_functions(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
+    let doc = "Coroutine that completes after delay seconds, with result.";
+    let sleep = callable(py, "sleep", doc, Sleep::python_sleep)?;
+    let set =
+        |name: &str, value: &Obj| sleep.set_attr(&pyo3::types::PyString::intern(py, name), value);
+    set("__module__", &Obj::str(py, "aioxide")?)?;
+    let coroutines = Obj::import(py, c"asyncio.coroutines")?;
+    set(
+        "_is_coroutine",
+        &coroutines.attr(pyo3::intern!(py, "_is_coroutine"))?,
+    )?;
+    let inspect = Obj::import(py, c"inspect")?;
+    if let Some(mark) = inspect.attr_opt(pyo3::intern!(py, "markcoroutinefunction"))? {
+        mark.call1(&sleep)?;
+    }
+    // Parameters and defaults are those of asyncio's function.
+    let signature = inspect.method(pyo3::intern!(py, "signature"), &[asyncio(py).sleep.get(py)])?;
+    set("__signature__", &signature)?;
     module.set_attr(pyo3::intern!(py, "sleep"), &sleep)
 }

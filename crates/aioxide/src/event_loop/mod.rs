@@ -43,8 +43,9 @@ pub(crate) struct EventLoop {
     timers: RefCell<Timers<TimerEntry>>,
     watches: RefCell<WatchTable>,
     selector: RefCell<Option<Arc<Selector>>>,
-    waker: Arc<Waker>,
-    signals: SignalPipe,
+    /// Nothing once the loop is closed, as with the selector.
+    waker: RefCell<Option<Waker>>,
+    signals: RefCell<Option<SignalPipe>>,
     clock: Clock,
     /// Where events are collected, kept between iterations.
     events: RefCell<Vec<Event>>,
@@ -82,7 +83,7 @@ impl EventLoop {
 
     fn open() -> std::io::Result<EventLoop> {
         let selector = Selector::new()?;
-        let waker = Arc::new(Waker::new()?);
+        let waker = Waker::new()?;
         let signals = SignalPipe::new()?;
         selector.register(waker.fd(), WAKER, Interest::READ)?;
         selector.register(signals.read_fd(), SIGNALS, Interest::READ)?;
@@ -91,8 +92,8 @@ impl EventLoop {
             timers: RefCell::new(Timers::new()),
             watches: RefCell::new(WatchTable::default()),
             selector: RefCell::new(Some(Arc::new(selector))),
-            waker,
-            signals,
+            waker: RefCell::new(Some(waker)),
+            signals: RefCell::new(Some(signals)),
             clock: Clock::monotonic(),
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
@@ -258,16 +259,23 @@ impl EventLoop {
         }
         drop(watches);
         drop(selector);
+        drop(this.waker.borrow_mut().take());
+        drop(this.signals.borrow_mut().take());
     }
 
     /// The descriptor that `signal.set_wakeup_fd` gets.
     pub(crate) fn signal_fd(&self) -> i32 {
-        self.signals.write_fd()
+        self.signals
+            .borrow()
+            .as_ref()
+            .map_or(-1, SignalPipe::write_fd)
     }
 
     /// Ends the selector's wait, from any thread.
     pub(crate) fn wake(&self) {
-        self.waker.notify();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.notify();
+        }
     }
 
     /// Shows the garbage collector what the loop holds.

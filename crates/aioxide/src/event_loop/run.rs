@@ -42,6 +42,8 @@ impl EventLoop {
             let events = imports.events.get(py);
             events.method(pyo3::intern!(py, "_set_running_loop"), &[this.as_obj()])?;
             EventLoop::is_fast(this);
+            // The first iteration looks at the selector and the timers in any case.
+            this.budget.set(0);
             loop {
                 EventLoop::run_once(this)?;
                 if this.is_stopping() {
@@ -80,7 +82,8 @@ impl EventLoop {
     /// One iteration: collects what has become ready and runs what was there.
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let queued = this.ready.borrow().len();
-        if queued == 0 || this.is_stopping() || this.budget.get() == 0 {
+        if queued == 0 || this.is_stopping() || this.budget.get() == 0 || this.time_overridden.get()
+        {
             EventLoop::collect(this, queued > 0)?;
         } else if this.unlooked.get() > 0 {
             this.unlooked.set(this.unlooked.get() - 1);
@@ -122,35 +125,32 @@ impl EventLoop {
         let Some(selector) = selector else {
             return Ok(());
         };
-        let mut events = this.events.take();
-        events.clear();
-        let result = if has_work || this.is_stopping() {
-            selector.wait(Some(0), &mut events)
-        } else {
-            let timeout = match EventLoop::next_deadline(this) {
-                Some(deadline) => Some(
-                    deadline
-                        .saturating_sub(EventLoop::now(this)?)
-                        .min(LONGEST_WAIT),
-                ),
+        if !has_work {
+            // A signal since the last Python code must not wait for the next event. Its handler
+            // may schedule something.
+            check_signals(py)?;
+        }
+        let mut timeout = Some(0);
+        if !has_work && !this.is_stopping() {
+            timeout = match EventLoop::next_deadline(this) {
+                Some(deadline) => {
+                    let now = EventLoop::now(this)?;
+                    Some(deadline.saturating_sub(now).min(LONGEST_WAIT))
+                }
                 None => None,
             };
-            if timeout == Some(0) {
-                selector.wait(timeout, &mut events)
-            } else {
-                // A first look without letting the GIL go: under load something is there.
-                let first = selector.wait(Some(0), &mut events);
-                if first.is_err() || !events.is_empty() {
-                    first
-                } else {
-                    this.waiting.set(true);
-                    // What another thread scheduled before it could see the flag is queued.
-                    let result = py.detach(|| selector.wait(timeout, &mut events));
-                    this.waiting.set(false);
-                    result
-                }
-            }
-        };
+        }
+        let mut events = this.events.take();
+        events.clear();
+        // The first look keeps the GIL: under load something is there.
+        let mut result = selector.wait(Some(0), &mut events);
+        let idle = result.is_ok() && events.is_empty() && timeout != Some(0);
+        if idle && this.ready.borrow().is_empty() && !this.is_stopping() {
+            this.waiting.set(true);
+            // Whoever schedules from now on sees the flag and ends the wait.
+            result = py.detach(|| selector.wait(timeout, &mut events));
+            this.waiting.set(false);
+        }
         if let Err(error) = result {
             *this.events.borrow_mut() = events;
             return Err(Raised::os_error(py, error));

@@ -12,7 +12,7 @@ impl EventLoop {
     pub(crate) fn schedule(this: &Ref<EventLoop>, entry: Entry) {
         this.ready.borrow_mut().push(entry);
         if this.waiting.get() {
-            this.waker.notify();
+            this.wake();
         }
     }
 
@@ -21,7 +21,7 @@ impl EventLoop {
     pub(crate) fn call_soon(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         let py = this.py();
         let (callback, rest) = callback_of(py, args, "call_soon")?;
-        let context = context_of(args, "call_soon")?;
+        let context = context_of(args, "call_soon", &["callback"])?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon", true)?;
@@ -40,7 +40,7 @@ impl EventLoop {
     ) -> Result<Obj, Raised> {
         let py = this.py();
         let (callback, rest) = callback_of(py, args, "call_soon_threadsafe")?;
-        let context = context_of(args, "call_soon_threadsafe")?;
+        let context = context_of(args, "call_soon_threadsafe", &["callback"])?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon_threadsafe", false)?;
@@ -86,7 +86,7 @@ impl EventLoop {
             let when = now.plus(delay)?;
             let mut call = vec![&when, callback];
             call.extend(rest);
-            let context = context_of(args, "call_later")?;
+            let context = context_of(args, "call_later", &["delay", "callback"])?;
             let names = crate::interop::asyncio(py).context_name.get(py);
             let name = pyo3::intern!(py, "call_at");
             return match &context {
@@ -125,7 +125,8 @@ impl EventLoop {
         method: &str,
     ) -> Result<Obj, Raised> {
         let py = this.py();
-        let context = context_of(args, method)?;
+        let first = if method == "call_at" { "when" } else { "delay" };
+        let context = context_of(args, method, &[first, "callback"])?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_at", true)?;
@@ -141,7 +142,7 @@ impl EventLoop {
             .borrow_mut()
             .push(deadline, TimerEntry::handle(timer.clone()));
         if this.waiting.get() {
-            this.waker.notify();
+            this.wake();
         }
         Ok(timer.into_obj())
     }
@@ -233,13 +234,14 @@ fn callback_of<'a>(
 ) -> Result<(&'a Obj, &'a [Obj]), Raised> {
     match args.positional.split_first() {
         Some(split) => Ok(split),
-        None => Err(Raised::type_error(
-            py,
-            &format!("{method}() missing 1 required positional argument: 'callback'"),
-        )),
+        None => match args.named("callback") {
+            Some(callback) => Ok((callback, &[])),
+            None => Err(missing(py, method, &["callback"])),
+        },
     }
 }
 
+/// Time, callback and its arguments.
 #[inline]
 fn timed_callback_of<'a>(
     py: Python<'_>,
@@ -247,28 +249,47 @@ fn timed_callback_of<'a>(
     method: &str,
     first: &str,
 ) -> Result<(&'a Obj, &'a Obj, &'a [Obj]), Raised> {
-    match args.positional {
-        [time, callback, rest @ ..] => Ok((time, callback, rest)),
-        [_] => Err(Raised::type_error(
-            py,
-            &format!("{method}() missing 1 required positional argument: 'callback'"),
-        )),
-        [] => Err(Raised::type_error(
-            py,
-            &format!(
-                "{method}() missing 2 required positional arguments: '{first}' and 'callback'"
-            ),
-        )),
+    if let [time, callback, rest @ ..] = args.positional {
+        return Ok((time, callback, rest));
+    }
+    match (
+        args.positional.first().or_else(|| args.named(first)),
+        args.named("callback"),
+    ) {
+        (Some(time), Some(callback)) => Ok((time, callback, &[])),
+        (Some(_), None) => Err(missing(py, method, &["callback"])),
+        (None, Some(_)) => Err(missing(py, method, &[first])),
+        (None, None) => Err(missing(py, method, &[first, "callback"])),
     }
 }
 
-/// The keyword argument `context`, the only one there is.
+#[cold]
+fn missing(py: Python<'_>, method: &str, names: &[&str]) -> Raised {
+    let plural = if names.len() == 1 { "" } else { "s" };
+    let list = names
+        .iter()
+        .map(|name| format!("'{name}'"))
+        .collect::<Vec<_>>()
+        .join(" and ");
+    let count = names.len();
+    let text = format!("{method}() missing {count} required positional argument{plural}: {list}");
+    Raised::type_error(py, &text)
+}
+
+/// The keyword argument `context`; `parameters` are those that a position can give as well.
 #[inline]
-fn context_of(args: &Args<'_>, method: &str) -> Result<Option<Obj>, Raised> {
+fn context_of(args: &Args<'_>, method: &str, parameters: &[&str]) -> Result<Option<Obj>, Raised> {
     if !args.has_keywords() {
         return Ok(None);
     }
+    let by_position = args.positional.len().min(parameters.len());
+    for name in &parameters[..by_position] {
+        if let Some(value) = args.named(name) {
+            let text = format!("{method}() got multiple values for argument '{name}'");
+            return Err(Raised::type_error(value.py(), &text));
+        }
+    }
     Ok(args
-        .only_keyword(method, "context")?
+        .keyword_besides(method, "context", parameters)?
         .and_then(Obj::not_none))
 }

@@ -250,7 +250,11 @@ impl EventLoop {
     pub(super) fn deliver(this: &Ref<EventLoop>, events: &[Event]) -> Result<(), Raised> {
         for event in events {
             match event.token {
-                super::WAKER => this.waker.drain(),
+                super::WAKER => {
+                    if let Some(waker) = &*this.waker.borrow() {
+                        waker.drain();
+                    }
+                }
                 super::SIGNALS => EventLoop::deliver_signals(this)?,
                 token => EventLoop::deliver_readiness(this, token as i32, event),
             }
@@ -286,7 +290,9 @@ impl EventLoop {
     fn deliver_signals(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let py = this.py();
         let mut numbers = Vec::new();
-        this.signals.read(&mut numbers);
+        if let Some(signals) = &*this.signals.borrow() {
+            signals.read(&mut numbers);
+        }
         let data = Obj::bytes(py, &numbers)?;
         this.as_obj()
             .method(pyo3::intern!(py, "_process_self_data"), &[&data])

@@ -317,15 +317,7 @@ impl Future {
                 if !this.failed.get() {
                     return Ok(None);
                 }
-                let exception = this.outcome.get();
-                if let Some(exception) = &exception {
-                    let kept = this
-                        .outcome_traceback
-                        .take()
-                        .unwrap_or_else(|| Obj::none(py));
-                    set_traceback(exception, &kept);
-                }
-                Ok(exception)
+                Ok(this.outcome.get())
             }
         }
     }

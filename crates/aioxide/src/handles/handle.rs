@@ -318,6 +318,13 @@ impl Hot for Handle {
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
+        if cfg!(Py_3_12) {
+            builder.method0(
+                c"get_context",
+                c"get_context($self, /)\n--\n\nThe context in which the callback runs.",
+                |this| this.context.get(),
+            );
+        }
         builder
             .new_value(|_| Ok(Handle::empty()))
             .init(Handle::init)
@@ -330,11 +337,6 @@ impl Hot for Handle {
                 c"cancelled",
                 c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
                 |this| this.is_cancelled(),
-            )
-            .method0(
-                c"get_context",
-                c"get_context($self, /)\n--\n\nThe context in which the callback runs.",
-                |this| this.context.get(),
             )
             .method0(
                 c"_run",

@@ -19,6 +19,7 @@ pub(crate) struct Imports {
     pub(crate) task_print_stack: Global,
     pub(crate) iscoroutine: Global,
     pub(crate) all_tasks: Global,
+    pub(crate) sleep: Global,
     /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs put other classes.
     pub(crate) tasks_namespace: Global,
     pub(crate) futures_namespace: Global,
@@ -125,6 +126,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_get_stack: get(&base_tasks, "_task_get_stack")?,
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
         all_tasks: get(&tasks, "all_tasks")?,
+        sleep: get(&tasks, "sleep")?,
         tasks_namespace: get(&tasks, "__dict__")?,
         futures_namespace: get(&Obj::import(py, c"asyncio.futures")?, "__dict__")?,
         iscoroutine: get(&coroutines, "iscoroutine")?,

@@ -124,26 +124,30 @@ fn create_task_by_factory(
     Ok(task)
 }
 
-fn set_task_factory(this: &Ref<EventLoop>, factory: &Obj) -> Result<(), Raised> {
+fn set_task_factory(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(), Raised> {
+    let [factory] = args.bind("set_task_factory", &["factory"], 1, 1)?;
+    let factory = factory.unwrap_or_else(|| Obj::none(this.py()));
     if !factory.is_none() && !factory.is_callable() {
         return Err(Raised::type_error(
             this.py(),
             "task factory must be a callable or None",
         ));
     }
-    this.task_factory.set(factory.clone().not_none());
+    this.task_factory.set(factory.not_none());
     Ok(())
 }
 
-fn set_debug(this: &Ref<EventLoop>, enabled: &Obj) -> Result<(), Raised> {
+fn set_debug(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(), Raised> {
     let py = this.py();
+    let [enabled] = args.bind("set_debug", &["enabled"], 1, 1)?;
+    let enabled = enabled.unwrap_or_else(|| Obj::none(py));
     this.set_debug(enabled.truth()?);
     if this.is_running() {
         let track = this
             .as_obj()
             .attr(pyo3::intern!(py, "_set_coroutine_origin_tracking"))?;
         let soon = pyo3::intern!(py, "call_soon_threadsafe");
-        this.as_obj().method(soon, &[&track, enabled])?;
+        this.as_obj().method(soon, &[&track, &enabled])?;
     }
     Ok(())
 }
@@ -166,22 +170,22 @@ impl Hot for EventLoop {
             .on_set_attribute(EventLoop::attribute_set)
             .method(
                 c"call_soon",
-                c"call_soon($self, callback, /, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
+                c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
                 EventLoop::call_soon,
             )
             .method(
                 c"call_soon_threadsafe",
-                c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+                c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
                 EventLoop::call_soon_threadsafe,
             )
             .method(
                 c"call_later",
-                c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
+                c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
                 EventLoop::call_later,
             )
             .method(
                 c"call_at",
-                c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
+                c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
                 EventLoop::call_at,
             )
             .method0(
@@ -195,9 +199,9 @@ impl Hot for EventLoop {
                 c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
                 create_task,
             )
-            .method1(
+            .method(
                 c"set_task_factory",
-                c"set_task_factory($self, factory, /)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
+                c"set_task_factory($self, factory)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
                 set_task_factory,
             )
             .method0(
@@ -230,9 +234,9 @@ impl Hot for EventLoop {
                 c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
                 |this| this.debug(),
             )
-            .method1(
+            .method(
                 c"set_debug",
-                c"set_debug($self, enabled, /)\n--\n\nEnter or leave debug mode.",
+                c"set_debug($self, enabled)\n--\n\nEnter or leave debug mode.",
                 set_debug,
             )
             .method0(c"_check_closed", c"Raise RuntimeError if closed.", |this| {

@@ -86,14 +86,22 @@ impl Task {
 impl Hot for Task {
     type Parent = Future;
     const NAME: &'static std::ffi::CStr = c"aioxide.Task";
-    const DOC: &'static std::ffi::CStr =
+    const DOC: &'static std::ffi::CStr = if cfg!(Py_3_12) {
         c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\n\
         A coroutine that a loop drives, as asyncio.Task.\n\n\
         coro: the coroutine; TypeError if it is none.\n\
         loop: the loop; the running or current one if None.\n\
         name: its name; Task-1, Task-2, ... if None.\n\
         context: the contextvars.Context it runs in; a copy of the current one if None.\n\
-        eager_start: run to the first suspension at once (3.12 and later).";
+        eager_start: run to the first suspension at once."
+    } else {
+        c"Task(coro, *, loop=None, name=None, context=None)\n--\n\n\
+        A coroutine that a loop drives, as asyncio.Task.\n\n\
+        coro: the coroutine; TypeError if it is none.\n\
+        loop: the loop; the running or current one if None.\n\
+        name: its name; Task-1, Task-2, ... if None.\n\
+        context: the contextvars.Context it runs in; a copy of the current one if None."
+    };
     const FREELIST: usize = 2048;
     cpython::hot_type!();
 

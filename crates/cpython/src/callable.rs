@@ -1,0 +1,218 @@
+//! Functions with attributes: what a built-in function lacks.
+//!
+//! A native function that stands for an `async def` must say so: `inspect.iscoroutinefunction`
+//! looks for a marker among its attributes, `inspect.signature` for `__signature__`. So this type
+//! has a `__dict__` and holds everything in it: `__name__`, `__qualname__`, `__module__`,
+//! `__doc__` and what the caller adds. It is called by vectorcall and, as built-in functions, does
+//! not bind when it is a class's attribute.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::{Python, ffi};
+
+use crate::answer::Answer;
+use crate::args::Args;
+use crate::error::Raised;
+use crate::obj::Obj;
+use crate::trampolines::free_function;
+
+/// The object. Both pointers are null only before it is filled.
+#[repr(C)]
+struct Callable {
+    header: ffi::PyObject,
+    dict: *mut ffi::PyObject,
+    vectorcall: Option<ffi::vectorcallfunc>,
+    function: Option<ffi::PyCFunctionFastWithKeywords>,
+}
+
+/// The type, built once and kept for ever.
+static TYPE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`.
+pub fn callable<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
+where
+    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
+    let class = class(py)?;
+    // SAFETY: the type is ready; a new object is zeroed and nobody has seen it yet.
+    let made = unsafe {
+        let object = ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0);
+        let made = Obj::from_owned(object)?;
+        let callable = object.cast::<Callable>();
+        (*callable).vectorcall = Some(vectorcall);
+        (*callable).function = Some(free_function::<F, R>);
+        made
+    };
+    let name = Obj::str(py, name)?;
+    made.set_attr(pyo3::intern!(py, "__name__"), &name)?;
+    made.set_attr(pyo3::intern!(py, "__qualname__"), &name)?;
+    made.set_attr(pyo3::intern!(py, "__doc__"), &Obj::str(py, doc)?)?;
+    Ok(made)
+}
+
+unsafe extern "C" fn vectorcall(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: only objects of the type have this function; `function` was set with it. The
+    // arguments are handed on as they come.
+    unsafe {
+        match (*object.cast::<Callable>()).function {
+            Some(function) => {
+                let count = ffi::PyVectorcall_NARGS(count);
+                function(object, args, count, names)
+            }
+            None => std::ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type.
+    unsafe {
+        let py = Python::assume_attached();
+        let name = Obj::from_pointer(&object)
+            .attr(pyo3::intern!(py, "__qualname__"))
+            .and_then(|name| name.str_of())
+            .and_then(|name| name.to_string());
+        match name.and_then(|name| Obj::str(py, &format!("<function {name} at {object:p}>"))) {
+            Ok(text) => text.into_ptr(),
+            Err(Raised) => std::ptr::null_mut(),
+        }
+    }
+}
+
+/// `__reduce__()`: by name, as functions are pickled and copied.
+unsafe extern "C" fn reduce(
+    object: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type.
+    unsafe {
+        let py = Python::assume_attached();
+        match Obj::from_pointer(&object).attr(pyo3::intern!(py, "__qualname__")) {
+            Ok(name) => name.into_ptr(),
+            Err(Raised) => std::ptr::null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this on an object of the type.
+    unsafe {
+        let dict = (*object.cast::<Callable>()).dict;
+        if !dict.is_null() {
+            let outcome = visit(dict, arg);
+            if outcome != 0 {
+                return outcome;
+            }
+        }
+        visit(ffi::Py_TYPE(object).cast(), arg)
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: CPython calls this on an object of the type; the field is emptied first.
+    unsafe {
+        let dict = std::ptr::replace(&mut (*object.cast::<Callable>()).dict, std::ptr::null_mut());
+        ffi::Py_XDECREF(dict);
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone; the type's reference is given back last.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_UnTrack(object.cast());
+        clear(object);
+        let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+        free(object.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+fn member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
+    }
+}
+
+fn class(_py: Python<'_>) -> Result<Obj, Raised> {
+    let known = TYPE.load(Ordering::Relaxed);
+    if !known.is_null() {
+        // SAFETY: the type is kept for ever.
+        return Ok(unsafe { Obj::from_borrowed(known) });
+    }
+    // SAFETY: the tables end with zeroed entries and are kept for ever; the slots have the
+    // signatures that CPython demands; the offsets are those of the object's fields.
+    unsafe {
+        let members = Box::leak(Box::new([
+            member(c"__dictoffset__", std::mem::offset_of!(Callable, dict)),
+            member(
+                c"__vectorcalloffset__",
+                std::mem::offset_of!(Callable, vectorcall),
+            ),
+            std::mem::zeroed(),
+        ]));
+        let methods = Box::leak(Box::new([
+            ffi::PyMethodDef {
+                ml_name: c"__reduce__".as_ptr(),
+                ml_meth: ffi::PyMethodDefPointer {
+                    PyCFunction: reduce,
+                },
+                ml_flags: ffi::METH_NOARGS,
+                ml_doc: std::ptr::null(),
+            },
+            std::mem::zeroed(),
+        ]));
+        let getsets = Box::leak(Box::new([
+            ffi::PyGetSetDef {
+                name: c"__dict__".as_ptr(),
+                get: Some(ffi::PyObject_GenericGetDict),
+                set: Some(ffi::PyObject_GenericSetDict),
+                doc: std::ptr::null(),
+                closure: std::ptr::null_mut(),
+            },
+            std::mem::zeroed(),
+        ]));
+        let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
+        let mut slots = [
+            slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+            slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+            slot(ffi::Py_tp_clear, clear as *mut c_void),
+            slot(ffi::Py_tp_repr, repr as *mut c_void),
+            slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+            slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
+            slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
+            slot(ffi::Py_tp_getset, getsets.as_mut_ptr().cast()),
+            std::mem::zeroed(),
+        ];
+        let flags = ffi::Py_TPFLAGS_DEFAULT
+            | ffi::Py_TPFLAGS_HAVE_GC
+            | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+        let mut spec = ffi::PyType_Spec {
+            name: c"aioxide._aioxide.coroutine_function".as_ptr(),
+            basicsize: size_of::<Callable>() as c_int,
+            itemsize: 0,
+            flags: flags as _,
+            slots: slots.as_mut_ptr(),
+        };
+        let class = Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?;
+        TYPE.store(class.clone().into_ptr(), Ordering::Relaxed);
+        Ok(class)
+    }
+}

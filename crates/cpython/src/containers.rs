@@ -1,0 +1,127 @@
+//! Tuples, lists, dicts, sets, iterators.
+
+use pyo3::{Python, ffi};
+
+use crate::error::Raised;
+use crate::obj::{Obj, done};
+
+impl Obj {
+    /// A tuple of the given objects.
+    pub fn tuple(_py: Python<'_>, items: &[Obj]) -> Result<Obj, Raised> {
+        // SAFETY: the new tuple's items are filled, each with a reference of its own.
+        unsafe {
+            let tuple = Obj::from_owned(ffi::PyTuple_New(items.len() as ffi::Py_ssize_t))?;
+            for (index, item) in items.iter().enumerate() {
+                ffi::PyTuple_SET_ITEM(
+                    tuple.as_ptr(),
+                    index as ffi::Py_ssize_t,
+                    item.clone().into_ptr(),
+                );
+            }
+            Ok(tuple)
+        }
+    }
+
+    /// An empty list.
+    pub fn list(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyList_New(0)) }
+    }
+
+    /// An empty dict.
+    pub fn dict(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PyDict_New()) }
+    }
+
+    /// An empty set.
+    pub fn set(_py: Python<'_>) -> Result<Obj, Raised> {
+        // SAFETY: attached; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+    }
+
+    /// The length of a tuple; 0 of anything else.
+    #[inline]
+    pub fn tuple_len(&self) -> usize {
+        // SAFETY: the size is read of tuples only.
+        unsafe {
+            if ffi::PyTuple_Check(self.as_ptr()) != 0 {
+                ffi::PyTuple_GET_SIZE(self.as_ptr()) as usize
+            } else {
+                0
+            }
+        }
+    }
+
+    /// An item of a tuple.
+    pub fn tuple_item(&self, index: usize) -> Option<Obj> {
+        if index >= self.tuple_len() {
+            return None;
+        }
+        // SAFETY: the index is within the tuple, whose items are alive.
+        unsafe {
+            let item = ffi::PyTuple_GET_ITEM(self.as_ptr(), index as ffi::Py_ssize_t);
+            Some(Obj::from_borrowed(item))
+        }
+    }
+
+    /// Appends to a list.
+    pub fn append(&self, item: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a list.
+        done(unsafe { ffi::PyList_Append(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// Adds to a set.
+    pub fn add(&self, item: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a set.
+        done(unsafe { ffi::PySet_Add(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// The value of a dict's key.
+    #[inline]
+    pub fn dict_get(&self, key: &Obj) -> Result<Option<Obj>, Raised> {
+        // SAFETY: CPython checks that self is a dict; the result is borrowed.
+        unsafe {
+            let value = ffi::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr());
+            if value.is_null() {
+                Raised::check(self.py())?;
+                return Ok(None);
+            }
+            Ok(Some(Obj::from_borrowed(value)))
+        }
+    }
+
+    /// Sets a dict's key.
+    #[inline]
+    pub fn dict_set(&self, key: &Obj, value: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a dict.
+        done(unsafe { ffi::PyDict_SetItem(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Removes a dict's key, which must be there.
+    #[inline]
+    pub fn dict_del(&self, key: &Obj) -> Result<(), Raised> {
+        // SAFETY: CPython checks that self is a dict.
+        done(unsafe { ffi::PyDict_DelItem(self.as_ptr(), key.as_ptr()) })
+    }
+
+    /// `iter(self)`.
+    pub fn iter(&self) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive.
+        unsafe { Obj::from_owned(ffi::PyObject_GetIter(self.as_ptr())) }
+    }
+
+    /// `next(self)`, of an iterator; nothing at its end.
+    pub fn next(&self) -> Result<Option<Obj>, Raised> {
+        // SAFETY: iterators only come from `iter`, which checks them.
+        unsafe {
+            if ffi::PyIter_Check(self.as_ptr()) == 0 {
+                return Err(Raised::type_error(self.py(), "not an iterator"));
+            }
+            match Obj::from_owned_opt(ffi::PyIter_Next(self.as_ptr())) {
+                Some(item) => Ok(Some(item)),
+                None => Raised::check(self.py()).map(|()| None),
+            }
+        }
+    }
+}

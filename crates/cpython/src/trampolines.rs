@@ -1,0 +1,385 @@
+//! The C functions through which CPython calls Rust.
+//!
+//! A function given to the [`crate::build::Builder`] is known by its type alone (function items
+//! and closures that capture nothing have no size), so each gets a C function of its own that
+//! calls it directly. Every trampoline turns a panic into a Python exception: none ever unwinds
+//! into C.
+//!
+//! They are `unsafe` to call because only CPython keeps what they rely on: it calls them attached,
+//! with live objects of the type for which the builder put them into a slot or a method table.
+
+use std::ffi::{c_int, c_void};
+use std::panic::AssertUnwindSafe;
+
+use pyo3::{Python, ffi};
+
+use crate::answer::Answer;
+use crate::args::Args;
+use crate::error::Raised;
+use crate::hot::{Hot, NoParent, Payload, Ref, allocate_subclass};
+use crate::obj::Obj;
+
+/// Calls a function known by its type alone.
+#[inline(always)]
+fn instance<F: Copy + 'static>() -> F {
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "only functions and closures that capture nothing"
+        )
+    };
+    // SAFETY: F has no size, so any bit pattern (of no bits) is the value; one was given to the
+    // builder, so the type is inhabited.
+    unsafe { std::mem::transmute_copy::<(), F>(&()) }
+}
+
+/// Runs the body; a panic becomes a RuntimeError.
+#[inline(always)]
+fn guarded<R>(py: Python<'_>, failed: R, body: impl FnOnce() -> Result<R, Raised>) -> R {
+    match std::panic::catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(result)) => result,
+        Ok(Err(Raised)) => failed,
+        Err(panic) => {
+            raise_panic(py, &*panic);
+            failed
+        }
+    }
+}
+
+#[cold]
+fn raise_panic(py: Python<'_>, panic: &(dyn std::any::Any + Send)) {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown");
+    let _ = Raised::runtime_error(py, &format!("aioxide panicked: {text}"));
+}
+
+pub(crate) type Object = *mut ffi::PyObject;
+
+/// Borrows arguments that lie one after another.
+#[inline(always)]
+unsafe fn slice<'a>(args: *const Object, count: usize) -> &'a [Obj] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: CPython passes `count` live objects; Obj is a transparent pointer.
+    unsafe { std::slice::from_raw_parts(args.cast::<Obj>(), count) }
+}
+
+#[inline(always)]
+fn give(result: Result<Obj, Raised>) -> Result<Object, Raised> {
+    result.map(Obj::into_ptr)
+}
+
+macro_rules! entry {
+    ($py:ident, $this:ident, $object:ident, $T:ident) => {
+        // SAFETY: CPython calls slots and methods attached, on objects of the type, and keeps
+        // the object alive for the call.
+        let ($py, $this) = unsafe {
+            (
+                Python::assume_attached(),
+                Ref::<$T>::of_unchecked(Obj::from_pointer(&$object)),
+            )
+        };
+    };
+}
+
+pub(crate) unsafe extern "C" fn no_args<T: Hot, F, R>(object: Object, _: Object) -> Object
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer,
+{
+    entry!(py, this, object, T);
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
+}
+
+pub(crate) unsafe extern "C" fn one_arg<T: Hot, F, R>(object: Object, argument: Object) -> Object
+where
+    F: Fn(&Ref<T>, &Obj) -> R + Copy + 'static,
+    R: Answer,
+{
+    entry!(py, this, object, T);
+    // SAFETY: the argument is alive for the call.
+    let argument = unsafe { Obj::from_pointer(&argument) };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this, argument).answer(py))
+    })
+}
+
+pub(crate) unsafe extern "C" fn many_args<T: Hot, F, R>(
+    object: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object
+where
+    F: Fn(&Ref<T>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer,
+{
+    entry!(py, this, object, T);
+    // SAFETY: CPython passes `count` positional arguments and as many more as there are names.
+    let args = unsafe { vector_args(args, count as usize, &names) };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this, &args).answer(py))
+    })
+}
+
+/// Arguments of a vectorcall.
+unsafe fn vector_args<'a>(args: *const Object, count: usize, names: &'a Object) -> Args<'a> {
+    // SAFETY: see the callers.
+    unsafe {
+        if names.is_null() {
+            return Args::vector(slice(args, count), None, &[]);
+        }
+        let names = Obj::from_pointer(names);
+        Args::vector(
+            slice(args, count),
+            Some(names),
+            slice(args.add(count), names.tuple_len()),
+        )
+    }
+}
+
+pub(crate) unsafe extern "C" fn class_arg<F, R>(class: Object, argument: Object) -> Object
+where
+    F: Fn(&Obj, &Obj) -> R + Copy + 'static,
+    R: Answer,
+{
+    // SAFETY: attached; both are alive for the call.
+    let (py, class, argument) = unsafe {
+        (
+            Python::assume_attached(),
+            Obj::from_pointer(&class),
+            Obj::from_pointer(&argument),
+        )
+    };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(class, argument).answer(py))
+    })
+}
+
+pub(crate) unsafe extern "C" fn getter<T: Hot, F, R>(object: Object, _: *mut c_void) -> Object
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer,
+{
+    entry!(py, this, object, T);
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
+}
+
+pub(crate) unsafe extern "C" fn setter<T: Hot, F>(
+    object: Object,
+    value: Object,
+    _: *mut c_void,
+) -> c_int
+where
+    F: Fn(&Ref<T>, Option<&Obj>) -> Result<(), Raised> + Copy + 'static,
+{
+    entry!(py, this, object, T);
+    // SAFETY: null (deletion) or alive for the call.
+    let value = (!value.is_null()).then(|| unsafe { Obj::from_pointer(&value) });
+    guarded(py, -1, || instance::<F>()(this, value).map(|()| 0))
+}
+
+pub(crate) unsafe extern "C" fn unary<T: Hot, F, R>(object: Object) -> Object
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer,
+{
+    entry!(py, this, object, T);
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
+}
+
+/// What a step of a native iterator gives.
+pub enum Next {
+    /// It waits on an object.
+    Yield(Obj),
+    /// It has ended with a value.
+    Return(Obj),
+}
+
+pub(crate) unsafe extern "C" fn iternext<T: Hot, F>(object: Object) -> Object
+where
+    F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
+{
+    entry!(py, this, object, T);
+    guarded(py, std::ptr::null_mut(), || {
+        match instance::<F>()(this, &Obj::none(py))? {
+            Next::Yield(object) => Ok(object.into_ptr()),
+            // Null without an exception stands for None at no cost.
+            Next::Return(value) if value.is_none() => Ok(std::ptr::null_mut()),
+            Next::Return(value) => Err(crate::coro::raise_stop_iteration(&value)),
+        }
+    })
+}
+
+pub(crate) unsafe extern "C" fn am_send<T: Hot, F>(
+    object: Object,
+    value: Object,
+    result: *mut Object,
+) -> ffi::PySendResult
+where
+    F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
+{
+    entry!(py, this, object, T);
+    // SAFETY: the value is alive for the call.
+    let value = unsafe { Obj::from_pointer(&value) };
+    let (outcome, object) = guarded(
+        py,
+        (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut()),
+        || {
+            Ok(match instance::<F>()(this, value)? {
+                Next::Yield(object) => (ffi::PySendResult::PYGEN_NEXT, object.into_ptr()),
+                Next::Return(value) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
+            })
+        },
+    );
+    // SAFETY: CPython passes a place for the result.
+    unsafe { *result = object };
+    outcome
+}
+
+pub(crate) unsafe extern "C" fn init<T: Hot, F>(
+    object: Object,
+    args: Object,
+    kwargs: Object,
+) -> c_int
+where
+    F: Fn(&Ref<T>, &Args<'_>) -> Result<(), Raised> + Copy + 'static,
+{
+    entry!(py, this, object, T);
+    // SAFETY: CPython passes a tuple, and a dict or null.
+    unsafe {
+        let items = args
+            .cast::<u8>()
+            .add(std::mem::offset_of!(ffi::PyTupleObject, ob_item))
+            .cast::<Object>();
+        let kwargs = (!kwargs.is_null()).then(|| Obj::from_pointer(&kwargs));
+        let args = Args::classic(slice(items, ffi::PyTuple_GET_SIZE(args) as usize), kwargs);
+        guarded(py, -1, || instance::<F>()(this, &args).map(|()| 0))
+    }
+}
+
+pub(crate) unsafe extern "C" fn setattro<T: Hot, F>(
+    object: Object,
+    name: Object,
+    value: Object,
+) -> c_int
+where
+    F: Fn(&Ref<T>, &Obj) + Copy + 'static,
+{
+    entry!(py, this, object, T);
+    // SAFETY: the name is alive for the call; then CPython's own function does the work.
+    unsafe {
+        let name_ref = Obj::from_pointer(&name);
+        let told = guarded(py, -1, || {
+            instance::<F>()(this, name_ref);
+            Ok(0)
+        });
+        if told < 0 {
+            told
+        } else {
+            ffi::PyObject_GenericSetAttr(object, name, value)
+        }
+    }
+}
+
+/// `tp_new` of a type without parent.
+pub(crate) unsafe extern "C" fn new_plain<T: Hot<Parent = NoParent>, F>(
+    class: *mut ffi::PyTypeObject,
+    _: Object,
+    _: Object,
+) -> Object
+where
+    F: Fn(Python<'_>) -> Result<T, Raised> + Copy + 'static,
+{
+    // SAFETY: attached; the class is T's or a subclass. The value is made first, so that the
+    // object is whole as soon as it exists.
+    unsafe {
+        let py = Python::assume_attached();
+        guarded(py, std::ptr::null_mut(), || {
+            let value = instance::<F>()(py)?;
+            let object = allocate_subclass(class)?;
+            T::write_value(object, value);
+            Ok(object)
+        })
+    }
+}
+
+/// `tp_new` of a type with a parent.
+pub(crate) unsafe extern "C" fn new_child<T, F>(
+    class: *mut ffi::PyTypeObject,
+    _: Object,
+    _: Object,
+) -> Object
+where
+    T: Hot,
+    T::Parent: Hot<Parent = NoParent>,
+    F: Fn(Python<'_>) -> Result<(T::Parent, T), Raised> + Copy + 'static,
+{
+    // SAFETY: as in `new_plain`.
+    unsafe {
+        let py = Python::assume_attached();
+        guarded(py, std::ptr::null_mut(), || {
+            let (parent, value) = instance::<F>()(py)?;
+            let object = allocate_subclass(class)?;
+            <T::Parent as Payload>::write_value(object, parent);
+            T::write_value(object, value);
+            Ok(object)
+        })
+    }
+}
+
+pub(crate) unsafe extern "C" fn itself(object: Object) -> Object {
+    // SAFETY: CPython passes a live object; the caller gets a reference of its own.
+    unsafe {
+        ffi::Py_INCREF(object);
+        object
+    }
+}
+
+pub(crate) unsafe extern "C" fn no_new(
+    class: *mut ffi::PyTypeObject,
+    _: Object,
+    _: Object,
+) -> Object {
+    // SAFETY: attached; the type's name ends with NUL.
+    unsafe {
+        ffi::PyErr_Format(
+            ffi::PyExc_TypeError,
+            c"cannot create '%s' instances".as_ptr(),
+            (*class).tp_name,
+        );
+    }
+    std::ptr::null_mut()
+}
+
+pub(crate) unsafe extern "C" fn free_function<F, R>(
+    _: Object,
+    args: *const Object,
+    count: ffi::Py_ssize_t,
+    names: Object,
+) -> Object
+where
+    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer,
+{
+    // SAFETY: attached; CPython passes `count` positional arguments and as many more as names.
+    let (py, args) = unsafe {
+        (
+            Python::assume_attached(),
+            vector_args(args, count as usize, &names),
+        )
+    };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(py, &args).answer(py))
+    })
+}
