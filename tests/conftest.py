@@ -24,7 +24,7 @@ ONLY_ASYNCIO = os.environ.get("AIOXIDE_TESTS_ONLY") == "asyncio"
 IMPLEMENTATIONS = ["asyncio"] if ONLY_ASYNCIO else ["asyncio", "aioxide"]
 
 # A test that takes this long hangs; the slowest takes a few seconds.
-HUNG_AFTER = 60
+HUNG_AFTER = 30
 
 
 class Hung(SystemExit):

@@ -38,7 +38,8 @@ def finish(loop):
         for task in left:
             task.cancel()
         if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            # in time, so that a test that lost a task fails instead of hanging
+            loop.run_until_complete(asyncio.wait(left, timeout=5))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:

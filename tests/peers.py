@@ -118,8 +118,9 @@ async def connected(family, make=Journal):
         try:
             yield transport, protocol, theirs
         finally:
-            transport.abort()
-            await protocol.lost
+            if last := transport.get_protocol():
+                transport.abort()
+                await last.lost
             # the loop closes the socket in the callback that calls connection_lost
             await asyncio.sleep(0)
 

@@ -1,0 +1,760 @@
+"""Stream transports over TCP and Unix sockets: writing, closing, flow control.
+
+Reading and BufferedProtocol are in test_transport_reading.py.
+"""
+
+import array
+import asyncio
+import gc
+import os
+import socket
+import struct
+import sys
+import time
+import weakref
+
+import pytest
+
+from peers import Journal, connected, receive, socket_pair, until
+
+# without lines it stops the writer for good; after the loss it raises TypeError
+WRITELINES_IS_WRONG = (3, 12) <= sys.version_info < (3, 14)
+
+BIG = bytes(range(256)) * 16_384  # 4 MiB
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def family(request):
+    return request.param
+
+
+def test_the_life_of_a_connection(agree, family, debug):
+    async def scenario(case):
+        async with connected(family, lambda: Journal(case.record)) as (transport, protocol, peer):
+            case.record(transport.is_closing(), transport.is_reading(), transport.can_write_eof())
+            case.record(transport.get_protocol() is protocol, protocol.transport is transport)
+            transport.write(b"hello")
+            case.record(await receive(peer, 5))
+            peer.send(b"world")
+            await until(lambda: protocol.received)
+            case.record(bytes(protocol.received))
+            transport.close()
+            case.record(transport.is_closing(), "closing")
+            transport.close()
+            await protocol.lost
+            case.record(await receive(peer), transport.is_closing(), transport.is_reading())
+            transport.close()
+            transport.abort()
+
+    record = agree(scenario, debug)
+    assert record[0] == ("connection_made",)
+    assert record.count(("connection_lost", None)) == 1
+
+
+def test_what_may_be_written(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            for data in (
+                b"bytes",
+                bytearray(b"bytearray"),
+                memoryview(b"memoryview"),
+                b"",
+                bytearray(),
+                memoryview(b""),
+            ):
+                with case.catch():
+                    transport.write(data)
+            for data in ("text", None, 12, [b"list"], {}, object()):
+                with case.catch():
+                    transport.write(data)
+            transport.write(b"end")
+            case.record(transport.get_write_buffer_size())
+            transport.close()
+            case.record(await receive(peer))
+
+    record = agree(scenario)
+    assert record[-1] == (b"bytesbytearraymemoryviewend",)
+
+
+VIEWS = {
+    "two-dimensional": lambda data: memoryview(data).cast("B", (2, len(data) // 2)),
+    "words": lambda data: memoryview(data).cast("I"),
+    "two-dimensional words": lambda data: memoryview(data).cast("H", (4, len(data) // 8)),
+    "floats": lambda data: memoryview(data).cast("d"),
+    "array": lambda data: memoryview(array.array("Q", data)),
+}
+
+
+@pytest.mark.aioxide_alone  # asyncio sends a part, or closes the connection (cpython#135862)
+@pytest.mark.parametrize("kind", VIEWS)
+@pytest.mark.parametrize("how", ["write", "writelines", "write behind others"])
+def test_views_that_are_not_of_bytes_are_sent_whole(run, family, kind, how):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            expected = b""
+            if how == "write behind others":
+                transport.write(BIG)
+                expected = BIG
+            view = VIEWS[kind](os.urandom(1_000_000))
+            expected += view.tobytes()
+            transport.write(view) if how != "writelines" else transport.writelines([view])
+            transport.close()
+            assert await receive(peer) == expected
+
+    run(main)
+
+
+@pytest.mark.aioxide_alone  # asyncio closes the connection
+def test_strided_views(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(memoryview(b"0123456789")[::2])
+            transport.writelines([memoryview(b"0123456789")[::-1], b"end"])
+            transport.close()
+            assert await receive(peer) == b"02468" + b"9876543210" + b"end"
+
+    run(main)
+
+
+def test_what_writelines_takes(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            transport.writelines([b"list", bytearray(b"-of-"), memoryview(b"several")])
+            transport.writelines(bytes([65 + number]) for number in range(5))
+            transport.writelines((b"tuple",))
+            transport.writelines([])
+            transport.writelines([b"", b""])
+            for data in (None, 12, ["text"], [None], "text"):
+                with case.catch():
+                    transport.writelines(data)
+            transport.close()
+            case.record(await receive(peer))
+
+    record = agree(scenario, asyncio_is_wrong=WRITELINES_IS_WRONG)
+    assert record[-1][0].startswith(b"list-of-severalABCDEtuple")
+
+
+@pytest.mark.aioxide_alone  # asyncio may forget to register its writer
+def test_a_failing_generator_in_writelines(run, family):
+    async def main():
+        def failing():
+            yield b"first"
+            raise ValueError("in the generator")
+
+        async with connected(family) as (transport, protocol, peer):
+            with pytest.raises(ValueError, match="in the generator"):
+                transport.writelines(failing())
+            transport.write(b"next")
+            transport.close()
+            assert await receive(peer) in (b"firstnext", b"next")
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [1, 1000, 1024, 1025, 5000])
+def test_writelines_over_iov_max(run, family, count):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            lines = [b"%6d" % number for number in range(count)]
+            transport.writelines(lines)
+            transport.close()
+            assert await receive(peer) == b"".join(lines)
+
+    assert os.sysconf("SC_IOV_MAX") == 1024
+    run(main)
+
+
+def test_writelines_of_much(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            lines = [bytes([number % 256]) * (number * 37 % 5000) for number in range(3000)]
+            transport.writelines(lines)
+            transport.write(b"the end")
+            transport.writelines(lines[:10])
+            transport.close()
+            assert await receive(peer) == b"".join(lines) + b"the end" + b"".join(lines[:10])
+
+    run(main)
+
+
+@pytest.mark.aioxide_alone  # 3.12 to 3.13.1 forgot the limit (cpython#127655)
+def test_writelines_over_high_water_pauses(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.set_write_buffer_limits(high=1000)
+            transport.writelines([b"x" * 100_000 for _ in range(50)])
+            paused = "pause_writing" in protocol.calls
+            reading = asyncio.ensure_future(receive(peer, 5_000_000))
+            await reading
+            await until(lambda: protocol.calls.count("resume_writing") == paused)
+            return paused
+
+    assert run(main)
+
+
+@pytest.mark.aioxide_alone  # asyncio queues a view of the writer's own buffer
+@pytest.mark.parametrize("how", ["write", "writelines"])
+def test_buffers_changed_after_the_write(run, family, how):
+    """What is queued is a copy."""
+
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(BIG)
+            data = bytearray(b"a" * 1000)
+            view = memoryview(bytearray(b"b" * 1000))
+            for buffer in data, view:
+                transport.write(buffer) if how == "write" else transport.writelines([buffer])
+            data[:] = b"x" * 1000
+            data.extend(b"and it may be resized")
+            view[:] = b"x" * 1000
+            transport.close()
+            return await receive(peer)
+
+    assert run(main) == BIG + b"a" * 1000 + b"b" * 1000
+
+
+def test_write_sends_at_once(run, family):
+    """Code that blocks right after write() has had its bytes sent."""
+
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            for text in (b"first", b"second"):
+                transport.write(text)
+                peer.settimeout(30)
+                assert peer.recv(100) == text
+            transport.writelines([b"a", b"b"])
+            assert transport.get_write_buffer_size() in (0, 2)
+            await asyncio.sleep(0.001)
+            assert peer.recv(100) == b"ab"
+
+    run(main)
+
+
+def test_big_writes_arrive_whole(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            sizes = [1, 100, 65_536, 100_000, 262_144, 1_000_000]
+            parts = [os.urandom(size) for size in sizes for _ in range(3)]
+            reading = asyncio.ensure_future(receive(peer))
+            for part in parts:
+                transport.write(part)
+                await asyncio.sleep(0)
+            transport.close()
+            assert await reading == b"".join(parts)
+
+    run(main)
+
+
+def test_flow_control(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            case.record(transport.get_write_buffer_limits(), transport.get_write_buffer_size())
+            transport.set_write_buffer_limits(high=100_000, low=50_000)
+            case.record(transport.get_write_buffer_limits())
+            while not transport.get_write_buffer_size():
+                transport.write(b"x" * 50_000)
+            protocol.calls.clear()
+            base = transport.get_write_buffer_size()
+            case.record(protocol.calls, base <= 50_000)
+            transport.write(b"x" * (100_000 - base))
+            case.record(protocol.calls, transport.get_write_buffer_size())
+            transport.write(b"x")
+            case.record(protocol.calls, transport.get_write_buffer_size())
+            transport.write(b"x" * 100)
+            case.record(protocol.calls, transport.get_write_buffer_size())
+            await receive(peer, 1)
+            while transport.get_write_buffer_size():
+                await receive(peer, 10_000)
+            case.record(protocol.calls)
+            transport.abort()
+            await protocol.lost
+
+    record = agree(scenario)
+    assert record[0][0] == (16384, 65536)
+    assert [entry[0] for entry in record[2:6]] == [
+        (),
+        (),
+        ("pause_writing",),
+        ("pause_writing",),
+    ]
+    assert record[-1] == (("pause_writing", "resume_writing"),)
+
+
+def test_limits(agree):
+    async def scenario(case):
+        async with connected("unix") as (transport, protocol, peer):
+            for options in (
+                {},
+                {"high": 1000},
+                {"low": 1000},
+                {"high": 0},
+                {"high": 10, "low": 10},
+                {"high": 10, "low": 20},
+                {"high": -1},
+                {"low": -1},
+                {"high": 7},
+            ):
+                with case.catch():
+                    transport.set_write_buffer_limits(**options)
+                case.record(transport.get_write_buffer_limits())
+            transport.set_write_buffer_limits(1000, 10)
+            case.record(transport.get_write_buffer_limits())
+
+    record = agree(scenario)
+    assert record[1] == ((16384, 65536),) and record[3] == ((250, 1000),)
+    assert record[5] == ((1000, 4000),)
+
+
+def test_lowering_the_limit_under_what_is_buffered(agree):
+    async def scenario(case):
+        async with connected("unix") as (transport, protocol, peer):
+            transport.set_write_buffer_limits(high=100_000_000)
+            transport.write(BIG)
+            case.record(protocol.calls)
+            transport.set_write_buffer_limits(high=10)
+            case.record(protocol.calls)
+            transport.write(b"x")
+            case.record(protocol.calls)
+
+    agree(scenario)
+
+
+def test_the_size_of_the_buffer(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            assert transport.get_write_buffer_size() == 0
+            transport.write(BIG)
+            sent = len(BIG) - transport.get_write_buffer_size()
+            assert 0 <= sent < len(BIG)
+            transport.write(b"x" * 10)
+            transport.writelines([b"x" * 10] * 5)
+            assert transport.get_write_buffer_size() == len(BIG) - sent + 60
+            await receive(peer, len(BIG) + 60)
+            await until(lambda: transport.get_write_buffer_size() == 0)
+
+    run(main)
+
+
+def test_close_flushes(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(BIG)
+            transport.close()
+            assert transport.is_closing() and not protocol.lost.done()
+            assert await receive(peer) == BIG
+            await protocol.lost
+            assert protocol.calls[-1] == ("connection_lost", None)
+
+    run(main)
+
+
+def test_abort_does_not_flush(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(BIG)
+            transport.abort()
+            assert transport.is_closing() and transport.get_write_buffer_size() == 0
+            assert not protocol.lost.done()
+            await protocol.lost
+            try:
+                assert len(await receive(peer)) < len(BIG)
+            except ConnectionResetError:
+                pass
+            assert protocol.calls[-1] == ("connection_lost", None)
+
+    run(main)
+
+
+def test_abort_after_close(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(BIG)
+            transport.close()
+            transport.abort()
+            await protocol.lost
+            case.record(protocol.calls[-1])
+            await asyncio.sleep(0.001)
+            case.record(protocol.calls.count(("connection_lost", None)))
+
+    assert agree(scenario)[-1] == (1,)
+
+
+def test_write_eof(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(b"before")
+            transport.write_eof()
+            transport.write_eof()
+            with case.catch():
+                transport.write(b"after")
+            with case.catch():
+                transport.writelines([b"after"])
+            case.record(await receive(peer), transport.is_closing())
+            peer.send(b"half-open")
+            await until(lambda: protocol.received)
+            case.record(bytes(protocol.received))
+            peer.close()
+            await protocol.lost
+            case.record(protocol.calls)
+
+    record = agree(scenario)
+    assert record[0] == ("raised", ("RuntimeError", "Cannot call write() after write_eof()"))
+    assert (b"before", False) in record
+
+
+def test_write_eof_flushes(run, family):
+    async def main():
+        async with connected(family) as (transport, protocol, peer):
+            transport.write(BIG)
+            transport.write_eof()
+            assert await receive(peer) == BIG
+            transport.close()
+            transport.write_eof()
+            await protocol.lost
+            transport.write_eof()
+
+    run(main)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_end_of_file(agree, family, keep):
+    async def scenario(case):
+        class HalfOpen(Journal):
+            def eof_received(self):
+                super().eof_received()
+                return keep
+
+        async with connected(family, HalfOpen) as (transport, protocol, peer):
+            peer.send(b"last words")
+            peer.shutdown(socket.SHUT_WR)
+            await until(lambda: "eof_received" in protocol.calls)
+            case.record(transport.is_closing(), protocol.calls, transport.is_reading())
+            transport.write(b"answer")
+            if keep:
+                await asyncio.sleep(0.005)
+                case.record(protocol.calls.count("eof_received"), transport.is_closing())
+                case.record(await receive(peer, 6))
+                transport.close()
+            await protocol.lost
+            case.record(protocol.calls)
+
+    record = agree(scenario)
+    assert record[0][0] is not keep
+
+
+def test_writes_after_the_loss_are_counted(agree, family):
+    async def scenario(case):
+        for how in ("close", "abort", "peer"):
+            async with connected(family) as (transport, protocol, peer):
+                if how == "peer":
+                    peer.close()
+                    await protocol.lost
+                else:
+                    getattr(transport, how)()
+                case.record(how)
+                for _ in range(8):
+                    transport.write(b"into the void")
+                transport.writelines([b"and", b"more"])
+                await protocol.lost
+                for _ in range(3):
+                    transport.write(b"into the void")
+
+    record = agree(scenario, asyncio_is_wrong=WRITELINES_IS_WRONG)
+    assert ("log", "WARNING", "socket.send() raised exception.") in record
+
+
+def test_a_reset_connection(agree):
+    async def scenario(case):
+        async with connected("tcp") as (transport, protocol, peer):
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            await protocol.lost
+            case.record(protocol.calls, transport.is_closing())
+        async with connected("tcp") as (transport, protocol, peer):
+            transport.pause_reading()
+            transport.write(BIG)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            await protocol.lost
+            case.record(protocol.calls[-1])
+
+    record = agree(scenario)
+    assert record[0][0][-1] == ("connection_lost", "ConnectionResetError")
+
+
+def test_writing_to_a_closed_peer(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            transport.pause_reading()
+            peer.close()
+            for _ in range(20):
+                transport.write(b"x" * 1000)
+                await asyncio.sleep(0.001)
+            await protocol.lost
+            case.record(protocol.calls[-1][0], protocol.calls[-1][1] is not None)
+
+    record = [entry for entry in agree(scenario) if entry[0] != "log"]
+    assert record == [("connection_lost", True)]
+
+
+def test_extra_info(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            for name in ("sockname", "peername"):
+                value = transport.get_extra_info(name)
+                theirs = peer.getpeername() if name == "sockname" else peer.getsockname()
+                case.record(name, value == theirs, type(value))
+            for name in ("unknown", "sslcontext", "ssl_object", "peercert", "cipher", "pipe"):
+                case.record(name, transport.get_extra_info(name))
+                case.record(transport.get_extra_info(name, "default"))
+            with case.catch():
+                transport.get_extra_info()
+            transport.close()
+            await protocol.lost
+            case.record(transport.get_extra_info("peername") is not None)
+
+    record = agree(scenario)
+    assert record[0][1] is True and record[1][1] is True
+
+
+def test_texts(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, protocol, peer):
+            case.record(shape(repr(transport)))
+            transport.pause_reading()
+            case.record(shape(repr(transport)))
+            transport.resume_reading()
+            transport.write(BIG)
+            case.record(shape(repr(transport)))
+            transport.abort()
+            case.record(shape(repr(transport)))
+            await protocol.lost
+            await asyncio.sleep(0)
+            case.record(shape(repr(transport)))
+
+    def shape(text):
+        kind, _, rest = text[1:-1].partition(" ")
+        words = rest.split(" ")
+        return [word.partition("=")[0] for word in words], [
+            word for word in words if word.startswith(("read=", "closed", "closing"))
+        ]
+
+    record = agree(scenario)
+    assert record[0][0][0][0] == "fd"
+
+
+def test_protocol_exceptions(agree, family):
+    async def scenario(case):
+        class Failing(Journal):
+            where = None
+
+            def note(self, *call):
+                super().note(*call)
+                if call[0] == self.where:
+                    raise ValueError(self.where)
+
+        for where in ("connection_made", "data_received", "eof_received", "connection_lost"):
+            Failing.where = where
+            ours, theirs = socket_pair(family)
+            connect = getattr(
+                case.loop, "create_unix_connection" if family == "unix" else "create_connection"
+            )
+            with theirs, case.catch(where):
+                transport, protocol = await connect(Failing, sock=ours)
+                theirs.send(b"data")
+                await asyncio.sleep(0.005)
+                theirs.shutdown(socket.SHUT_WR)
+                await asyncio.sleep(0.005)
+                transport.close()
+                await asyncio.sleep(0.005)
+                case.record(protocol.calls)
+
+    record = agree(scenario)
+    reports = [entry for entry in record if entry[0] == "report"]
+    assert [entry[2][1] for entry in reports] == [
+        "connection_made",
+        "data_received",
+        "eof_received",
+        "connection_lost",
+    ]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_system_exits_in_data_received(agree, error):
+    def scenario(case):
+        async def main():
+            class Leaving(Journal):
+                def data_received(self, data):
+                    super().data_received(data)
+                    raise error
+
+            async with connected("unix", Leaving) as (transport, protocol, peer):
+                peer.send(b"x")
+                await until(lambda: protocol.received)
+                await asyncio.sleep(0.001)
+                transport.close()
+
+        task = case.loop.create_task(main())
+        with case.catch():
+            case.loop.run_until_complete(task)
+        case.loop.run_until_complete(task)
+        case.record(task.done())
+
+    assert agree(scenario)[0] == ("raised", (error.__name__,))
+
+
+def test_pause_and_resume_writing_that_fail(agree):
+    async def scenario(case):
+        class Failing(Journal):
+            def pause_writing(self):
+                raise ValueError("pause_writing")
+
+            def resume_writing(self):
+                raise ValueError("resume_writing")
+
+        async with connected("unix", Failing) as (transport, protocol, peer):
+            transport.write(BIG)
+            await receive(peer, len(BIG))
+            await until(lambda: transport.get_write_buffer_size() == 0)
+
+    record = agree(scenario)
+    assert [entry[2][1] for entry in record] == ["pause_writing", "resume_writing"]
+
+
+def test_set_protocol(agree, family):
+    async def scenario(case):
+        async with connected(family) as (transport, first, peer):
+            peer.send(b"first")
+            await until(lambda: first.received)
+            second = Journal(lambda *call: case.record("second", *call))
+            transport.set_protocol(second)
+            case.record(transport.get_protocol() is second)
+            peer.send(b"second")
+            await until(lambda: second.received)
+            case.record(bytes(first.received), bytes(second.received))
+            second.transport = transport
+            transport.close()
+            await second.lost
+            case.record(first.calls)
+
+    record = agree(scenario)
+    assert (b"first", b"second") in record
+
+
+def test_unclosed_transports_warn(agree, family):
+    def scenario(case):
+        peers = []
+
+        async def main():
+            ours, theirs = socket_pair(family)
+            peers.append(theirs)
+            connect = getattr(
+                case.loop, "create_unix_connection" if family == "unix" else "create_connection"
+            )
+            await connect(asyncio.Protocol, sock=ours)
+
+        case.loop.run_until_complete(main())
+        case.loop.close()
+        gc.collect()
+        peers.pop().close()
+
+    record = agree(scenario)
+    assert record[0][:2] == ("warning", "ResourceWarning")
+
+
+def test_no_cycle_keeps_a_connection(run, family):
+    """Freed without the collector once the protocol lets go of the transport."""
+
+    async def main():
+        gc.disable()
+        try:
+            async with connected(family) as (transport, protocol, peer):
+                gone = weakref.ref(protocol)
+                transport.close()
+                await protocol.lost
+            for _ in range(3):
+                await asyncio.sleep(0)
+            del transport, protocol, peer
+            return gone
+        finally:
+            gc.enable()
+
+    gone = run(main)
+    assert gone() is None
+
+
+def test_a_connection_that_nobody_holds_lives(run, family):
+    """The selector keeps transport and protocol: data still arrives."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        received = []
+
+        class Once(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def data_received(self, data):
+                received.append(data)
+                self.transport.close()
+
+        ours, theirs = socket_pair(family)
+        with theirs:
+            connect = loop.create_unix_connection if family == "unix" else loop.create_connection
+            await connect(Once, sock=ours)
+            gc.collect()
+            await asyncio.sleep(0.001)
+            gc.collect()
+            theirs.send(b"still there")
+            await until(lambda: received)
+            await receive(theirs)
+        await asyncio.sleep(0)
+
+    run(main)
+
+
+def test_writing_from_connection_made_and_lost(agree, family):
+    async def scenario(case):
+        class Eager(Journal):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                transport.write(b"from connection_made")
+
+            def connection_lost(self, error):
+                self.transport.write(b"too late")
+                self.transport.close()
+                super().connection_lost(error)
+
+        async with connected(family, Eager) as (transport, protocol, peer):
+            case.record(await receive(peer, 20))
+            transport.close()
+            await protocol.lost
+            case.record(await receive(peer))
+
+    assert agree(scenario) == [(b"from connection_made",), (b"",)]
+
+
+def test_closing_from_connection_made(agree, family):
+    async def scenario(case):
+        class Closing(Journal):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                transport.write(b"bye")
+                transport.close()
+
+        async with connected(family, Closing) as (transport, protocol, peer):
+            case.record(await receive(peer))
+            await protocol.lost
+            case.record(protocol.calls)
+
+    assert agree(scenario) == [(b"bye",), (("connection_made", ("connection_lost", None)),)]
+
+
+def test_blocking_after_write(run):
+    async def main():
+        async with connected("tcp") as (transport, protocol, peer):
+            transport.write(b"sent before the sleep")
+            time.sleep(0.01)
+            assert peer.recv(100) == b"sent before the sleep"
+
+    run(main)
