@@ -52,7 +52,10 @@ def test_states(agree, debug):
 
 def test_wrong_exceptions(agree):
     def scenario(case):
-        for error in (StopIteration, StopIteration("value"), 12, "text", None, object, BaseException):
+        class Stop(StopIteration):
+            pass
+
+        for error in (StopIteration, StopIteration("value"), Stop, 12, "text", None, object, BaseException):
             future = case.loop.create_future()
             with case.catch("set"):
                 future.set_exception(error)
@@ -65,7 +68,7 @@ def test_wrong_exceptions(agree):
 
 
 def test_the_cause_of_a_stop_iteration(agree):
-    """Since 3.12 it arrives as a RuntimeError that names it as its cause."""
+    """Since 3.12.2 it arrives as a RuntimeError that names it as its cause."""
 
     def scenario(case):
         future = case.loop.create_future()

@@ -206,10 +206,15 @@ impl Future {
             return Err(Raised::type_error(py, "invalid exception object"));
         }
         let stop = Obj::class_of::<pyo3::exceptions::PyStopIteration>(py);
-        if exception.is_subtype_of(&stop) {
+        let stops = if asyncio(py).turns_stop_iteration {
+            exception.is_subtype_of(&stop)
+        } else {
+            exception.is_exact(&stop)
+        };
+        if stops {
             let text = "StopIteration interacts badly with generators and cannot be raised into \
                         a Future";
-            if cfg!(not(Py_3_12)) {
+            if !asyncio(py).turns_stop_iteration {
                 return Err(Raised::type_error(py, text));
             }
             let replacement = Raised::runtime_error(py, text).take(py);
