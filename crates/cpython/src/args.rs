@@ -192,13 +192,15 @@ impl<'a> Args<'a> {
             } else {
                 "at most"
             };
-            return Err(Raised::type_error(
-                py,
-                &format!(
+            let text = if positional == 0 {
+                format!("{function}() takes no positional arguments")
+            } else {
+                format!(
                     "{function}() takes {kind} {positional} positional argument{plural} \
                      ({given} given)"
-                ),
-            ));
+                )
+            };
+            return Err(Raised::type_error(py, &text));
         }
         let mut used = 0;
         for (index, name) in parameters.iter().enumerate() {

@@ -281,7 +281,8 @@ pub fn basic_size(class: &Obj) -> usize {
 ///
 /// `base` is the foreign base type, `room` the least size of header and foreign part together
 /// (so that a parent and its child agree on where the parent's value lies, although their
-/// foreign bases differ in size). Raises what CPython raises for types that cannot be.
+/// foreign bases differ in size). A parent is built before its child. Raises RuntimeError if the
+/// two do not agree, and what CPython raises for types that cannot be.
 pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<Obj, Raised> {
     let info = T::info();
     if !info.class().is_null() {
@@ -291,6 +292,10 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         .map_or(size_of::<ffi::PyObject>(), basic_size)
         .max(room)
         .next_multiple_of(align_of::<usize>());
+    if !T::Parent::agrees(base_size) {
+        let text = "parent and child differ in layout, or the parent is not built";
+        return Err(Raised::runtime_error(py, text));
+    }
     let mut builder = Builder::<T> {
         methods: Vec::new(),
         getsets: Vec::new(),
@@ -411,19 +416,16 @@ fn native_base(py: Python<'_>, base: &Obj) -> Result<Object, Raised> {
 /// Puts a hot parent between a hot child and the child's foreign base in the method resolution
 /// order, so that `issubclass(Child, Parent)` holds though both have foreign bases whose layouts
 /// CPython cannot combine. Sound because the child holds the parent's value at the parent's
-/// offset, so that the parent's methods work on it.
+/// offset ([`build`] sees to that), so that the parent's methods work on it.
 ///
-/// Raises RuntimeError if the offsets differ.
+/// Raises RuntimeError if one of them is not built.
 pub fn adopt<T: Hot>(py: Python<'_>) -> Result<(), Raised>
 where
     T::Parent: Hot,
 {
     let (child, parent) = (T::info(), <T::Parent as Hot>::info());
-    if child.base_size.load(Ordering::Relaxed) != parent.base_size.load(Ordering::Relaxed) {
-        return Err(Raised::runtime_error(
-            py,
-            "parent and child differ in layout",
-        ));
+    if child.class().is_null() || parent.class().is_null() {
+        return Err(Raised::runtime_error(py, "the types are not built"));
     }
     // SAFETY: both types are built and nobody else uses them yet. A type owns its tuples of
     // bases and of the resolution order: the old ones are released, the new ones given away.

@@ -113,7 +113,8 @@ impl Obj {
 
     /// `next(self)`, of an iterator; nothing at its end.
     pub fn next(&self) -> Result<Option<Obj>, Raised> {
-        // SAFETY: iterators only come from `iter`, which checks them.
+        // SAFETY: the object is alive and was checked to be an iterator; PyIter_Next returns a new
+        // reference or null.
         unsafe {
             if ffi::PyIter_Check(self.as_ptr()) == 0 {
                 return Err(Raised::type_error(self.py(), "not an iterator"));

@@ -8,14 +8,14 @@ use crate::obj::{Obj, done};
 /// A copy of the current context, as `contextvars.copy_context()`.
 #[inline]
 pub fn copy_current(_py: Python<'_>) -> Result<Obj, Raised> {
-    // SAFETY: attached.
+    // SAFETY: the token proves that we are attached; returns a new reference or null.
     unsafe { Obj::from_owned(ffi::PyContext_CopyCurrent()) }
 }
 
 /// Whether the object is a context.
 #[inline]
 pub fn is_context(object: &Obj) -> bool {
-    // SAFETY: only compares the type.
+    // SAFETY: the object is alive; only its type is compared.
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
 }
 
@@ -25,14 +25,14 @@ pub fn enter(context: &Obj) -> Result<(), Raised> {
     if !is_context(context) {
         return Err(not_a_context(context));
     }
-    // SAFETY: it is a context.
+    // SAFETY: the object is alive, and was checked to be a context.
     done(unsafe { ffi::PyContext_Enter(context.as_ptr()) })
 }
 
 /// Leaves the context, which must be the current one. An exception that is set stays set.
 #[inline]
 pub fn exit(context: &Obj) -> Result<(), Raised> {
-    // SAFETY: it was entered by `enter`, which checks the type.
+    // SAFETY: the object is alive; CPython checks that it is a context, and the current one.
     done(unsafe { ffi::PyContext_Exit(context.as_ptr()) })
 }
 

@@ -32,7 +32,7 @@ pub fn send(coroutine: &Obj, value: &Obj) -> Step {
 
 /// Takes the value of the StopIteration that is set, if it is one.
 pub fn stop_iteration_value(raised: Raised, py: pyo3::Python<'_>) -> Result<Obj, Raised> {
-    // SAFETY: attached.
+    // SAFETY: the token proves that we are attached; a Raised says that an exception is set.
     let is_stop = unsafe { ffi::PyErr_ExceptionMatches(ffi::PyExc_StopIteration) != 0 };
     if !is_stop {
         return Err(raised);

@@ -13,7 +13,8 @@ pub struct Raised;
 impl Raised {
     /// Raises an exception.
     pub fn raise(exception: Obj) -> Raised {
-        // SAFETY: the exception is an instance, or CPython says so itself.
+        // SAFETY: an Obj is at hand, so we are attached. Only instances of BaseException are set,
+        // with references that are given away.
         unsafe {
             #[cfg(Py_3_12)]
             {
@@ -107,7 +108,7 @@ impl Raised {
 
     /// Fails if an exception is set.
     pub fn check(_py: Python<'_>) -> Result<(), Raised> {
-        // SAFETY: attached.
+        // SAFETY: the token proves that we are attached; the result is only compared.
         if unsafe { ffi::PyErr_Occurred() }.is_null() {
             Ok(())
         } else {
@@ -117,13 +118,14 @@ impl Raised {
 
     /// Whether the exception is an instance of the class.
     pub fn matches(&self, class: &Obj) -> bool {
-        // SAFETY: attached; the class is alive.
+        // SAFETY: the class is alive, so we are attached; a Raised says that an exception is set.
         unsafe { ffi::PyErr_ExceptionMatches(class.as_ptr()) != 0 }
     }
 
     /// Catches the exception: takes it out of the thread, with its traceback.
     pub fn take(self, py: Python<'_>) -> Obj {
-        // SAFETY: attached; an exception is set, so the value is not null.
+        // SAFETY: the token proves that we are attached. CPython gives its references away; a
+        // null value is looked for, should no exception be set.
         unsafe {
             #[cfg(Py_3_12)]
             let value = ffi::PyErr_GetRaisedException();
@@ -172,7 +174,8 @@ impl Raised {
 
     /// Reports the exception to `sys.unraisablehook`.
     pub fn report_unraisable(self, object: Option<&Obj>) {
-        // SAFETY: attached, an exception is set.
+        // SAFETY: a Raised says that an exception is set in this thread, so it is attached; the
+        // object is alive or null.
         unsafe { ffi::PyErr_WriteUnraisable(object.map_or(std::ptr::null_mut(), Obj::as_ptr)) }
     }
 }
@@ -208,7 +211,7 @@ pub fn preserving<R>(py: Python<'_>, body: impl FnOnce() -> R) -> R {
 
 /// Runs pending signal handlers of Python; raises what they raise (KeyboardInterrupt, mostly).
 pub fn check_signals(_py: Python<'_>) -> Result<(), Raised> {
-    // SAFETY: attached.
+    // SAFETY: the token proves that we are attached.
     crate::obj::done(unsafe { ffi::PyErr_CheckSignals() })
 }
 
@@ -246,12 +249,13 @@ pub fn set_cause(exception: &Obj, cause: Obj) {
 /// Whether the interpreter is shutting down.
 pub fn is_finalizing(_py: Python<'_>) -> bool {
     #[cfg(Py_3_13)]
-    // SAFETY: attached.
+    // SAFETY: takes and returns a number only.
     unsafe {
         ffi::Py_IsFinalizing() != 0
     }
     #[cfg(not(Py_3_13))]
-    // SAFETY: attached; exported by these versions though not declared by the headers.
+    // SAFETY: takes and returns a number only; exported by these versions with this signature,
+    // though their public headers do not declare it.
     unsafe {
         unsafe extern "C" {
             fn _Py_IsFinalizing() -> std::ffi::c_int;

@@ -99,7 +99,8 @@ pub struct MethodDef {
 }
 
 struct Table(*mut ffi::PyMethodDef);
-// SAFETY: the table is written once and never changed.
+// SAFETY: the pointer is to a table that is written before the Table is made, kept for ever and
+// never changed.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}

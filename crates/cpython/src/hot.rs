@@ -99,10 +99,21 @@ pub trait Payload: Sized + 'static {
     /// The object is one of this type, and lives as long as the reference.
     #[doc(hidden)]
     unsafe fn peek<'a>(object: *mut ffi::PyObject) -> &'a Self;
+    /// Shows the value's references to the garbage collector.
+    ///
+    /// # Safety
+    /// The object is one of this type, and whole.
     #[doc(hidden)]
     unsafe fn visit(object: *mut ffi::PyObject, visit: &mut Visit<'_>);
+    /// Releases what can be part of a cycle.
+    ///
+    /// # Safety
+    /// The object is one of this type, and whole.
     #[doc(hidden)]
     unsafe fn clear_value(object: *mut ffi::PyObject);
+    /// Whether a child whose foreign base ends there finds the value where the type has it.
+    #[doc(hidden)]
+    fn agrees(base_size: usize) -> bool;
 }
 
 impl Payload for NoParent {
@@ -116,6 +127,9 @@ impl Payload for NoParent {
     }
     unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
     unsafe fn clear_value(_: *mut ffi::PyObject) {}
+    fn agrees(_: usize) -> bool {
+        true
+    }
 }
 
 impl<T: Hot> Payload for T {
@@ -150,6 +164,10 @@ impl<T: Hot> Payload for T {
             (*value_of::<T>(object)).clear();
             T::Parent::clear_value(object);
         }
+    }
+    fn agrees(base_size: usize) -> bool {
+        let info = T::info();
+        !info.class().is_null() && info.base_size.load(Ordering::Relaxed) == base_size
     }
 }
 
@@ -252,8 +270,10 @@ impl<T: Hot> Ref<T> {
     /// The type object.
     #[inline]
     pub fn class(_py: Python<'_>) -> Obj {
-        // SAFETY: types are built when the module is imported, and kept for ever.
-        unsafe { Obj::from_borrowed(T::info().class().cast()) }
+        let class = T::info().class();
+        assert!(!class.is_null(), "the type is not built");
+        // SAFETY: the token proves that we are attached; a type once built is kept for ever.
+        unsafe { Obj::from_borrowed(class.cast()) }
     }
 
     /// Whether the object is of exactly this type.
@@ -265,7 +285,7 @@ impl<T: Hot> Ref<T> {
     /// Whether the object is of this type or of a subclass.
     #[inline]
     pub fn is(object: &Obj) -> bool {
-        // SAFETY: both are type objects.
+        // SAFETY: the object is alive and its type with it; ours is kept for ever once built.
         Self::is_exact(object)
             || unsafe {
                 let class = T::info().class();
@@ -335,7 +355,7 @@ where
     #[inline]
     pub fn parent(&self) -> &Ref<T::Parent> {
         // SAFETY: every object of T holds a value of the parent at the parent's offset: both
-        // are written when it is made, and the builder checks the offsets.
+        // are written when it is made, and `build` refuses a child that would have it elsewhere.
         unsafe { Ref::of_unchecked(&self.0) }
     }
 }
@@ -372,8 +392,11 @@ where
 
 /// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet
 /// seen by the garbage collector.
+///
+/// # Safety
+/// The caller writes all values before anybody sees the object.
 #[inline]
-unsafe fn allocate<T: Hot>(_py: Python<'_>) -> Result<*mut ffi::PyObject, Raised> {
+unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised> {
     let info = T::info();
     let class = info.class();
     // SAFETY: the GIL is held (token). An object in the freelist has the size of the type and
@@ -382,6 +405,9 @@ unsafe fn allocate<T: Hot>(_py: Python<'_>) -> Result<*mut ffi::PyObject, Raised
         if let Some(object) = (*info.freelist.get()).pop() {
             ffi::PyObject_Init(object, class);
             return Ok(object);
+        }
+        if class.is_null() {
+            return Err(Raised::runtime_error(py, "the type is not built"));
         }
         let object = ffi::PyType_GenericAlloc(class, 0);
         if object.is_null() {
@@ -393,6 +419,9 @@ unsafe fn allocate<T: Hot>(_py: Python<'_>) -> Result<*mut ffi::PyObject, Raised
 }
 
 /// Shows a filled object to the garbage collector.
+///
+/// # Safety
+/// The object comes from [`allocate`], its values are written, and its reference is given to us.
 #[inline]
 unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
     // SAFETY: the object is whole and not tracked.
@@ -405,6 +434,10 @@ unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
 }
 
 /// Memory for an object of the type or a subclass, for `tp_new`; tracked already.
+///
+/// # Safety
+/// The class is a hot type or a subclass of one, and the caller writes all values before any
+/// Python code runs.
 pub(crate) unsafe fn allocate_subclass(
     class: *mut ffi::PyTypeObject,
 ) -> Result<*mut ffi::PyObject, Raised> {
@@ -441,7 +474,7 @@ impl Visit<'_> {
     /// Shows what an object holds that the collector does not know ([`Hot::TRACKED`]) and that
     /// nobody else holds.
     pub fn inside<T: Hot>(&mut self, object: &Ref<T>) {
-        // SAFETY: the object is alive.
+        // SAFETY: the object is alive; objects of hot types are made for the collector.
         if unsafe { ffi::PyObject_GC_IsTracked(object.as_obj().as_ptr()) } == 0
             && object.as_obj().refcount() == 1
         {

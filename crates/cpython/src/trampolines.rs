@@ -59,12 +59,15 @@ fn raise_panic(py: Python<'_>, panic: &(dyn std::any::Any + Send)) {
 pub(crate) type Object = *mut ffi::PyObject;
 
 /// Borrows arguments that lie one after another.
+///
+/// # Safety
+/// So many live objects lie at `args`, and stay there for `'a`; none need be if there are none.
 #[inline(always)]
 unsafe fn slice<'a>(args: *const Object, count: usize) -> &'a [Obj] {
     if count == 0 {
         return &[];
     }
-    // SAFETY: CPython passes `count` live objects; Obj is a transparent pointer.
+    // SAFETY: by the function's contract; Obj is a transparent pointer.
     unsafe { std::slice::from_raw_parts(args.cast::<Obj>(), count) }
 }
 
@@ -75,8 +78,8 @@ fn give(result: Result<Obj, Raised>) -> Result<Object, Raised> {
 
 macro_rules! entry {
     ($py:ident, $this:ident, $object:ident, $T:ident) => {
-        // SAFETY: CPython calls slots and methods attached, on objects of the type, and keeps
-        // the object alive for the call.
+        // SAFETY: CPython calls slots and methods attached, on objects of the type (its method
+        // wrappers check that), and keeps the object alive for the call.
         let ($py, $this) = unsafe {
             (
                 Python::assume_attached(),
@@ -103,7 +106,7 @@ where
     R: Answer,
 {
     entry!(py, this, object, T);
-    // SAFETY: the argument is alive for the call.
+    // SAFETY: CPython keeps the argument alive for the call.
     let argument = unsafe { Obj::from_pointer(&argument) };
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(this, argument).answer(py))
@@ -129,8 +132,12 @@ where
 }
 
 /// Arguments of a vectorcall.
+///
+/// # Safety
+/// At `args` lie `count` live objects and as many more as there are names; `names` is null or a
+/// tuple. All stay there for `'a`.
 unsafe fn vector_args<'a>(args: *const Object, count: usize, names: &'a Object) -> Args<'a> {
-    // SAFETY: see the callers.
+    // SAFETY: by the function's contract.
     unsafe {
         if names.is_null() {
             return Args::vector(slice(args, count), None, &[]);
@@ -149,7 +156,7 @@ where
     F: Fn(&Obj, &Obj) -> R + Copy + 'static,
     R: Answer,
 {
-    // SAFETY: attached; both are alive for the call.
+    // SAFETY: CPython calls this attached and keeps both alive for the call.
     let (py, class, argument) = unsafe {
         (
             Python::assume_attached(),
@@ -182,7 +189,7 @@ where
     F: Fn(&Ref<T>, Option<&Obj>) -> Result<(), Raised> + Copy + 'static,
 {
     entry!(py, this, object, T);
-    // SAFETY: null (deletion) or alive for the call.
+    // SAFETY: it is not null, and CPython keeps it alive for the call.
     let value = (!value.is_null()).then(|| unsafe { Obj::from_pointer(&value) });
     guarded(py, -1, || instance::<F>()(this, value).map(|()| 0))
 }
@@ -230,7 +237,7 @@ where
     F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
 {
     entry!(py, this, object, T);
-    // SAFETY: the value is alive for the call.
+    // SAFETY: CPython keeps the value alive for the call.
     let value = unsafe { Obj::from_pointer(&value) };
     let (outcome, object) = guarded(
         py,
@@ -256,7 +263,7 @@ where
     F: Fn(&Ref<T>, &Args<'_>) -> Result<(), Raised> + Copy + 'static,
 {
     entry!(py, this, object, T);
-    // SAFETY: CPython passes a tuple, and a dict or null.
+    // SAFETY: CPython passes a tuple and a dict or null, and keeps both alive for the call.
     unsafe {
         let items = args
             .cast::<u8>()
@@ -277,7 +284,7 @@ where
     F: Fn(&Ref<T>, &Obj) + Copy + 'static,
 {
     entry!(py, this, object, T);
-    // SAFETY: the name is alive for the call; then CPython's own function does the work.
+    // SAFETY: CPython keeps the name alive for the call; then CPython's own function does the work.
     unsafe {
         let name_ref = Obj::from_pointer(&name);
         let told = guarded(py, -1, || {
@@ -301,7 +308,7 @@ pub(crate) unsafe extern "C" fn new_plain<T: Hot<Parent = NoParent>, F>(
 where
     F: Fn(Python<'_>) -> Result<T, Raised> + Copy + 'static,
 {
-    // SAFETY: attached; the class is T's or a subclass. The value is made first, so that the
+    // SAFETY: CPython calls this attached, with T's class or a subclass. The value is made first, so that the
     // object is whole as soon as it exists.
     unsafe {
         let py = Python::assume_attached();
@@ -351,7 +358,7 @@ pub(crate) unsafe extern "C" fn no_new(
     _: Object,
     _: Object,
 ) -> Object {
-    // SAFETY: attached; the type's name ends with NUL.
+    // SAFETY: CPython calls this attached, with a type, whose name ends with NUL.
     unsafe {
         ffi::PyErr_Format(
             ffi::PyExc_TypeError,
@@ -372,7 +379,8 @@ where
     F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
     R: Answer,
 {
-    // SAFETY: attached; CPython passes `count` positional arguments and as many more as names.
+    // SAFETY: CPython calls this attached, with `count` positional arguments and as many more as
+    // there are names.
     let (py, args) = unsafe {
         (
             Python::assume_attached(),

@@ -216,7 +216,7 @@ impl Hot for Sleep {
                 c"throw($self, type, value=None, traceback=None, /)\n--\n\nRaise an exception where it waits.",
                 Sleep::throw,
             )
-            .method0(c"close", c"close($self, /)\n--\n\nEnd it.", |this| Sleep::end(this))
+            .method0(c"close", c"close($self, /)\n--\n\nEnd it.", Sleep::end)
             .repr(|this| format!("<coroutine object sleep at {:p}>", this.as_obj().as_ptr()))
             .get(c"__name__", c"Name of the function.", |_| String::from("sleep"))
             .get(c"__qualname__", c"Qualified name of the function.", |_| String::from("sleep"))

@@ -109,15 +109,9 @@ pub(crate) fn thrown(
                 None => class.call0()?,
             }
         } else {
-            let name = class
-                .class()
-                .attr(pyo3::intern!(py, "__name__"))?
-                .to_string()?;
-            let text = format!(
-                "exceptions must be classes deriving BaseException or instances of such a \
-                 class, not {name}"
-            );
-            return Err(Raised::type_error(py, &text));
+            let text =
+                "exceptions must be classes deriving BaseException or instances of such a class";
+            return Err(Raised::type_error(py, text));
         };
         if let Some(traceback) = traceback {
             cpython::error::set_traceback(&exception, &traceback);

@@ -18,12 +18,16 @@ pub(crate) struct Waiter {
     context: Option<Obj>,
 }
 
-/// The waiters of one Future: the first inline, more of them in a vector of their own.
+#[allow(clippy::box_collection)]
+type More = Box<Vec<Waiter>>;
+
+/// The waiters of one Future: the first inline, more of them in a vector of their own, which is
+/// boxed because few Futures have one and each would pay for its three words.
 #[derive(Default)]
 pub(super) struct Callbacks {
     target: Slot,
     context: Slot,
-    more: Cell<Option<Box<Vec<Waiter>>>>,
+    more: Cell<Option<More>>,
 }
 
 impl Waiter {
@@ -124,7 +128,7 @@ impl Callbacks {
 
     /// Takes all, in order.
     #[inline]
-    pub(super) fn take(&self) -> (Option<Waiter>, Option<Box<Vec<Waiter>>>) {
+    pub(super) fn take(&self) -> (Option<Waiter>, Option<More>) {
         let first = self.target.take().map(|target| Waiter {
             target,
             context: self.context.take(),

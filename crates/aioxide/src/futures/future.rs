@@ -280,7 +280,7 @@ impl Future {
     pub(crate) fn result(this: &Ref<Future>) -> Result<Obj, Raised> {
         let py = this.py();
         match this.state() {
-            State::Pending => Err(invalid_state(py, "Result is not set.")),
+            State::Pending => Err(this.not_yet(py, "Result is not set.")),
             State::Cancelled => Err(Future::raise_cancelled(this)),
             State::Finished => {
                 this.log_traceback.set(false);
@@ -315,7 +315,7 @@ impl Future {
     pub(crate) fn exception(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
         let py = this.py();
         match this.state() {
-            State::Pending => Err(invalid_state(py, "Exception is not set.")),
+            State::Pending => Err(this.not_yet(py, "Exception is not set.")),
             State::Cancelled => Err(Future::raise_cancelled(this)),
             State::Finished => {
                 this.log_traceback.set(false);
@@ -325,6 +325,14 @@ impl Future {
                 Ok(this.outcome.get())
             }
         }
+    }
+
+    #[cold]
+    fn not_yet(&self, py: Python<'_>, text: &str) -> Raised {
+        if self.event_loop.is_none() {
+            return invalid_state(py, "Future object is not initialized.");
+        }
+        invalid_state(py, text)
     }
 
     fn raise_cancelled(this: &Ref<Future>) -> Raised {

@@ -331,7 +331,7 @@ impl Hot for Handle {
             .method0(
                 c"cancel",
                 c"cancel($self, /)\n--\n\nDo not run the callback.",
-                |this| Handle::cancel(this),
+                Handle::cancel,
             )
             .method0(
                 c"cancelled",

@@ -105,7 +105,7 @@ impl Hot for TimerHandle {
             .method0(
                 c"cancel",
                 c"cancel($self, /)\n--\n\nDo not run the callback.",
-                |this| TimerHandle::cancel(this),
+                TimerHandle::cancel,
             )
             .method0(
                 c"when",
