@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable
 from contextvars import Context
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -30,10 +30,15 @@ class StreamTransport(asyncio.Transport):
     def write(self, data: Buffer, /) -> None: ...  # type: ignore[override]
     def writelines(self, list_of_data: Iterable[Buffer], /) -> None: ...  # type: ignore[override]
 
-@overload
-async def sleep(delay: float) -> None: ...
-@overload
-async def sleep(delay: float, result: _T) -> _T: ...
+# A native function that is a coroutine function to all who ask, but no types.FunctionType.
+class _Sleep(Protocol):
+    @overload
+    async def __call__(self, delay: float) -> None: ...
+    @overload
+    async def __call__(self, delay: float, result: _T) -> _T: ...
+
+sleep: _Sleep
+
 def create_task(
     coro: Coroutine[Any, Any, _T],
     *,
