@@ -43,7 +43,9 @@ impl Future {
             }
             _ => args.bind("add_done_callback", &["fn", "context"], 1, 1)?,
         };
-        this.ensure_alive(py)?;
+        if this.event_loop().is_none() {
+            return Err(Raised::runtime_error(py, "uninitialized Future object"));
+        }
         let context = match context {
             Some(context) => context,
             None => context::copy_current(py)?,
