@@ -87,7 +87,7 @@ def test_constructor(agree):
         asyncio.set_event_loop(None)
         with case.catch("no loop"):
             Future().cancel()
-        with case.catch("positional"):
+        with case.catch("positional", text=False):
             Future(case.loop)
         for loop in (12, None):
             with case.catch("wrong loop"):
@@ -278,7 +278,7 @@ def test_the_iterator_of_a_future(agree):
         if sys.version_info < (3, 12):
             with case.catch("three"):
                 future.__await__().throw(KeyError, KeyError("a"), None)
-        with case.catch("garbage"):
+        with case.catch("garbage", text=False):
             future.__await__().throw(12)
         iterator = future.__await__()
         iterator.close()

@@ -142,7 +142,7 @@ def test_timer_handles(agree):
         later = loop.call_at(first.when() + 1, print, "later")
         case.record(first < later, first <= later, later > first, later >= first, first == first)
         case.record(first == same, first == later, first != later, hash(first) == hash(first.when()))
-        with case.catch():
+        with case.catch(text=False):
             first < 12
         case.record(first.__eq__(12), first.cancelled(), repr(first))
         for handle in first, same, later, first:
