@@ -9,6 +9,7 @@ use super::callbacks::{Callbacks, Waiter};
 use crate::event_loop::EventLoop;
 use crate::interop::asyncio;
 use crate::interop::mirror::mirror;
+use crate::tasks::Task;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +83,11 @@ impl Future {
     pub(crate) fn init(this: &Ref<Future>, event_loop: Option<Obj>) -> Result<(), Raised> {
         let py = this.py();
         this.forget();
-        this.state.set(State::Pending);
+        if this.state.replace(State::Pending) != State::Pending {
+            if let Some(mirror) = mirror(py) {
+                mirror.set_state(this, State::Pending as u32);
+            }
+        }
         this.failed.set(false);
         this.log_traceback.set(false);
         this.blocking.set(false);
@@ -170,6 +175,13 @@ impl Future {
         this.state.set(state);
         if let Some(mirror) = mirror(this.py()) {
             mirror.set_state(this, state as u32);
+            // A task that is done is no longer among the thread's, even where a program has ended
+            // it through the methods of Future.
+            if !Ref::<Future>::is_exact(this.as_obj()) {
+                if let Some(task) = Ref::<Task>::of(this.as_obj()) {
+                    mirror.unlink(task);
+                }
+            }
         }
     }
 

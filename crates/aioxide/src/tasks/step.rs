@@ -176,7 +176,6 @@ fn advance(
     match outcome {
         coro::Step::Yielded(awaited) => wait_on(task, event_loop, awaited),
         coro::Step::Returned(result) => {
-            Task::unlink(task);
             if task.must_cancel.replace(false) {
                 // Cancelled just before the coroutine came to its end.
                 let message = future.cancel_message();
@@ -205,7 +204,6 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let raised = match coro::stop_iteration_value(raised, py) {
         Ok(result) => {
             // An iterator that ends by StopIteration itself.
-            Task::unlink(task);
             if task.must_cancel.replace(false) {
                 let message = future.cancel_message();
                 return Future::cancel(future, message).map(drop);
@@ -215,7 +213,6 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
         Err(raised) => raised,
     };
     let exception = raised.take(py);
-    Task::unlink(task);
     if exception.is_subtype_of(asyncio(py).cancelled_error.get(py)) {
         return Future::cancel_with(future, exception).map(drop);
     }

@@ -159,14 +159,6 @@ impl Task {
             .map(drop)
     }
 
-    /// It is done: no longer among the thread's tasks.
-    #[inline]
-    pub(super) fn unlink(this: &Ref<Task>) {
-        if let Some(mirror) = mirror(this.py()) {
-            mirror.unlink(this);
-        }
-    }
-
     /// Schedules a step that throws the exception, if there is one.
     #[inline]
     pub(super) fn schedule_step(this: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
