@@ -36,8 +36,8 @@ mod loop_api;
 use cpython::{Hot, Obj, Python, Raised, Ref};
 use pyo3::prelude::*;
 
-/// The module. Only one interpreter of a process can import it: PyO3 refuses the others. Its
-/// state is guarded by the GIL, which a free-threaded build turns on to import it.
+/// The module. Only one interpreter of a process can import it. Its state is guarded by the GIL,
+/// which a free-threaded build turns on to import it.
 #[pymodule(gil_used = true)]
 fn _aioxide(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
@@ -45,6 +45,7 @@ fn _aioxide(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
+    cpython::interpreter::claim(py)?;
     interop::imports::load(py)?;
     let offsets = interop::mirror::offsets(py);
     interop::current::load(py, offsets)?;

@@ -12,6 +12,7 @@
 //! | `containers` | tuples, lists, dicts, sets, iterators |
 //! | [`error`] | raising, catching and comparing exceptions |
 //! | [`args`] | the arguments of a call from Python |
+//! | [`interpreter`] | which interpreter of the process the types belong to |
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
 //! | [`known`] | [`Known`], a reference that remembers whether its object is of a hot type |
@@ -43,6 +44,7 @@ pub mod error;
 pub mod foreign;
 pub mod functions;
 pub mod hot;
+pub mod interpreter;
 pub mod known;
 pub mod obj;
 pub mod slot;
