@@ -9,7 +9,6 @@ use super::callbacks::{Callbacks, Waiter};
 use crate::event_loop::EventLoop;
 use crate::interop::asyncio;
 use crate::interop::mirror::mirror;
-use crate::tasks::Task;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,12 +175,8 @@ impl Future {
         if let Some(mirror) = mirror(this.py()) {
             mirror.set_state(this, state as u32);
             // A task that is done is no longer among the thread's, even where a program has ended
-            // it through the methods of Future.
-            if !Ref::<Future>::is_exact(this.as_obj()) {
-                if let Some(task) = Ref::<Task>::of(this.as_obj()) {
-                    mirror.unlink(task);
-                }
-            }
+            // it through the methods of Future. A plain Future has the same room, empty.
+            mirror.unlink(this);
         }
     }
 
