@@ -59,6 +59,7 @@ _RULES = [
     (re.compile(r"\b(?:_SelectorSocketTransport|StreamTransport)\b"), "Transport"),
     # a native loop has no Python frame of its own to name
     (re.compile(r" created at [^<>\s]+:\d+"), " created at ?"),
+    (re.compile(r"/\d+\.sock\b"), "/?.sock"),
     (re.compile(r"'127\.0\.0\.1', \d+"), "'127.0.0.1', ?"),
     (re.compile(r"when=\d+(\.\d+)?"), "when=?"),
 ]
