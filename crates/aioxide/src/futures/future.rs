@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use cpython::error::{set_cause, set_context, set_traceback, traceback};
 use cpython::{Known, Obj, Python, Raised, Ref, Slot, Visit};
+use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
 use super::callbacks::{Callbacks, Waiter};
 use crate::event_loop::EventLoop;
@@ -81,6 +82,14 @@ impl Future {
     /// What `__init__` does; the loop is the running or current one if none is given.
     pub(crate) fn init(this: &Ref<Future>, event_loop: Option<Obj>) -> Result<(), Raised> {
         let py = this.py();
+        if !this.event_loop.is_none() && asyncio(py).habits.initializes_once {
+            let class = this.as_obj().bound(py).get_type();
+            let text = format!(
+                "{} object is already initialized",
+                class.fully_qualified_name()?
+            );
+            return Err(Raised::runtime_error(py, &text));
+        }
         this.forget();
         if this.state.replace(State::Pending) != State::Pending {
             if let Some(mirror) = mirror(py) {
@@ -213,7 +222,7 @@ impl Future {
             return Err(Raised::type_error(py, "invalid exception object"));
         }
         let stop = Obj::class_of::<pyo3::exceptions::PyStopIteration>(py);
-        let stops = if asyncio(py).turns_stop_iteration {
+        let stops = if asyncio(py).habits.turns_stop_iteration {
             exception.is_subtype_of(&stop)
         } else {
             exception.is_exact(&stop)
@@ -221,7 +230,7 @@ impl Future {
         if stops {
             let text = "StopIteration interacts badly with generators and cannot be raised into \
                         a Future";
-            if !asyncio(py).turns_stop_iteration {
+            if !asyncio(py).habits.turns_stop_iteration {
                 return Err(Raised::type_error(py, text));
             }
             let replacement = Raised::runtime_error(py, text).take(py);

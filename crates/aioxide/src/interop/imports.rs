@@ -3,6 +3,8 @@
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 
+use super::habits::Habits;
+
 /// asyncio's objects, as they were when aioxide was imported.
 pub(crate) struct Imports {
     pub(crate) cancelled_error: Global,
@@ -40,8 +42,7 @@ pub(crate) struct Imports {
     pub(crate) getframe: Global,
     /// The tuple `("context",)`, names of a call's keyword arguments.
     pub(crate) context_name: Global,
-    /// Whether `set_exception` turns a StopIteration into a RuntimeError; else it refuses it.
-    pub(crate) turns_stop_iteration: bool,
+    pub(crate) habits: Habits,
     /// The tuple `("msg",)`.
     pub(crate) msg_name: Global,
     pub(crate) empty_tuple: Global,
@@ -99,8 +100,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         Ok(accelerator.attr_opt(&name)?.map(Global::new))
     };
     let tasks = Obj::import(py, c"asyncio.tasks")?;
-    let types = Obj::import(py, c"types")?;
-    let turns_stop_iteration = module.turns_stop_iteration(&accelerator, &types)?;
+    let habits = Habits::of(&accelerator)?;
     let books = Books {
         enter_task: get(&accelerator, "_enter_task")?,
         leave_task: get(&accelerator, "_leave_task")?,
@@ -144,11 +144,11 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         set_asyncgen_hooks: get(&sys, "set_asyncgen_hooks")?,
         getframe: get(&sys, "_getframe")?,
         get_ident: get(&Obj::import(py, c"threading")?, "get_ident")?,
-        generic_alias: get(&types, "GenericAlias")?,
+        generic_alias: get(&Obj::import(py, c"types")?, "GenericAlias")?,
         events: Global::new(events),
         accelerator: Global::new(accelerator),
         context_name: names("context")?,
-        turns_stop_iteration,
+        habits,
         msg_name: names("msg")?,
         empty_tuple: Global::new(Obj::tuple(py, &[])?),
     };
@@ -171,31 +171,6 @@ impl Module<'_> {
     fn get(&self, object: &Obj, name: &str) -> Result<Global, Raised> {
         let name = pyo3::types::PyString::intern(self.py, name);
         Ok(Global::new(object.attr(&name)?))
-    }
-
-    /// Asks a Future of the accelerator: this changed in a patch release, not in a minor one.
-    fn turns_stop_iteration(&self, accelerator: &Obj, types: &Obj) -> Result<bool, Raised> {
-        let named = |object: &Obj, class: &str, name: &str, value: &Obj| {
-            let names = Obj::tuple(self.py, &[self.intern(name)?])?;
-            let class = self.get(object, class)?;
-            class.get(self.py).call_named(&[value], Some(&names))
-        };
-        // The only thing that a new Future asks its loop is `get_debug()`.
-        let no_debug = Obj::class_of::<pyo3::types::PyBool>(self.py);
-        let event_loop = named(types, "SimpleNamespace", "get_debug", &no_debug)?;
-        let future = named(accelerator, "Future", "loop", &event_loop)?;
-        let stop = Obj::class_of::<pyo3::exceptions::PyStopIteration>(self.py);
-        match future.method(pyo3::intern!(self.py, "set_exception"), &[&stop]) {
-            Ok(_) => {
-                // Looked at, so that it is not reported.
-                future.method(pyo3::intern!(self.py, "exception"), &[])?;
-                Ok(true)
-            }
-            Err(raised) => {
-                raised.ignore::<pyo3::exceptions::PyTypeError>(self.py)?;
-                Ok(false)
-            }
-        }
     }
 }
 

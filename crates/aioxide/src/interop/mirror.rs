@@ -86,6 +86,9 @@ static MIRROR: PyOnceLock<Option<Mirror>> = PyOnceLock::new();
 
 /// Verifies the fields; called when the module starts.
 pub(crate) fn load(py: Python<'_>, offsets: Option<Offsets>) {
+    if let Some(offsets) = &offsets {
+        cpython::context::verify(py, offsets.thread_size as usize);
+    }
     let mirror = offsets.and_then(|offsets| match probe(py, &offsets) {
         Ok(mirror) => mirror,
         Err(raised) => {

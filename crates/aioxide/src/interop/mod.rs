@@ -2,10 +2,12 @@
 //!
 //! - [`imports`]: asyncio's own objects (exceptions, texts, base classes), taken once at import,
 //!   before anything could replace them.
+//! - [`habits`]: what differs between patch releases, asked of the accelerator itself.
 //! - [`current`]: where the running version keeps "the running task" and "the running loop".
 //! - [`mirror`]: the fields of the accelerator's Task that debuggers and `asyncio ps` read.
 
 pub(crate) mod current;
+mod habits;
 pub(crate) mod imports;
 pub(crate) mod mirror;
 

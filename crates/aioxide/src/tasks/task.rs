@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cpython::build::{MethodDef, bound_method};
 use cpython::{Known, Obj, Raised, Ref, Slot, Visit, context};
+use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
 use crate::event_loop::EventLoop;
 use crate::futures::{Future, State};
@@ -43,7 +44,10 @@ impl Task {
     ) -> Result<Ref<Task>, Raised> {
         let py = event_loop.py();
         let context = match task_context {
-            Some(context) => context,
+            Some(context) => {
+                check_context(&context)?;
+                context
+            }
             None => context::copy_current(py)?,
         };
         let value = Task {
@@ -77,7 +81,10 @@ impl Task {
             return Err(Raised::type_error(py, &text));
         }
         let context = match task_context.and_then(Obj::not_none) {
-            Some(context) => context,
+            Some(context) => {
+                check_context(&context)?;
+                context
+            }
             None => context::copy_current(py)?,
         };
         this.context.set(Some(context));
@@ -267,6 +274,20 @@ impl Task {
         self.waiter.set(None);
         self.error.set(None);
     }
+}
+
+/// Raises TypeError where the running version does, if it is no `contextvars.Context`.
+fn check_context(context: &Obj) -> Result<(), Raised> {
+    let py = context.py();
+    if !asyncio(py).habits.checks_context || context::is_context(context) {
+        return Ok(());
+    }
+    let class = context.bound(py).get_type();
+    let text = format!(
+        "a contextvars.Context was expected, got {}",
+        class.fully_qualified_name()?
+    );
+    Err(Raised::type_error(py, &text))
 }
 
 /// Cancels what a task waits on; whether it let itself be cancelled.
