@@ -99,6 +99,15 @@ impl<P: Reference> Slot<P> {
         }
     }
 
+    /// Copies something out of the value: a number or an answer, never a borrow. The function
+    /// must not run Python code nor change the field.
+    #[inline]
+    pub(crate) fn inspect<R: Copy + 'static>(&self, look: impl FnOnce(&P) -> R) -> Option<R> {
+        // SAFETY: one thread at a time (a Slot is not Sync); the result cannot borrow from the
+        // value, which the function leaves in place.
+        unsafe { (*self.0.get()).as_ref().map(look) }
+    }
+
     /// Calls a function with the pointer of the value; it must not touch Python (used by
     /// garbage collection).
     #[inline]

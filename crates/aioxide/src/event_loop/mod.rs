@@ -14,6 +14,7 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use cpython::context::Pool;
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{Clock, Event, Interest, Nanos, Ready, Selector, SignalPipe, Timers, Waker};
 
@@ -47,6 +48,8 @@ pub(crate) struct EventLoop {
     waker: RefCell<Option<Waker>>,
     signals: RefCell<Option<SignalPipe>>,
     clock: Clock,
+    /// Contexts for handles and tasks, while the loop runs.
+    pub(crate) contexts: Pool,
     /// Where events are collected, kept between iterations.
     events: RefCell<Vec<Event>>,
     /// Number of the next timer.
@@ -95,6 +98,7 @@ impl EventLoop {
             waker: RefCell::new(Some(waker)),
             signals: RefCell::new(Some(signals)),
             clock: Clock::monotonic(),
+            contexts: Pool::default(),
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
             polled: Cell::new(0),
@@ -289,6 +293,7 @@ impl EventLoop {
         if let Ok(watches) = self.watches.try_borrow() {
             watches.visit(visit);
         }
+        self.contexts.visit(visit);
         visit.slot(&self.thread_id);
         visit.slot(&self.slow_callback_duration);
         visit.slot(&self.current_handle);
@@ -307,6 +312,7 @@ impl EventLoop {
             .try_borrow_mut()
             .map(|mut table| std::mem::take(&mut *table));
         drop((ready, timers, watches));
+        self.contexts.end();
         self.current_handle.set(None);
         self.task_factory.set(None);
     }

@@ -42,6 +42,7 @@ impl EventLoop {
             let events = imports.events.get(py);
             events.method(pyo3::intern!(py, "_set_running_loop"), &[this.as_obj()])?;
             EventLoop::is_fast(this);
+            this.contexts.begin(py)?;
             // The first iteration looks at the selector and the timers in any case.
             this.budget.set(0);
             loop {
@@ -56,6 +57,7 @@ impl EventLoop {
             Ok(()) => Ok(()),
             Err(raised) => Err(Raised::take(raised, py)),
         };
+        this.contexts.end();
         this.set_stopping(false);
         this.thread_id.set(None);
         let restored = (|| {
@@ -99,7 +101,7 @@ impl EventLoop {
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
             };
-            entry.run()?;
+            entry.run(&this.contexts)?;
         }
         Ok(())
     }
@@ -205,7 +207,7 @@ impl EventLoop {
                 break;
             };
             let Some(handle) = entry.as_handle() else {
-                entry.run()?;
+                entry.run(&this.contexts)?;
                 continue;
             };
             if handle.is_cancelled() {

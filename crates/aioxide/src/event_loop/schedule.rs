@@ -69,6 +69,11 @@ impl EventLoop {
         context: Option<Obj>,
     ) -> Result<Ref<Handle>, Raised> {
         let py = this.py();
+        let context = match context {
+            Some(context) => context,
+            None => this.contexts.copy_current(py)?,
+        };
+        let context = Some(context);
         let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, context)?)?;
         EventLoop::schedule(this, Entry::handle(handle.clone()));
         Ok(handle)
@@ -134,6 +139,11 @@ impl EventLoop {
         let deadline = engine::nanos_from_seconds(when.to_f64()?);
         let sequence = EventLoop::next_sequence(this);
         let callback = Callback::new(callback, rest)?;
+        let context = match context {
+            Some(context) => context,
+            None => this.contexts.copy_current(py)?,
+        };
+        let context = Some(context);
         let timer = TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?;
         if this.debug.get() {
             timer.parent().remember_source(py, 0)?;

@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use cpython::context::Pool;
 use cpython::tagged::Tagged;
 use cpython::{Obj, Raised, Ref, Visit};
 use engine::Timer;
@@ -102,23 +103,24 @@ impl Entry {
         self.0.with(|object| visit_waiting(object, visit));
     }
 
-    /// Runs it. Fails only with what ends the program.
+    /// Runs it; contexts that are free afterwards go to the pool. Fails only with what ends the
+    /// program.
     #[inline]
-    pub(crate) fn run(self) -> Result<(), Raised> {
+    pub(crate) fn run(self, pool: &Pool) -> Result<(), Raised> {
         let tag = self.0.tag();
         let object = self.0.into_obj();
         if tag == HANDLE {
             if let Some(handle) = Ref::<Handle>::of_exact(&object) {
-                return Handle::run(handle);
+                return Handle::run(handle, pool);
             }
             return match Ref::<Handle>::of(&object) {
                 Some(handle) => {
                     if let Some(timer) = Ref::<TimerHandle>::of_exact(&object) {
                         timer.set_scheduled(false);
                     } else if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
-                        return ThreadSafeHandle::run(shared);
+                        return ThreadSafeHandle::run(shared, pool);
                     }
-                    Handle::run(handle)
+                    Handle::run(handle, pool)
                 }
                 None => Ok(()),
             };

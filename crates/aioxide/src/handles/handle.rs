@@ -6,6 +6,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
+use cpython::context::Pool;
 use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
 use pyo3::sync::PyOnceLock;
 
@@ -198,7 +199,7 @@ impl Handle {
     /// A handle that runs once lets go of what it held: so no cycle through it outlives the
     /// call, though the garbage collector does not know it.
     #[inline]
-    pub(crate) fn run(this: &Ref<Handle>) -> Result<(), Raised> {
+    pub(crate) fn run(this: &Ref<Handle>, pool: &Pool) -> Result<(), Raised> {
         if this.cancelled.get() {
             return Ok(());
         }
@@ -214,7 +215,10 @@ impl Handle {
             single: this.single.get(),
         };
         match callback.run(&context) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                pool.give_back(context);
+                Ok(())
+            }
             Err(raised) => {
                 this.restore(callback, context);
                 Handle::report(this, raised)
