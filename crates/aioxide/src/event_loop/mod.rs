@@ -255,12 +255,8 @@ impl EventLoop {
         let watches = std::mem::take(&mut *this.watches.borrow_mut());
         let selector = this.selector.borrow_mut().take();
         // Dropping runs foreign code; nothing is borrowed any more.
-        drop(ready);
-        for timer in timers {
-            if let Some(handle) = timer.as_handle() {
-                handle.set_scheduled(false);
-            }
-        }
+        ready.for_each(Entry::let_go);
+        timers.for_each(TimerEntry::let_go);
         drop(watches);
         drop(selector);
         drop(this.waker.borrow_mut().take());
@@ -311,7 +307,13 @@ impl EventLoop {
             .watches
             .try_borrow_mut()
             .map(|mut table| std::mem::take(&mut *table));
-        drop((ready, timers, watches));
+        if let Ok(ready) = ready {
+            ready.for_each(Entry::let_go);
+        }
+        if let Ok(timers) = timers {
+            timers.for_each(TimerEntry::let_go);
+        }
+        drop(watches);
         self.contexts.end();
         self.current_handle.set(None);
         self.task_factory.set(None);

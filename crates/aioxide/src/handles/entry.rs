@@ -103,6 +103,14 @@ impl Entry {
         self.0.with(|object| visit_waiting(object, visit));
     }
 
+    /// Drops it unrun. Who else holds the handle may be part of a cycle through it, which the
+    /// loop no longer shows to the garbage collector.
+    pub(crate) fn let_go(self) {
+        if let Some(handle) = self.as_handle() {
+            handle.track();
+        }
+    }
+
     /// Runs it; contexts that are free afterwards go to the pool. Fails only with what ends the
     /// program.
     #[inline]
@@ -158,6 +166,14 @@ impl TimerEntry {
     /// Shows what it holds to the garbage collector.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         self.0.with(|object| visit_waiting(object, visit));
+    }
+
+    /// Drops it unrun, as [`Entry::let_go`]; the handle is no longer scheduled.
+    pub(crate) fn let_go(self) {
+        if let Some(handle) = self.as_handle() {
+            handle.set_scheduled(false);
+            handle.track();
+        }
     }
 
     /// The timer handle, if it is one.

@@ -221,6 +221,7 @@ impl Handle {
             }
             Err(raised) => {
                 this.restore(callback, context);
+                this.track();
                 Handle::report(this, raised)
             }
         }
@@ -231,6 +232,8 @@ impl Handle {
         let (Some(callback), Some(context)) = (this.callback(), this.context.get()) else {
             return Ok(());
         };
+        // The loop no longer shows to the collector what it goes on holding.
+        this.track();
         callback
             .run(&context)
             .or_else(|raised| Handle::report(this, raised))

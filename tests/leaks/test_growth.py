@@ -1,0 +1,199 @@
+"""Connections, tasks and timers by the thousand leave nothing behind.
+
+AIOXIDE_SOAK=1 makes it 100,000 connections, a million tasks and a million timers.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+
+import pytest
+
+from peers import Journal, until
+
+SOAK = os.environ.get("AIOXIDE_SOAK", "") not in ("", "0")
+CONNECTIONS = 100_000 if SOAK else 2_000
+TASKS = 1_000_000 if SOAK else 50_000
+TIMERS = 1_000_000 if SOAK else 50_000
+
+pytestmark = pytest.mark.hung_after(1800 if SOAK else 60)
+
+
+def resident():
+    """The process's memory in KiB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def measure():
+    gc.collect()
+    return sys.getallocatedblocks(), resident()
+
+
+async def flat(count, chunk, work):
+    """Runs `work(chunk)` until `count` is done: memory must not follow the count."""
+    for _ in range(2):
+        await work(chunk)
+    blocks, memory = measure()
+    done = 0
+    while done < count:
+        await work(chunk)
+        done += chunk
+    more_blocks, more_memory = measure()
+    # less than one block in ten repetitions, less than ten bytes each
+    assert more_blocks - blocks < max(count // 10, 1000)
+    assert more_memory - memory < max(count // 100, 8192), "KiB"
+
+
+@pytest.mark.parametrize("kind", ["protocol", "buffered", "streams", "reset"])
+def test_connections(run, kind):
+    async def main():
+        loop = asyncio.get_running_loop()
+        lost = 0
+
+        class Counting(Journal):
+            def connection_lost(self, error):
+                nonlocal lost
+                lost += 1
+                super().connection_lost(error)
+
+        class Echo(Counting):
+            def data_received(self, data):
+                self.transport.write(data)
+
+        class Buffered(asyncio.BufferedProtocol):
+            def __init__(self):
+                self.buffer = bytearray(100)
+
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def get_buffer(self, sizehint):
+                return self.buffer
+
+            def buffer_updated(self, nbytes):
+                self.transport.write(bytes(self.buffer[:nbytes]))
+
+            def connection_lost(self, error):
+                nonlocal lost
+                lost += 1
+                self.transport = None
+
+        async def one():
+            if kind == "streams":
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(b"hello")
+                assert await reader.readexactly(5) == b"hello"
+                writer.close()
+                await writer.wait_closed()
+                return
+            transport, client = await loop.create_connection(Counting, *address)
+            transport.write(b"hello")
+            while len(client.received) < 5:
+                await asyncio.sleep(0)
+            if kind == "reset":
+                transport.abort()
+            else:
+                transport.close()
+            await client.lost
+
+        async def work(count):
+            await asyncio.gather(*(one() for _ in range(count)))
+            nonlocal expected
+            expected += count * (1 if kind == "streams" else 2)
+            await until(lambda: lost == expected)
+
+        expected = 0
+        make = Buffered if kind == "buffered" else Echo
+        server = await loop.create_server(make, "127.0.0.1", 0, backlog=200)
+        address = server.sockets[0].getsockname()
+        await flat(CONNECTIONS // 4, 50, work)
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["done", "sleep", "cancelled", "failed", "gather"])
+def test_tasks(run, kind):
+    async def main():
+        async def nothing():
+            pass
+
+        async def fails():
+            raise ValueError
+
+        async def work(count):
+            if kind == "gather":
+                await asyncio.gather(*(asyncio.sleep(0) for _ in range(count)))
+                return
+            coroutine = {
+                "done": nothing,
+                "sleep": lambda: asyncio.sleep(0),
+                "cancelled": lambda: asyncio.sleep(1000),
+                "failed": fails,
+            }[kind]
+            tasks = [asyncio.create_task(coroutine()) for _ in range(count)]
+            if kind == "cancelled":
+                await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if kind == "failed":
+                    assert task.exception()
+
+        await flat(TASKS // 5, 500, work)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["cancelled", "fired", "threadsafe", "soon"])
+def test_timers_and_callbacks(run, kind):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ran = 0
+
+        def count_one():
+            nonlocal ran
+            ran += 1
+
+        async def work(count):
+            target = ran + count
+            if kind == "cancelled":
+                for handle in [loop.call_later(1000 + n, count_one) for n in range(count)]:
+                    handle.cancel()
+                await asyncio.sleep(0)
+                return
+            for number in range(count):
+                if kind == "fired":
+                    loop.call_later(number * 1e-7, count_one)
+                elif kind == "soon":
+                    loop.call_soon(count_one)
+                else:
+                    loop.call_soon_threadsafe(count_one)
+            while ran < target:
+                await asyncio.sleep(0)
+
+        await flat(TIMERS // 4, 1000, work)
+
+    run(main)
+
+
+def test_loops(loop_factory):
+    """Loops made, used and closed: no memory, and no descriptor (the fixtures look for those)."""
+
+    def work(count):
+        for _ in range(count):
+            loop = loop_factory()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+    work(20)
+    blocks, memory = measure()
+    count = 5000 if SOAK else 200
+    work(count)
+    more_blocks, more_memory = measure()
+    assert more_blocks - blocks < max(count // 2, 500)
+    assert more_memory - memory < max(count, 8192)
