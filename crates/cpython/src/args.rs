@@ -244,4 +244,114 @@ impl<'a> Args<'a> {
         }
         Ok(bound)
     }
+    /// The one argument of a method that asyncio has written in Python, given by position or by
+    /// name. Raises TypeError as a Python function does.
+    #[inline]
+    pub fn one(&self, function: &str, parameter: &str) -> Result<&'a Obj, Raised> {
+        match (self.positional, &self.keywords) {
+            ([only], Keywords::None) => Ok(only),
+            _ => self.one_slowly(function, parameter),
+        }
+    }
+
+    #[cold]
+    fn one_slowly(&self, function: &str, parameter: &str) -> Result<&'a Obj, Raised> {
+        self.check_as_python(function, &[parameter], 1)?;
+        let given = self.positional.first();
+        given.or_else(|| self.named(parameter)).ok_or_else(|| {
+            // SAFETY: a call from Python is in progress, so the thread is attached.
+            let py = unsafe { pyo3::Python::assume_attached() };
+            missing(py, function, &[parameter])
+        })
+    }
+
+    /// Sorts the arguments of a method into the parameters named, all of which may be given by
+    /// position; the first `required` must be given. Raises TypeError with the texts of a method
+    /// written in Python, for which `function` is the qualified name.
+    #[inline]
+    pub fn bind_as_python<const N: usize>(
+        &self,
+        function: &str,
+        parameters: &[&str; N],
+        required: usize,
+    ) -> Result<[Option<Obj>; N], Raised> {
+        let plain = matches!(self.keywords, Keywords::None);
+        if !plain || self.positional.len() < required || self.positional.len() > N {
+            self.check_as_python(function, parameters, required)?;
+        }
+        let mut bound = [const { None }; N];
+        for (index, slot) in bound.iter_mut().enumerate() {
+            *slot = match self.positional.get(index) {
+                Some(value) => Some(value.clone()),
+                None => self.keyword(parameters[index])?,
+            };
+        }
+        Ok(bound)
+    }
+
+    /// Raises the TypeError of a Python method for these arguments, if they do not fit.
+    #[cold]
+    fn check_as_python(
+        &self,
+        function: &str,
+        parameters: &[&str],
+        required: usize,
+    ) -> Result<(), Raised> {
+        // SAFETY: a call from Python is in progress, so the thread is attached.
+        let py = unsafe { pyo3::Python::assume_attached() };
+        let given = self.positional.len();
+        let mut names = Vec::new();
+        for key in self.keyword_names()? {
+            let key = key.to_string()?;
+            let problem = match parameters.iter().position(|name| *name == key) {
+                None => "an unexpected keyword argument",
+                Some(index) if index < given => "multiple values for argument",
+                Some(_) => {
+                    names.push(key);
+                    continue;
+                }
+            };
+            let text = format!("{function}() got {problem} '{key}'");
+            return Err(Raised::type_error(py, &text));
+        }
+        // Python counts `self`.
+        let (least, most, given_and_self) = (required + 1, parameters.len() + 1, given + 1);
+        if given > parameters.len() {
+            let takes = if least == most {
+                format!("{most}")
+            } else {
+                format!("from {least} to {most}")
+            };
+            let text = format!(
+                "{function}() takes {takes} positional arguments but {given_and_self} were given"
+            );
+            return Err(Raised::type_error(py, &text));
+        }
+        let absent: Vec<&str> = parameters[..required]
+            .iter()
+            .skip(given)
+            .copied()
+            .filter(|name| !names.iter().any(|given| given == name))
+            .collect();
+        if absent.is_empty() {
+            Ok(())
+        } else {
+            Err(missing(py, function, &absent))
+        }
+    }
+}
+
+/// The TypeError of a Python function without these arguments.
+#[cold]
+fn missing(py: pyo3::Python<'_>, function: &str, absent: &[&str]) -> Raised {
+    let quoted: Vec<String> = absent.iter().map(|name| format!("'{name}'")).collect();
+    let (names, plural) = match quoted.as_slice() {
+        [first, second] => (format!("{first} and {second}"), "s"),
+        [rest @ .., last] if !rest.is_empty() => (format!("{}, and {last}", rest.join(", ")), "s"),
+        names => (names.concat(), ""),
+    };
+    let count = absent.len();
+    let text =
+        format!("{function}() missing {count} required positional argument{plural}: {names}");
+    Raised::type_error(py, &text)
 }

@@ -1,31 +1,38 @@
 //! The memory of bytes-like objects.
 
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
 use pyo3::ffi;
 
 use crate::error::Raised;
 use crate::obj::{Obj, done};
 
 impl Obj {
-    /// Acquires the object's buffer: contiguous, of bytes, writable if asked for.
-    pub fn buffer(&self, writable: bool) -> Result<Buffer, Raised> {
-        let mut view = Box::new(std::mem::MaybeUninit::<ffi::Py_buffer>::uninit());
-        let flags = if writable {
-            ffi::PyBUF_WRITABLE
-        } else {
-            ffi::PyBUF_SIMPLE
-        };
-        // SAFETY: on success CPython has filled the view, which stays where it is (boxed).
-        unsafe {
-            done(ffi::PyObject_GetBuffer(
-                self.as_ptr(),
-                view.as_mut_ptr(),
-                flags,
-            ))?;
-            Ok(Buffer {
-                view: Box::from_raw(Box::into_raw(view).cast()),
-                writable,
-            })
-        }
+    /// Calls `body` with the object's bytes, which must lie in one piece. They are the owner's
+    /// own memory: `body` is `Send`, which keeps Python objects out of it, so that no Python code
+    /// changes them under it. Raises BufferError or TypeError if there are no such bytes.
+    #[inline]
+    pub fn with_buffer<R>(&self, body: impl FnOnce(&[u8]) -> R + Send) -> Result<R, Raised> {
+        let mut place = MaybeUninit::uninit();
+        let view = View::acquire(self, &mut place, ffi::PyBUF_SIMPLE)?;
+        let (data, size) = view.span();
+        // SAFETY: the exporter keeps the memory while the view is held, the thread stays
+        // attached, and nothing in `body` reaches the object.
+        Ok(body(unsafe { std::slice::from_raw_parts(data, size) }))
+    }
+
+    /// As [`Obj::with_buffer`], for writing.
+    #[inline]
+    pub fn with_buffer_mut<R>(
+        &self,
+        body: impl FnOnce(&mut [u8]) -> R + Send,
+    ) -> Result<R, Raised> {
+        let mut place = MaybeUninit::uninit();
+        let view = View::acquire(self, &mut place, ffi::PyBUF_WRITABLE)?;
+        let (data, size) = view.span();
+        // SAFETY: as above, and the exporter has granted writing.
+        Ok(body(unsafe { std::slice::from_raw_parts_mut(data, size) }))
     }
 
     /// The bytes of a `bytes` object, which never change.
@@ -43,55 +50,43 @@ impl Obj {
     }
 }
 
-/// The buffer of an object, released when dropped.
-pub struct Buffer {
-    view: Box<ffi::Py_buffer>,
-    writable: bool,
-}
+/// A buffer that is held; released when dropped. It stays where CPython has filled it, as it may
+/// point into itself.
+struct View<'a>(&'a mut ffi::Py_buffer);
 
-impl Buffer {
-    /// The bytes. They are shared with Python: another thread may change them while the thread
-    /// is detached, so copy what must not change.
-    pub fn bytes(&self) -> &[u8] {
-        if self.view.len == 0 {
-            return &[];
+impl<'a> View<'a> {
+    #[inline]
+    fn acquire(
+        object: &Obj,
+        place: &'a mut MaybeUninit<ffi::Py_buffer>,
+        flags: std::ffi::c_int,
+    ) -> Result<View<'a>, Raised> {
+        // SAFETY: an object that is alive, and room for a view; on success CPython has filled it.
+        unsafe {
+            done(ffi::PyObject_GetBuffer(
+                object.as_ptr(),
+                place.as_mut_ptr(),
+                flags,
+            ))?;
+            Ok(View(place.assume_init_mut()))
         }
-        // SAFETY: the exporter keeps the memory while the view is held.
-        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len as usize) }
     }
 
-    /// The bytes for writing; nothing if the buffer was not asked to be writable.
-    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if !self.writable || self.view.len == 0 {
-            return if self.writable { Some(&mut []) } else { None };
+    /// Where the bytes are, never null, and how many.
+    #[inline]
+    fn span(&self) -> (*mut u8, usize) {
+        match NonNull::new(self.0.buf.cast::<u8>()) {
+            Some(data) => (data.as_ptr(), self.0.len.max(0) as usize),
+            None => (NonNull::dangling().as_ptr(), 0),
         }
-        // SAFETY: the exporter granted writing and keeps the memory while the view is held.
-        Some(unsafe {
-            std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len as usize)
-        })
-    }
-
-    /// The number of bytes.
-    pub fn len(&self) -> usize {
-        self.view.len as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.view.len == 0
     }
 }
 
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
-}
-
-impl Drop for Buffer {
+impl Drop for View<'_> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: the view was filled by PyObject_GetBuffer; the thread is attached, for a
-        // Buffer is as little Send as an Obj (it holds raw pointers).
-        unsafe { ffi::PyBuffer_Release(&mut *self.view) }
+        // SAFETY: the view was filled by PyObject_GetBuffer; the thread is attached, as a View
+        // does not leave the function that has an Obj.
+        unsafe { ffi::PyBuffer_Release(self.0) }
     }
 }

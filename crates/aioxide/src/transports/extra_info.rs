@@ -156,7 +156,8 @@ pub(super) fn get_extra_info(
     args: &cpython::Args<'_>,
 ) -> Result<Obj, Raised> {
     let py = this.py();
-    let [name, default] = args.bind("get_extra_info", &["name", "default"], 2, 1)?;
+    let [name, default] =
+        args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)?;
     let name = name.unwrap_or_else(|| Obj::none(py));
     match this.extra.dict(py)?.dict_get(&name)? {
         Some(value) => Ok(value),

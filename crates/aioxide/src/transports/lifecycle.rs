@@ -95,18 +95,21 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
             c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
             |this| force_close(this, None),
         )
-        .method1(
+        .method(
             c"_force_close",
-            c"_force_close($self, exc, /)\n--\n\nClose the transport immediately.",
-            |this, exception| force_close(this, exception.clone().not_none()),
+            c"_force_close($self, /, exc)\n--\n\nClose the transport immediately.",
+            |this, args: &Args<'_>| {
+                let exception = args.one("_SelectorTransport._force_close", "exc")?;
+                force_close(this, exception.clone().not_none())
+            },
         )
         .method(
             c"_fatal_error",
-            c"_fatal_error($self, exc, message='Fatal error on transport')\n--\n\n\
+            c"_fatal_error($self, /, exc, message='Fatal error on transport')\n--\n\n\
               Report an error and close the transport immediately.",
             |this, args: &Args<'_>| {
-                let names = &["exc", "message"];
-                let [exception, message] = args.bind("_fatal_error", names, 2, 1)?;
+                let (name, names) = ("_SelectorTransport._fatal_error", &["exc", "message"]);
+                let [exception, message] = args.bind_as_python(name, names, 1)?;
                 let exception = exception.unwrap_or_else(|| Obj::none(this.py()));
                 match message {
                     Some(message) => fatal_error(this, &exception, message.as_str()?),
@@ -114,10 +117,13 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
                 }
             },
         )
-        .method1(
+        .method(
             c"_call_connection_lost",
-            c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, close the socket.",
-            call_connection_lost,
+            c"_call_connection_lost($self, /, exc)\n--\n\nTell the protocol, close the socket.",
+            |this, args: &Args<'_>| {
+                let name = "_SelectorSocketTransport._call_connection_lost";
+                call_connection_lost(this, args.one(name, "exc")?)
+            },
         )
         .get(c"_closing", c"Whether it is closing or closed.", |this| {
             this.is_closing()
@@ -399,11 +405,11 @@ fn run_lost(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     match in_context(&context, || call_connection_lost(this, &exception)) {
         Ok(()) => Ok(()),
         Err(raised) => {
-            let raised = Raised::raise(caught(py, raised)?);
+            let error = caught(py, raised)?;
             let callback = this
                 .as_obj()
                 .attr(pyo3::intern!(py, "_call_connection_lost"))?;
-            callback_failed(&event_loop, &callback, &[exception], raised)
+            callback_failed(&event_loop, &callback, &[exception], Raised::raise(error))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::sys;
 
 use super::reports::{callback_failed, caught, in_context, os_exception};
@@ -69,10 +69,13 @@ impl Reading {
 
 pub(super) fn build(builder: &mut Builder<StreamTransport>) {
     builder
-        .method1(
+        .method(
             c"set_protocol",
-            c"set_protocol($self, protocol, /)\n--\n\nSet a new protocol.",
-            set_protocol,
+            c"set_protocol($self, /, protocol)\n--\n\nSet a new protocol.",
+            |this, args: &Args<'_>| {
+                let name = "_SelectorSocketTransport.set_protocol";
+                set_protocol(this, args.one(name, "protocol")?)
+            },
         )
         .method0(
             c"get_protocol",
@@ -273,20 +276,24 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Ok(room) => room,
         Err(raised) => return on_protocol_error(this, raised, "get_buffer"),
     };
-    let mut buffer = match room.buffer(true) {
-        Ok(buffer) => buffer,
+    let fd = this.fd.get();
+    let received = room.with_buffer_mut(|bytes| match bytes {
+        [] => None,
+        bytes => Some(sys::recv(fd, bytes)),
+    });
+    let result = match received {
+        Ok(Some(result)) => result,
+        Ok(None) => {
+            let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
+            return on_protocol_error(this, raised, "get_buffer");
+        }
         Err(raised) => {
             drop(raised.take(py));
             return on_useless_buffer(this, &room);
         }
     };
-    let Some(bytes) = buffer.bytes_mut().filter(|bytes| !bytes.is_empty()) else {
-        let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
-        return on_protocol_error(this, raised, "get_buffer");
-    };
-    let result = sys::recv(this.fd.get(), bytes);
-    // The protocol may resize its buffer only once it is released.
-    drop((buffer, room));
+    // What the buffer lies in may go before the protocol is called, as in asyncio.
+    drop(room);
     let count = match result {
         Ok(0) => return on_eof(this),
         Ok(count) => count,

@@ -65,17 +65,25 @@ impl Writing {
     }
 }
 
+const WRITELINES: &str = if cfg!(Py_3_12) {
+    "_SelectorSocketTransport.writelines"
+} else {
+    "WriteTransport.writelines"
+};
+
 pub(super) fn build(builder: &mut Builder<StreamTransport>) {
     builder
-        .method1(
+        .method(
             c"write",
-            c"write($self, data, /)\n--\n\nWrite some data bytes to the transport.",
-            write,
+            c"write($self, /, data)\n--\n\nWrite some data bytes to the transport.",
+            |this, args: &Args<'_>| {
+                write(this, args.one("_SelectorSocketTransport.write", "data")?)
+            },
         )
-        .method1(
+        .method(
             c"writelines",
-            c"writelines($self, list_of_data, /)\n--\n\nWrite a list of data to the transport.",
-            writelines,
+            c"writelines($self, /, list_of_data)\n--\n\nWrite a list of data to the transport.",
+            |this, args: &Args<'_>| writelines(this, args.one(WRITELINES, "list_of_data")?),
         )
         .method0(
             c"write_eof",
@@ -110,14 +118,16 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
             c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n\
               Set the high and low water marks, in bytes, for pausing the protocol.",
             |this, args: &Args<'_>| {
-                set_limits(this, args)?;
+                set_limits(this, args, "_FlowControlMixin.set_write_buffer_limits")?;
                 pause_if_full(this)
             },
         )
         .method(
             c"_set_write_buffer_limits",
             c"_set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet the marks only.",
-            set_limits,
+            |this, args: &Args<'_>| {
+                set_limits(this, args, "_FlowControlMixin._set_write_buffer_limits")
+            },
         )
         .method0(
             c"_maybe_pause_protocol",
@@ -174,9 +184,18 @@ pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
 /// `write(data)`.
 #[inline]
 fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
-    match data.as_bytes() {
-        Some(bytes) => write_slice(this, bytes, |sent| bytes_chunk(data, bytes, sent)),
-        None => write_changeable(this, data),
+    let Some(bytes) = data.as_bytes() else {
+        return write_changeable(this, data);
+    };
+    let plan = plan(this)?;
+    match send(this.fd.get(), bytes, plan) {
+        Sent::All => Ok(()),
+        Sent::Part(sent) => {
+            let (chunk, sent) = bytes_chunk(data, bytes, sent);
+            keep(this, chunk, sent)
+        }
+        Sent::Failed(error) => write_failed(this, error).map(drop),
+        Sent::Lost => count_lost_write(this),
     }
 }
 
@@ -196,16 +215,18 @@ fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     if !accepted {
         return Err(not_bytes_like(data));
     }
-    let contiguous = match data.buffer(false) {
-        Ok(buffer) => Ok(buffer),
-        Err(raised) => Err(gathered(data, raised)?),
-    };
-    match contiguous {
-        Ok(buffer) => {
-            let bytes = buffer.bytes();
-            write_slice(this, bytes, |sent| (Chunk::Copy(bytes[sent..].into()), 0))
-        }
-        Err(bytes) => write(this, &bytes),
+    let (plan, fd) = (plan(this)?, this.fd.get());
+    // What is not sent is copied here, where nothing can change it yet.
+    let outcome = data.with_buffer(|bytes| match send(fd, bytes, plan) {
+        Sent::Part(sent) => Err(bytes[sent..].into()),
+        sent => Ok(sent),
+    });
+    match outcome {
+        Ok(Ok(Sent::Failed(error))) => write_failed(this, error).map(drop),
+        Ok(Ok(Sent::Lost)) => count_lost_write(this),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(rest)) => keep(this, Chunk::Copy(rest), 0),
+        Err(raised) => write(this, &gathered(data, raised)?),
     }
 }
 
@@ -238,36 +259,60 @@ fn not_bytes_like(data: &Obj) -> Raised {
     }
 }
 
-/// Sends the bytes; keeps what `chunk` makes of those after the first `sent` (a chunk and how
-/// much of it is sent).
+/// What a write has to do.
+#[derive(Clone, Copy)]
+enum Plan {
+    Send,
+    /// Other bytes wait already.
+    Queue,
+    /// The connection is lost.
+    Count,
+}
+
+/// What a write has done.
+enum Sent {
+    All,
+    /// So many bytes; the rest has to wait.
+    Part(usize),
+    Failed(io::Error),
+    Lost,
+}
+
+/// What is to be done with bytes. Raises RuntimeError if nothing may be written.
 #[inline]
-fn write_slice(
-    this: &Ref<StreamTransport>,
-    bytes: &[u8],
-    chunk: impl FnOnce(usize) -> (Chunk, usize),
-) -> Result<(), Raised> {
+fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     let writing = &this.writing;
     if writing.eof.get() || writing.empty_waiter.is_some() {
         return Err(refusal(this, "write()", "write"));
     }
-    if bytes.is_empty() {
-        return Ok(());
+    Ok(if this.lifecycle.lost.get() > 0 {
+        Plan::Count
+    } else if is_empty(this) {
+        Plan::Send
+    } else {
+        Plan::Queue
+    })
+}
+
+#[inline]
+fn send(fd: i32, bytes: &[u8], plan: Plan) -> Sent {
+    match plan {
+        _ if bytes.is_empty() => Sent::All,
+        Plan::Queue => Sent::Part(0),
+        Plan::Count => Sent::Lost,
+        Plan::Send => match sys::send(fd, bytes) {
+            Ok(count) if count == bytes.len() => Sent::All,
+            Ok(count) => Sent::Part(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part(0),
+            Err(error) => Sent::Failed(error),
+        },
     }
-    if this.lifecycle.lost.get() > 0 {
-        return count_lost_write(this);
-    }
-    let mut sent = 0;
-    if writing.buffer.borrow().is_empty() {
-        match sys::send(this.fd.get(), bytes) {
-            Ok(count) if count == bytes.len() => return Ok(()),
-            Ok(count) => sent = count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return write_failed(this, error).map(drop),
-        }
-        start_writing(this)?;
-    }
-    let (chunk, sent) = chunk(sent);
-    drop(writing.buffer.borrow_mut().push_from(chunk, sent));
+}
+
+/// Keeps a chunk of which so much is sent, until the descriptor can be written.
+fn keep(this: &Ref<StreamTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
+    start_writing(this)?;
+    drop(this.writing.buffer.borrow_mut().push_from(chunk, sent));
     pause_if_full(this)
 }
 
@@ -339,8 +384,8 @@ fn line_chunk(line: &Obj) -> Result<Chunk, Raised> {
     if let Some(bytes) = line.as_bytes() {
         return Ok(bytes_chunk(line, bytes, 0).0);
     }
-    match line.buffer(false) {
-        Ok(buffer) => Ok(Chunk::Copy(buffer.bytes().into())),
+    match line.with_buffer(|bytes| Chunk::Copy(bytes.into())) {
+        Ok(chunk) => Ok(chunk),
         Err(raised) => {
             let py = line.py();
             let exception = raised.take(py);
@@ -505,9 +550,9 @@ fn tell_protocol(this: &Ref<StreamTransport>, method: &str) -> Result<(), Raised
 }
 
 /// Sets the water marks. Raises ValueError if they contradict each other.
-fn set_limits(this: &Ref<StreamTransport>, args: &Args<'_>) -> Result<(), Raised> {
+fn set_limits(this: &Ref<StreamTransport>, args: &Args<'_>, name: &str) -> Result<(), Raised> {
     let py = this.py();
-    let [high, low] = args.bind("set_write_buffer_limits", &["high", "low"], 2, 0)?;
+    let [high, low] = args.bind_as_python(name, &["high", "low"], 0)?;
     let (high, low) = (limit(high)?, limit(low)?);
     let high = match (high, low) {
         (Some(high), _) => high,
