@@ -32,6 +32,7 @@ class Hung(SystemExit):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "hung_after(seconds): when the test counts as hanging")
     config.addinivalue_line("markers", "leftovers: the test leaves objects behind on purpose")
     config.addinivalue_line("markers", "aioxide_alone: asyncio itself is wrong there")
 
@@ -155,10 +156,12 @@ def nothing_left(request):
         yield
         return
     request.getfixturevalue("frozen")
+    marker = request.node.get_closest_marker("hung_after")
+    seconds = marker.args[0] if marker else HUNG_AFTER
 
     def hung(signum, frame):
         faulthandler.dump_traceback()
-        raise Hung(f"hung for {HUNG_AFTER} s")
+        raise Hung(f"hung for {seconds} s")
 
     unraisable = []
     hook, sys.unraisablehook = sys.unraisablehook, lambda args: unraisable.append(
@@ -168,8 +171,8 @@ def nothing_left(request):
     old_objects = live_objects()
     old_descriptors = descriptors()
     old_alarm = signal.signal(signal.SIGALRM, hung)
-    signal.alarm(HUNG_AFTER)
-    faulthandler.dump_traceback_later(2 * HUNG_AFTER, exit=True)
+    signal.alarm(seconds)
+    faulthandler.dump_traceback_later(2 * seconds, exit=True)
     try:
         with Loggings(logging.ERROR) as reported, warnings.catch_warnings():
             warnings.simplefilter("always")

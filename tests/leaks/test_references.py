@@ -30,10 +30,10 @@ async def callbacks(aio):
     loop.call_soon(int, 1)
     loop.call_soon(int).cancel()
     loop.call_later(0, int)
-    loop.call_later(100, int, object()).cancel()
+    loop.call_later(0.0001, int, object()).cancel()
     loop.call_at(loop.time(), int)
     loop.call_soon_threadsafe(int)
-    await asyncio.sleep(0.0001)
+    await asyncio.sleep(0.0005)
 
 
 async def failing_callback(aio):
@@ -332,13 +332,13 @@ SCENARIOS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def full_freelists():
     """Objects kept for reuse are no leak: have as many of them as the lists take."""
 
     async def main():
         loop = asyncio.get_running_loop()
-        many = range(5000)
+        many = range(2500)
         futures = [loop.create_future() for _ in many]
         iterators = [iter(future) for future in futures]
         calls = [loop.call_later(100, int) for _ in many]
