@@ -40,7 +40,7 @@ def growths(play, rounds, batches):
 
 def leaks(found, rounds):
     """Whether one of the counts grows in every batch. What comes and goes, or comes once, does not."""
-    return any(min(grown) > rounds / 10 for grown in zip(*found))
+    return any(min(grown) > rounds / 2 for grown in zip(*found))
 
 
 def main():
