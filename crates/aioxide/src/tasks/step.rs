@@ -225,13 +225,14 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
 
 #[cold]
 fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
+    let name = if cfg!(Py_3_14) { "__step" } else { "_step" };
     let text = (|| -> Result<String, Raised> {
         let error = match error {
             Some(error) => error.repr()?.to_string()?,
-            None => String::from("''"),
+            None => String::from("None"),
         };
         Ok(format!(
-            "__step(): already done: {} {error}",
+            "{name}(): already done: {} {error}",
             task.as_obj().repr()?.as_str()?
         ))
     })();
