@@ -55,8 +55,10 @@ _RULES = [
     (re.compile(r"<(?:\w+\.)*(?:_UnixSelectorEventLoop|Loop) "), "<loop "),
     (re.compile(r"\b\d+\.\d{3,} seconds"), "? seconds"),
     (re.compile(r"\b(?:aioxide|_asyncio)\.(Future|Task|Handle|TimerHandle)\b"), r"\1"),
-    (re.compile(r"<_asyncio\.TaskStepMethWrapper object at 0x\?>"), "Task.task_step"),
+    (re.compile(r"<(?:_asyncio\.)?TaskStepMethWrapper object at 0x\?>"), "Task.task_step"),
+    # the class's name, a known difference; reprlib may have cut it short
     (re.compile(r"\b(?:_SelectorSocketTransport|StreamTransport)\b"), "Transport"),
+    (re.compile(r"<(?:_SelectorSoc|StreamTransp)\.\.\."), "<Transport..."),
     # a native loop has no Python frame of its own to name
     (re.compile(r" created at [^<>\s]+:\d+"), " created at ?"),
     (re.compile(r"/\d+\.sock\b"), "/?.sock"),

@@ -211,7 +211,7 @@ if sys.version_info >= (3, 14):
                 task = case.loop.create_task(shows("step"), **options)
                 case.record(task.done(), sorted(options))
                 await task
-            with case.catch():
+            with case.catch(text=False):
                 coroutine = shows("never")
                 case.loop.create_task(coroutine, unknown=1)
             coroutine.close()
