@@ -363,7 +363,7 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     let mut chunks = Vec::new();
     let iterator = lines.iter()?;
     while let Some(line) = iterator.next()? {
-        chunks.push(line_chunk(&line)?);
+        chunks.extend(line_chunk(&line)?);
     }
     for chunk in chunks {
         drop(this.writing.buffer.borrow_mut().push(chunk));
@@ -379,20 +379,26 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     pause_if_full(this)
 }
 
-/// One item of `writelines`: anything that memoryview() takes.
-fn line_chunk(line: &Obj) -> Result<Chunk, Raised> {
+/// One item of `writelines`: anything that memoryview() takes, and since 3.14 anything false,
+/// which is left out.
+fn line_chunk(line: &Obj) -> Result<Option<Chunk>, Raised> {
     if let Some(bytes) = line.as_bytes() {
-        return Ok(bytes_chunk(line, bytes, 0).0);
+        return Ok(Some(bytes_chunk(line, bytes, 0).0));
     }
     match line.with_buffer(|bytes| Chunk::Copy(bytes.into())) {
-        Ok(chunk) => Ok(chunk),
+        Ok(chunk) => Ok(Some(chunk)),
         Err(raised) => {
             let py = line.py();
             let exception = raised.take(py);
+            if cfg!(Py_3_14) && !line.truth()? {
+                return Ok(None);
+            }
             // memoryview() says what it takes, and joins what has gaps.
             let view = Obj::class_of::<pyo3::types::PyMemoryView>(py).call1(line)?;
             let bytes = gathered(&view, Raised::raise(exception))?;
-            Ok(Chunk::Copy(bytes.as_bytes().unwrap_or_default().into()))
+            Ok(Some(Chunk::Copy(
+                bytes.as_bytes().unwrap_or_default().into(),
+            )))
         }
     }
 }
