@@ -43,6 +43,12 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
+async def settle():
+    """Gives the loop some iterations to do what there is to do; not a matter of time alone."""
+    for _ in range(5):
+        await asyncio.sleep(0.001)
+
+
 class Journal(asyncio.Protocol):
     """A protocol that writes down every call; `data_received` calls in a row count as one."""
 

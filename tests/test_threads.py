@@ -86,7 +86,7 @@ def test_call_soon_threadsafe_from_the_loops_own_thread(agree):
         case.record(type(handle).__name__, isinstance(handle, asyncio.Handle))
         loop.call_soon(case.record, "soon 2")
         loop.call_soon_threadsafe(case.record, "cancelled").cancel()
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.001)
 
     record = agree(scenario)
     assert [entry for entry in record if len(entry) == 1] == [

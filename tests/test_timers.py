@@ -217,11 +217,12 @@ def test_the_clock_is_monotonic_and_the_standard_one(loop):
 def test_a_blocked_loop_catches_up_in_order(agree):
     def scenario(case):
         loop = case.loop
-        loop.call_later(0.003, case.record, "c")
-        loop.call_later(0.001, case.record, "a")
+        now = loop.time()
+        loop.call_at(now + 0.003, case.record, "c")
+        loop.call_at(now + 0.001, case.record, "a")
         loop.call_soon(time.sleep, 0.01)
-        loop.call_later(0.002, case.record, "b")
-        loop.call_later(0.02, loop.stop)
+        loop.call_at(now + 0.002, case.record, "b")
+        loop.call_at(now + 0.02, loop.stop)
         loop.run_forever()
 
     assert agree(scenario) == [("a",), ("b",), ("c",)]

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from peers import BufferedJournal, Journal, connected, receive, until
+from peers import BufferedJournal, Journal, connected, receive, settle, until
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -24,7 +24,7 @@ def test_pause_and_resume(agree, family):
                 transport.pause_reading()
             case.record(transport.is_reading())
             peer.send(b"while paused")
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(protocol.calls)
             transport.resume_reading()
             with case.catch("twice"):
@@ -53,7 +53,7 @@ def test_pause_in_connection_made(agree, family):
 
         async with connected(family, Paused) as (transport, protocol, peer):
             peer.send(b"early")
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(protocol.calls, transport.is_reading())
             transport.resume_reading()
             await until(lambda: protocol.received)
@@ -93,7 +93,7 @@ def test_pause_then_end_of_file(agree, family):
             transport.pause_reading()
             peer.send(b"last")
             peer.close()
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(protocol.calls)
             transport.resume_reading()
             await protocol.lost
@@ -209,7 +209,7 @@ def test_buffered_protocol(agree, family):
             case.record(bytes(protocol.received) == data)
             transport.pause_reading()
             peer.send(b"paused")
-            await asyncio.sleep(0.002)
+            await settle()
             case.record(len(protocol.received) == len(data))
             transport.resume_reading()
             await until(lambda: len(protocol.received) > len(data))
@@ -263,7 +263,7 @@ def test_odd_buffers(agree, family, kind):
 
         async with connected(family, Odd) as (transport, protocol, peer):
             peer.send(b"0123")
-            await asyncio.sleep(0.01)
+            await settle()
             case.record(transport.is_closing(), protocol.calls)
 
     record = agree(scenario)
@@ -309,7 +309,7 @@ def test_eof_of_a_buffered_protocol(agree, family, result):
         async with connected(family, HalfOpen) as (transport, protocol, peer):
             peer.shutdown(1)
             await until(lambda: "eof_received" in protocol.calls)
-            await asyncio.sleep(0.002)
+            await settle()
             case.record(transport.is_closing(), protocol.calls)
             if result:
                 transport.write(b"answer")
@@ -369,9 +369,9 @@ def test_a_buffer_swapped_out_between_get_and_update(agree, family):
         other = BufferedJournal()
         async with connected(family, Leaving) as (transport, protocol, peer):
             peer.send(b"one")
-            await asyncio.sleep(0.005)
+            await settle()
             peer.send(b"two")
-            await asyncio.sleep(0.005)
+            await settle()
             case.record(bytes(protocol.received), bytes(other.received))
             transport.set_protocol(protocol)
 

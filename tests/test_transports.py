@@ -15,7 +15,7 @@ import weakref
 
 import pytest
 
-from peers import Journal, connected, receive, socket_pair, until
+from peers import Journal, connected, receive, settle, socket_pair, until
 
 # without lines it stops the writer for good; after the loss it raises TypeError
 WRITELINES_IS_WRONG = (3, 12) <= sys.version_info < (3, 14)
@@ -231,7 +231,7 @@ def test_write_sends_at_once(run, family):
                 assert peer.recv(100) == text
             transport.writelines([b"a", b"b"])
             assert transport.get_write_buffer_size() in (0, 2)
-            await asyncio.sleep(0.001)
+            await settle()
             assert peer.recv(100) == b"ab"
 
     run(main)
@@ -380,7 +380,7 @@ def test_abort_after_close(agree, family):
             transport.abort()
             await protocol.lost
             case.record(protocol.calls[-1])
-            await asyncio.sleep(0.001)
+            await settle()
             case.record(protocol.calls.count(("connection_lost", None)))
 
     assert agree(scenario)[-1] == (1,)
@@ -438,7 +438,7 @@ def test_end_of_file(agree, family, keep):
             case.record(transport.is_closing(), protocol.calls, transport.is_reading())
             transport.write(b"answer")
             if keep:
-                await asyncio.sleep(0.005)
+                await settle()
                 case.record(protocol.calls.count("eof_received"), transport.is_closing())
                 case.record(await receive(peer, 6))
                 transport.close()
@@ -496,7 +496,7 @@ def test_writing_to_a_closed_peer(agree, family):
             peer.close()
             for _ in range(20):
                 transport.write(b"x" * 1000)
-                await asyncio.sleep(0.001)
+                await settle()
             await protocol.lost
             case.record(protocol.calls[-1][0], protocol.calls[-1][1] is not None)
 
@@ -570,11 +570,11 @@ def test_protocol_exceptions(agree, family):
             with theirs, case.catch(where):
                 transport, protocol = await connect(Failing, sock=ours)
                 theirs.send(b"data")
-                await asyncio.sleep(0.005)
+                await settle()
                 theirs.shutdown(socket.SHUT_WR)
-                await asyncio.sleep(0.005)
+                await settle()
                 transport.close()
-                await asyncio.sleep(0.005)
+                await settle()
                 case.record(protocol.calls)
 
     record = agree(scenario)
@@ -599,7 +599,7 @@ def test_system_exits_in_data_received(agree, error):
             async with connected("unix", Leaving) as (transport, protocol, peer):
                 peer.send(b"x")
                 await until(lambda: protocol.received)
-                await asyncio.sleep(0.001)
+                await settle()
                 transport.close()
 
         task = case.loop.create_task(main())
@@ -761,7 +761,7 @@ def test_a_connection_that_nobody_holds_lives(run, family):
             connect = loop.create_unix_connection if family == "unix" else loop.create_connection
             await connect(Once, sock=ours)
             gc.collect()
-            await asyncio.sleep(0.001)
+            await settle()
             gc.collect()
             theirs.send(b"still there")
             await until(lambda: received)

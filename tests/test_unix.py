@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from peers import Journal, socket_pair, until
+from peers import Journal, settle, socket_pair, until
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_abstract_addresses(agree):
         case.record(transport.get_extra_info("peername") == address.encode())
         await close(client)
         server.close()
-        await asyncio.sleep(0.002)
+        await settle()
 
     agree(scenario)
 
@@ -132,7 +132,7 @@ def test_given_sockets(agree, folder):
         case.record(transport.get_extra_info("peername") == path, sock.gettimeout())
         await close(client)
         server.close()
-        await asyncio.sleep(0.002)
+        await settle()
         case.record(sock.fileno(), listening.fileno())
 
     assert agree(scenario)[-1] == (-1, -1)
@@ -152,7 +152,7 @@ def test_a_cancelled_connection_leaves_nothing(run, folder, steps):
         await asyncio.wait([task])
         if not task.cancelled():
             await close(task.result()[1])
-        await asyncio.sleep(0.005)
+        await settle()
         await close(*made)
         server.close()
 
