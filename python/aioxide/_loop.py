@@ -8,6 +8,7 @@ that touch those two are replaced below.
 """
 
 import os
+import signal
 import socket
 import sys
 import warnings
@@ -22,6 +23,10 @@ from ._aioxide import EventLoop
 _SelectorEventLoop = unix_events._UnixSelectorEventLoop
 _CLEANS_UNIX_SOCKETS = sys.version_info >= (3, 13)
 _HAS_CHILD_WATCHER = sys.version_info >= (3, 14)
+
+# Since 3.12 asyncio takes the wake-up descriptor from a forked child by itself.
+_FORK_KEEPS_WAKEUP = sys.version_info < (3, 12)
+_woken_by_signals = weakref.WeakSet()
 
 
 class Loop(EventLoop, _SelectorEventLoop):
@@ -159,6 +164,13 @@ class Loop(EventLoop, _SelectorEventLoop):
     # Signals: add_signal_handler(), remove_signal_handler() and _handle_signal() are asyncio's. The
     # native loop calls _process_self_data() with what the wake-up descriptor received.
 
+    if _FORK_KEEPS_WAKEUP:
+
+        def add_signal_handler(self, sig, callback, *args):
+            """asyncio's; a forked child's signals must not reach this loop."""
+            super().add_signal_handler(sig, callback, *args)
+            _woken_by_signals.add(self)
+
     @property
     def _csock(self):
         """What add_signal_handler() asks for the descriptor that signals are written to."""
@@ -273,3 +285,17 @@ class _SelectorDatagramTransport(selector_events._SelectorDatagramTransport):
             writing = "polling" if self._buffer else "idle"
             shown.append(f"write=<{writing}, bufsize={buffered}>")
         return f"<{' '.join(shown)}>"
+
+
+def _forget_wakeup():
+    """In a forked child: its signals are not for the parent's loop."""
+    try:
+        descriptor = signal.set_wakeup_fd(-1)
+    except ValueError:
+        return  # forked by another thread than the main one
+    if all(descriptor != loop._signal_wakeup_fd() for loop in _woken_by_signals):
+        signal.set_wakeup_fd(descriptor)
+
+
+if _FORK_KEEPS_WAKEUP:
+    os.register_at_fork(after_in_child=_forget_wakeup)

@@ -271,6 +271,13 @@ impl EventLoop {
             .map_or(-1, SignalPipe::write_fd)
     }
 
+    /// The next iteration looks at the selector: what was just sent or closed may have made
+    /// another descriptor of the program ready, and asyncio would see it then.
+    #[inline]
+    pub(crate) fn look_next(&self) {
+        self.budget.set(0);
+    }
+
     /// Ends the selector's wait, from any thread.
     pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {

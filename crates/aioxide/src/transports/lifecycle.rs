@@ -414,6 +414,14 @@ fn run_lost(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     }
 }
 
+/// Something leaves this end of the connection: the program may hold the other.
+#[inline]
+pub(super) fn look_next(this: &Ref<StreamTransport>) {
+    if let Some(event_loop) = this.event_loop.get() {
+        event_loop.look_next();
+    }
+}
+
 /// `_call_connection_lost(exc)`: tells the protocol, closes the socket and lets go of everything.
 /// Raises what the protocol raises, after that.
 pub(super) fn call_connection_lost(
@@ -435,6 +443,7 @@ pub(super) fn call_connection_lost(
             first.get_or_insert(exception);
         }
     };
+    look_next(this);
     if let Some(sock) = this.sock.take() {
         then(sock.method(pyo3::intern!(py, "close"), &[]).map(drop));
     }

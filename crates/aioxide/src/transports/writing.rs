@@ -288,6 +288,7 @@ fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     Ok(if this.lifecycle.lost.get() > 0 {
         Plan::Count
     } else if is_empty(this) {
+        lifecycle::look_next(this);
         Plan::Send
     } else {
         Plan::Queue
@@ -415,6 +416,7 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    lifecycle::look_next(this);
     sys::shutdown(this.fd.get(), sys::Shutdown::Write)
         .map_err(|error| Raised::raise(os_exception(this.py(), error)))
 }
@@ -468,6 +470,7 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 /// Sends what the socket takes in one call, and does what comes after the last byte.
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
+    lifecycle::look_next(this);
     let result = {
         let buffer = this.writing.buffer.borrow();
         match buffer.first() {
