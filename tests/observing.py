@@ -27,7 +27,8 @@ def descriptors():
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            # deleted by whomever, it is still the same descriptor
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}").removesuffix(" (deleted)")
     return {fd: name for fd, name in found.items() if not name.endswith("/fd")}
 
 
