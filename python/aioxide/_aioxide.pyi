@@ -1,9 +1,9 @@
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Protocol, TypeVar, overload
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -25,10 +25,7 @@ class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...
 
 @disjoint_base
-class StreamTransport(asyncio.Transport):
-    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...  # type: ignore[override]
-    def write(self, data: Buffer, /) -> None: ...  # type: ignore[override]
-    def writelines(self, list_of_data: Iterable[Buffer], /) -> None: ...  # type: ignore[override]
+class StreamTransport(asyncio.Transport): ...
 
 # A native function that is a coroutine function to all who ask, but no types.FunctionType.
 class _Sleep(Protocol):
