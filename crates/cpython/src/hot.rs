@@ -438,11 +438,18 @@ unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
 /// # Safety
 /// The class is a hot type or a subclass of one, and the caller writes all values before any
 /// Python code runs.
-pub(crate) unsafe fn allocate_subclass(
+pub(crate) unsafe fn allocate_subclass<T: Hot>(
+    py: Python<'_>,
     class: *mut ffi::PyTypeObject,
 ) -> Result<*mut ffi::PyObject, Raised> {
-    // SAFETY: the class is a ready type; every ready type has tp_alloc.
+    // SAFETY: the class is a ready type, T's own or a subclass; every ready type has tp_alloc.
+    // The caller writes the value before anything else can run.
     unsafe {
+        if class == T::info().class() {
+            let object = allocate::<T>(py)?;
+            ffi::PyObject_GC_Track(object.cast());
+            return Ok(object);
+        }
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
         if object.is_null() {

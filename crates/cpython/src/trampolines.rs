@@ -314,7 +314,7 @@ where
         let py = Python::assume_attached();
         guarded(py, std::ptr::null_mut(), || {
             let value = instance::<F>()(py)?;
-            let object = allocate_subclass(class)?;
+            let object = allocate_subclass::<T>(py, class)?;
             T::write_value(object, value);
             Ok(object)
         })
@@ -337,7 +337,7 @@ where
         let py = Python::assume_attached();
         guarded(py, std::ptr::null_mut(), || {
             let (parent, value) = instance::<F>()(py)?;
-            let object = allocate_subclass(class)?;
+            let object = allocate_subclass::<T>(py, class)?;
             <T::Parent as Payload>::write_value(object, parent);
             T::write_value(object, value);
             Ok(object)
