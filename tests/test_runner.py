@@ -14,6 +14,10 @@ import pytest
 
 RUNNER = ["-m", "aioxide"]
 
+# As release builds have it by default. A debug build warns of each loop that a program leaves
+# open, at a moment and with a class's name that are not what these tests are about.
+QUIET = {"PYTHONWARNINGS": "ignore::ResourceWarning"}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -43,7 +47,7 @@ def python(folder):
             capture_output=True,
             text=True,
             timeout=120,
-            env={**os.environ, "PYTHON_COLORS": "0", **environment},
+            env={**os.environ, **QUIET, "PYTHON_COLORS": "0", **environment},
         )
 
     return python
@@ -220,7 +224,6 @@ def test_ctrl_c_ends_by_the_signal(write, folder):
         """
         import asyncio
         loop = asyncio.new_event_loop()
-        loop.call_soon(print, "runs", flush=True) if False else None
         loop.call_soon(lambda: print("runs", flush=True))
         loop.run_forever()
         """,
@@ -233,6 +236,7 @@ def test_ctrl_c_ends_by_the_signal(write, folder):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **QUIET},
         ) as process:
             assert process.stdout.readline() == "runs\n"
             process.send_signal(signal.SIGINT)
