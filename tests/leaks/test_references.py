@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import itertools
 import signal
 import socket
 import sys
@@ -20,7 +21,8 @@ from observing import finish
 from peers import BufferedJournal, Journal, connected, receive, until
 
 REPEATS = 10
-ROUNDS = 5
+WARMING = 2
+ROUNDS = 30
 
 count = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
 
@@ -356,8 +358,8 @@ def full_freelists():
         finish(loop)
 
 
-def rise(aio, scenario, same_loop):
-    """By how much the count rises with REPEATS runs, once caches are filled."""
+def rises(aio, scenario, same_loop):
+    """By how much the count rises with REPEATS runs, round after round, once caches are filled."""
     loop = aio.new_event_loop()
 
     def once():
@@ -370,23 +372,29 @@ def rise(aio, scenario, same_loop):
         finally:
             finish(other)
 
-    rises = []
     try:
-        for _ in range(ROUNDS):
+        for number in range(WARMING + ROUNDS):
             gc.collect()
             before = count()
             for _ in range(REPEATS):
                 once()
             gc.collect()
-            rises.append(count() - before)
+            if number >= WARMING:
+                yield count() - before
     finally:
         finish(loop)
-    return min(rises[2:])
 
 
 @pytest.mark.aioxide_alone  # asyncio is the measure: some of its scenarios do leak
 @pytest.mark.parametrize("same_loop", [True, False], ids=["one-loop", "loops"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_references(aio, full_freelists, scenario, same_loop):
-    allowed = max(0, rise(asyncio, scenario, same_loop)) + REPEATS
-    assert rise(aio, scenario, same_loop) < allowed
+    # One object left by every run shows in every round; tables of the interpreter's that
+    # grow once in a while do not (asyncio's own rounds settle after some twenty).
+    allowed = max(0, min(itertools.islice(rises(asyncio, scenario, same_loop), 5))) + REPEATS
+    seen = []
+    for rise in rises(aio, scenario, same_loop):
+        seen.append(rise)
+        if rise < allowed:
+            return
+    pytest.fail(f"every round left more than the {allowed} allowed: {seen}")
