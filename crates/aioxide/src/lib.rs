@@ -49,18 +49,20 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     interop::imports::load(py)?;
     let offsets = interop::mirror::offsets(py);
     interop::current::load(py, offsets)?;
-    interop::mirror::load(py, offsets);
+    if let Some(offsets) = &offsets {
+        cpython::context::verify(py, offsets.thread_size as usize);
+    }
 
     handles::handle::build(py)?;
     loop_api::build(py)?;
     futures::build(py)?;
     coroutines::build(py)?;
     tasks::build(py)?;
+    futures::find_mirror(py, offsets);
     transports::build(py)?;
     operations::build(py)?;
 
     handles::Runners {
-        task: tasks::run,
         read: operations::read_ready,
         write: transports::write_ready,
         call: transports::deferred,
@@ -69,6 +71,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         debug: event_loop::EventLoop::debug_of,
     }
     .register();
+    event_loop::EventLoop::step_by(tasks::run);
 
     let name = module.attr(pyo3::intern!(py, "__name__"))?;
     add::<handles::Handle>(py, module, "Handle")?;

@@ -375,6 +375,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         }
         info.weakrefs_offset
             .store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);
+        info.managed_dict
+            .store(managed_dict(pointer), Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
         if builder.has_dict {
             info.dict_offset.store(value_end, Ordering::Relaxed);
@@ -386,6 +388,26 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         info.class.store(class_kept.cast(), Ordering::Relaxed);
         Ok(class)
     }
+}
+
+/// Where objects of the type have their managed dict: since 3.12 the word behind that of their
+/// managed weak references, whose place the type says.
+///
+/// # Safety
+/// The type is ready.
+unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
+    const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
+    const WEAK_REFERENCES: isize = -4 * size_of::<usize>() as isize;
+    // SAFETY: by the contract.
+    unsafe {
+        if (*class).tp_flags as std::ffi::c_ulong & MANAGED_DICT == 0 {
+            return 0;
+        }
+        if cfg!(Py_3_12) && (*class).tp_weaklistoffset as isize == WEAK_REFERENCES {
+            return WEAK_REFERENCES + size_of::<usize>() as isize;
+        }
+    }
+    crate::hot::UNKNOWN
 }
 
 /// The nearest base that is no class made in Python: its slots look after the foreign part.

@@ -15,13 +15,13 @@ pub enum Step {
     Raised(Raised),
 }
 
-/// Sends a value into a coroutine, generator or iterator (`am_send`, else `__next__` or `send`).
+/// Sends None into a coroutine, generator or iterator (`am_send`, else `__next__` or `send`).
 #[inline]
-pub fn send(coroutine: &Obj, value: &Obj) -> Step {
+pub fn send_none(coroutine: &Obj) -> Step {
     let mut result = std::ptr::null_mut();
     // SAFETY: both are alive; PyIter_Send fills the result with a new reference unless it failed.
     unsafe {
-        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result);
+        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &mut result);
         match (outcome, Obj::from_owned_opt(result)) {
             (ffi::PySendResult::PYGEN_NEXT, Some(result)) => Step::Yielded(result),
             (ffi::PySendResult::PYGEN_RETURN, Some(result)) => Step::Returned(result),

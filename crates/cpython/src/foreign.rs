@@ -6,6 +6,8 @@
 //! we. Nothing here trusts the table blindly: an offset is used only after a probe object has
 //! shown the expected value there.
 
+use std::marker::PhantomData;
+
 use pyo3::{Python, ffi};
 
 use crate::hot::{Hot, Ref};
@@ -45,103 +47,39 @@ pub fn section_words(file: &std::path::Path, section: &str) -> Option<Vec<u64>> 
     None
 }
 
-/// A field that holds a reference in the foreign part of objects.
-#[derive(Clone, Copy, Debug)]
-pub struct Field {
+/// Where something lies in the foreign part of the objects of a hot type: within it, as was checked
+/// when it was made.
+struct Place<T: Hot> {
     offset: usize,
+    phantom: PhantomData<fn(&T)>,
 }
 
-impl Field {
-    /// The field at an offset, if the sample object holds the expected reference there.
-    pub fn verified(sample: &Obj, offset: u64, expected: &Obj) -> Option<Field> {
-        let offset = usize::try_from(offset).ok()?;
-        if offset % 8 != 0 || offset + 8 > crate::build::basic_size(&sample.class()) {
-            return None;
-        }
-        // SAFETY: the offset is aligned and lies within the sample.
-        let found = unsafe {
-            *sample
-                .as_ptr()
-                .cast::<u8>()
-                .add(offset)
-                .cast::<*mut ffi::PyObject>()
-        };
-        (found == expected.as_ptr()).then_some(Field { offset })
+impl<T: Hot> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        *self
     }
+}
 
-    /// The field at an offset, if the sample object holds nothing there.
-    pub fn verified_empty(sample: &Obj, offset: u64) -> Option<Field> {
-        let offset = usize::try_from(offset).ok()?;
-        if offset % 8 != 0 || offset + 8 > crate::build::basic_size(&sample.class()) {
-            return None;
-        }
-        // SAFETY: the offset is aligned and lies within the sample.
-        let found = unsafe {
-            *sample
-                .as_ptr()
-                .cast::<u8>()
-                .add(offset)
-                .cast::<*mut ffi::PyObject>()
-        };
-        found.is_null().then_some(Field { offset })
-    }
+impl<T: Hot> Copy for Place<T> {}
 
-    /// Finds the only field of the sample that holds the reference.
-    pub fn find(sample: &Obj, expected: &Obj) -> Option<Field> {
-        let first = size_of::<ffi::PyObject>();
-        let mut found = (first..crate::build::basic_size(&sample.class()))
-            .step_by(8)
-            .filter_map(|offset| Field::verified(sample, offset as u64, expected));
-        let field = found.next()?;
-        found.next().is_none().then_some(field)
-    }
-
-    /// Whether the field lies in the foreign part of a hot type.
-    pub fn fits<T: Hot>(self) -> bool {
-        let size = T::info()
+impl<T: Hot> Place<T> {
+    /// The place, if so many bytes there lie in the foreign part of the type's objects.
+    fn new(offset: usize, size: usize) -> Option<Place<T>> {
+        let end = T::info()
             .base_size
             .load(std::sync::atomic::Ordering::Relaxed);
-        self.offset >= size_of::<ffi::PyObject>() && self.offset + 8 <= size
+        let within = offset >= size_of::<ffi::PyObject>()
+            && offset % size == 0
+            && offset.checked_add(size)? <= end;
+        within.then_some(Place {
+            offset,
+            phantom: PhantomData,
+        })
     }
 
-    /// Replaces the reference in an object's foreign part; `tp_clear` of the foreign base
-    /// releases the last one. Does nothing where the field does not fit.
     #[inline]
-    pub fn set<T: Hot>(self, object: &Ref<T>, value: Option<Obj>) {
-        drop(self.replace(object, value));
-    }
-
-    /// As [`Field::set`], and returns what was there.
-    #[inline]
-    pub fn replace<T: Hot>(self, object: &Ref<T>, value: Option<Obj>) -> Option<Obj> {
-        if !self.fits::<T>() {
-            return None;
-        }
-        let new = value.map_or(std::ptr::null_mut(), Obj::into_ptr);
-        // SAFETY: the field lies in the foreign part, which is zeroed or holds what was put
-        // there by this function or by the foreign extension, both with counted references.
-        unsafe {
-            let place = self.place(object);
-            let old = std::mem::replace(&mut *place, new);
-            Obj::from_owned_opt(old)
-        }
-    }
-
-    /// The reference in an object's foreign part.
-    #[inline]
-    pub fn get<T: Hot>(self, object: &Ref<T>) -> Option<Obj> {
-        if !self.fits::<T>() {
-            return None;
-        }
-        // SAFETY: as in `replace`.
-        unsafe {
-            let held = *self.place(object);
-            (!held.is_null()).then(|| Obj::from_borrowed(held))
-        }
-    }
-
-    fn place<T: Hot>(self, object: &Ref<T>) -> *mut *mut ffi::PyObject {
-        // SAFETY: callers have checked that the field fits.
+    fn of<V>(self, object: &Ref<T>) -> *mut V {
+        // SAFETY: the place lies within the object.
         unsafe {
             object
                 .as_obj()
@@ -153,38 +91,112 @@ impl Field {
     }
 }
 
-/// A number of one byte or of four in the foreign part of objects.
-#[derive(Clone, Copy, Debug)]
-pub struct Number {
-    offset: usize,
+/// The bytes of a sample object, for as long as it is not changed.
+fn bytes(sample: &Obj) -> &[u8] {
+    let size = crate::build::basic_size(&sample.class());
+    // SAFETY: the sample is alive, and of this size.
+    unsafe { std::slice::from_raw_parts(sample.as_ptr().cast(), size) }
+}
+
+fn word_at(sample: &Obj, offset: usize) -> Option<usize> {
+    let bytes = bytes(sample).get(offset..offset.checked_add(size_of::<usize>())?)?;
+    Some(usize::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+/// A field that holds a reference in the foreign part of a hot type's objects.
+pub struct Field<T: Hot>(Place<T>);
+
+impl<T: Hot> Field<T> {
+    /// The field at an offset, if the sample object holds the expected reference there.
+    pub fn verified(sample: &Obj, offset: u64, expected: &Obj) -> Option<Self> {
+        Self::holding(sample, offset, expected.as_ptr() as usize)
+    }
+
+    /// The field at an offset, if the sample object holds nothing there.
+    pub fn verified_empty(sample: &Obj, offset: u64) -> Option<Self> {
+        Self::holding(sample, offset, 0)
+    }
+
+    fn holding(sample: &Obj, offset: u64, expected: usize) -> Option<Self> {
+        let offset = usize::try_from(offset).ok()?;
+        let place = Place::<T>::new(offset, size_of::<usize>())?;
+        (word_at(sample, offset)? == expected).then_some(Field(place))
+    }
+
+    /// Finds the only field of the sample that holds the reference.
+    pub fn find(sample: &Obj, expected: &Obj) -> Option<Self> {
+        let first = size_of::<ffi::PyObject>();
+        let mut found = (first..bytes(sample).len())
+            .step_by(size_of::<usize>())
+            .filter_map(|offset| Self::verified(sample, offset as u64, expected));
+        let field = found.next()?;
+        found.next().is_none().then_some(field)
+    }
+
+    /// Replaces the reference in an object's foreign part; `tp_clear` of the foreign base
+    /// releases the last one.
+    #[inline]
+    pub fn set(&self, object: &Ref<T>, value: Option<Obj>) {
+        drop(self.replace(object, value));
+    }
+
+    /// As [`Field::set`], and returns what was there.
+    #[inline]
+    pub fn replace(&self, object: &Ref<T>, value: Option<Obj>) -> Option<Obj> {
+        let new = value.map_or(std::ptr::null_mut(), Obj::into_ptr);
+        // SAFETY: the field lies in the foreign part, which is zeroed or holds what was put
+        // there by this function or by the foreign extension, both with counted references.
+        unsafe {
+            let place = self.0.of::<*mut ffi::PyObject>(object);
+            Obj::from_owned_opt(std::mem::replace(&mut *place, new))
+        }
+    }
+
+    /// The reference in an object's foreign part.
+    #[inline]
+    pub fn get(&self, object: &Ref<T>) -> Option<Obj> {
+        // SAFETY: as in `replace`.
+        unsafe {
+            let held = *self.0.of::<*mut ffi::PyObject>(object);
+            (!held.is_null()).then(|| Obj::from_borrowed(held))
+        }
+    }
+
+    /// Whether an object's foreign part holds the reference.
+    #[inline]
+    pub fn holds(&self, object: &Ref<T>, expected: &Obj) -> bool {
+        // SAFETY: only compares addresses.
+        unsafe { *self.0.of::<*mut ffi::PyObject>(object) == expected.as_ptr() }
+    }
+
+    /// Whether an object's foreign part holds nothing there.
+    #[inline]
+    pub fn is_empty(&self, object: &Ref<T>) -> bool {
+        // SAFETY: only compares addresses.
+        unsafe { (*self.0.of::<*mut ffi::PyObject>(object)).is_null() }
+    }
+}
+
+/// A number of one byte or of four in the foreign part of a hot type's objects.
+pub struct Number<T: Hot> {
+    place: Place<T>,
     wide: bool,
 }
 
-impl Number {
+impl<T: Hot> Number<T> {
     /// The one-byte number at an offset, if the sample object holds the expected one there.
-    pub fn byte(sample: &Obj, offset: u64, expected: u8) -> Option<Number> {
+    pub fn byte(sample: &Obj, offset: u64, expected: u8) -> Option<Self> {
         let offset = usize::try_from(offset).ok()?;
-        if offset >= crate::build::basic_size(&sample.class()) {
-            return None;
-        }
-        // SAFETY: the offset lies within the sample.
-        let found = unsafe { *sample.as_ptr().cast::<u8>().add(offset) };
-        (found == expected).then_some(Number {
-            offset,
-            wide: false,
-        })
+        let place = Place::<T>::new(offset, 1)?;
+        (*bytes(sample).get(offset)? == expected).then_some(Number { place, wide: false })
     }
 
     /// Finds the only four-byte number of the sample that a change turns from 0 to `after`.
-    pub fn changed(sample: &Obj, after: u32, change: impl FnOnce()) -> Option<Number> {
+    pub fn changed(sample: &Obj, after: u32, change: impl FnOnce()) -> Option<Self> {
         let first = size_of::<ffi::PyObject>();
-        let size = crate::build::basic_size(&sample.class());
         let read = || -> Vec<u32> {
-            (first..size - size % 4)
-                .step_by(4)
-                // SAFETY: the offsets lie within the sample.
-                .map(|offset| unsafe { *sample.as_ptr().cast::<u8>().add(offset).cast::<u32>() })
-                .collect()
+            let (numbers, _) = bytes(sample)[first..].as_chunks::<4>();
+            numbers.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect()
         };
         let before = read();
         change();
@@ -192,48 +204,32 @@ impl Number {
         let mut found =
             (0..before.len()).filter(|index| before[*index] == 0 && now[*index] == after);
         let index = found.next()?;
-        found.next().is_none().then_some(Number {
-            offset: first + index * 4,
-            wide: true,
-        })
+        let place = Place::<T>::new(first + index * 4, 4)?;
+        found.next().is_none().then_some(Number { place, wide: true })
     }
 
     /// Sets the number in an object's foreign part.
     #[inline]
-    pub fn set<T: Hot>(self, object: &Ref<T>, value: u32) {
-        let size = T::info()
-            .base_size
-            .load(std::sync::atomic::Ordering::Relaxed);
-        if self.offset + if self.wide { 4 } else { 1 } > size {
-            return;
-        }
+    pub fn set(&self, object: &Ref<T>, value: u32) {
         // SAFETY: the number lies in the foreign part.
         unsafe {
-            let place = object.as_obj().as_ptr().cast::<u8>().add(self.offset);
             if self.wide {
-                *place.cast::<u32>() = value;
+                *self.place.of::<u32>(object) = value;
             } else {
-                *place = value as u8;
+                *self.place.of::<u8>(object) = value as u8;
             }
         }
     }
 
     /// The number in an object's foreign part.
     #[inline]
-    pub fn get<T: Hot>(self, object: &Ref<T>) -> u32 {
-        let size = T::info()
-            .base_size
-            .load(std::sync::atomic::Ordering::Relaxed);
-        if self.offset + if self.wide { 4 } else { 1 } > size {
-            return 0;
-        }
+    pub fn get(&self, object: &Ref<T>) -> u32 {
         // SAFETY: the number lies in the foreign part.
         unsafe {
-            let place = object.as_obj().as_ptr().cast::<u8>().add(self.offset);
             if self.wide {
-                *place.cast::<u32>()
+                *self.place.of::<u32>(object)
             } else {
-                u32::from(*place)
+                u32::from(*self.place.of::<u8>(object))
             }
         }
     }
@@ -333,10 +329,9 @@ impl ThreadField {
 
 /// CPython's intrusive list of a thread's objects (`struct llist_node`: next, previous), whose
 /// head is in the thread state and whose nodes are in the foreign part of objects.
-#[derive(Clone, Copy, Debug)]
-pub struct ThreadList {
+pub struct ThreadList<T: Hot> {
     head: usize,
-    node: usize,
+    node: Place<T>,
 }
 
 #[repr(C)]
@@ -345,57 +340,39 @@ struct Node {
     previous: *mut Node,
 }
 
-impl ThreadList {
+impl<T: Hot> ThreadList<T> {
     /// The list with its head and node at the offsets, if the sample object is its only or last
-    /// member.
-    pub fn verified(sample: &Obj, head: u64, size: u64, node: u64) -> Option<ThreadList> {
+    /// member. `size` is that of the thread state.
+    pub fn verified(sample: &Obj, head: u64, size: u64, node: u64) -> Option<Self> {
         let node = usize::try_from(node).ok()?;
-        if head % 8 != 0 || head.checked_add(16)? > size || size > 1 << 20 || node % 8 != 0 {
+        if head % 8 != 0 || head.checked_add(16)? > size || size > 1 << 20 {
             return None;
         }
-        if node + 16 > crate::build::basic_size(&sample.class()) {
-            return None;
-        }
+        let (next, previous) = (node, node.checked_add(size_of::<usize>())?);
+        Place::<T>::new(previous, size_of::<usize>())?;
         let list = ThreadList {
             head: usize::try_from(head).ok()?,
-            node,
+            node: Place::new(next, size_of::<usize>())?,
         };
-        // SAFETY: both lie within their objects; only addresses are compared.
-        unsafe {
-            let head = list.head_of_thread();
-            let node = sample.as_ptr().cast::<u8>().add(node).cast::<Node>();
-            ((*node).next == head && (*head).previous == node).then_some(list)
-        }
+        let head = list.head_of_thread();
+        let address = sample.as_ptr() as usize + node;
+        // SAFETY: the head lies within the thread state; only addresses are compared.
+        let last = unsafe { (*head).previous as usize };
+        (word_at(sample, next)? == head as usize && last == address).then_some(list)
     }
 
-    /// Whether the node lies in the foreign part of a hot type.
-    pub fn fits<T: Hot>(self) -> bool {
-        let size = T::info()
-            .base_size
-            .load(std::sync::atomic::Ordering::Relaxed);
-        self.node + 16 <= size
-    }
-
-    fn head_of_thread(self) -> *mut Node {
+    fn head_of_thread(&self) -> *mut Node {
         // SAFETY: attached; the offset lies within the thread state.
         unsafe { ffi::PyThreadState_Get().cast::<u8>().add(self.head).cast() }
-    }
-
-    fn node_of<T: Hot>(self, object: &Ref<T>) -> *mut Node {
-        // SAFETY: `fits` holds for the types that this is used with.
-        unsafe { object.as_obj().as_ptr().cast::<u8>().add(self.node).cast() }
     }
 
     /// Appends the object to the current thread's list, unless it is in one. The list does not
     /// keep it alive: [`ThreadList::unlink`] must come before it goes.
     #[inline]
-    pub fn link<T: Hot>(self, object: &Ref<T>) {
-        if !self.fits::<T>() {
-            return;
-        }
+    pub fn link(&self, object: &Ref<T>) {
         // SAFETY: nodes of a linked list are alive (see above); this is CPython's own layout.
         unsafe {
-            let node = self.node_of(object);
+            let node = self.node.of::<Node>(object);
             if !(*node).next.is_null() {
                 return;
             }
@@ -409,13 +386,10 @@ impl ThreadList {
 
     /// Takes the object out of the list it is in, if any.
     #[inline]
-    pub fn unlink<T: Hot>(self, object: &Ref<T>) {
-        if !self.fits::<T>() {
-            return;
-        }
+    pub fn unlink(&self, object: &Ref<T>) {
         // SAFETY: as in `link`.
         unsafe {
-            let node = self.node_of(object);
+            let node = self.node.of::<Node>(object);
             if (*node).next.is_null() {
                 return;
             }

@@ -62,11 +62,13 @@ pub trait Hot: Sized + 'static {
         false
     }
 
-    /// A list of the thread's objects that they may be linked into: each is taken out of it
-    /// before its memory goes.
-    fn linked_into() -> Option<crate::foreign::ThreadList> {
-        None
-    }
+    /// Takes an object that is about to go out of the lists it may be in, before anything else
+    /// of it goes.
+    fn leave_lists(_this: &Ref<Self>) {}
+
+    /// Releases what the type itself has put into the foreign part of an object that is about to
+    /// go, and zeroes those fields; the object's values are gone already.
+    fn empty_foreign_part(_this: &Ref<Self>) {}
 
     /// `tp_finalize`: the object is about to go, and still whole. An exception that is set is
     /// kept around the call.
@@ -195,6 +197,9 @@ pub struct TypeInfo {
     pub(crate) weakrefs_offset: AtomicIsize,
     /// Where objects keep the dict of their own attributes; 0 if they have none.
     pub(crate) dict_offset: AtomicUsize,
+    /// Where CPython keeps the dict of an object whose foreign base has one "managed", in bytes
+    /// before the object; 0 if it has none, [`UNKNOWN`] if the place is not known.
+    pub(crate) managed_dict: AtomicIsize,
     freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
@@ -214,6 +219,7 @@ impl TypeInfo {
             base_visits_type: AtomicUsize::new(0),
             weakrefs_offset: AtomicIsize::new(0),
             dict_offset: AtomicUsize::new(0),
+            managed_dict: AtomicIsize::new(0),
             freelist: UnsafeCell::new(Vec::new()),
         }
     }
@@ -223,6 +229,9 @@ impl TypeInfo {
         self.class.load(Ordering::Relaxed)
     }
 }
+
+/// The managed dict of a type's objects is in a place that we do not know.
+pub(crate) const UNKNOWN: isize = isize::MAX;
 
 /// Gives a hot type its [`TypeInfo`]: use it inside the `impl Hot`.
 #[macro_export]
@@ -390,6 +399,11 @@ where
     }
 }
 
+unsafe extern "C" {
+    /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
+    fn _Py_NewReference(object: *mut ffi::PyObject);
+}
+
 /// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet
 /// seen by the garbage collector.
 ///
@@ -400,10 +414,10 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
     let info = T::info();
     let class = info.class();
     // SAFETY: the GIL is held (token). An object in the freelist has the size of the type and
-    // nothing in it: it is made anew as CPython makes those of its own freelists.
+    // nothing in it but its type: it is made anew as CPython makes those of its own freelists.
     unsafe {
         if let Some(object) = (*info.freelist.get()).pop() {
-            ffi::PyObject_Init(object, class);
+            _Py_NewReference(object);
             return Ok(object);
         }
         if class.is_null() {
@@ -560,6 +574,39 @@ unsafe fn drop_dict(info: &TypeInfo, object: *mut ffi::PyObject) {
     }
 }
 
+/// The words of an object that belong to its foreign base.
+///
+/// # Safety
+/// As for [`dict_of`]; nobody writes to the object meanwhile.
+#[inline]
+unsafe fn foreign_part<'a>(info: &TypeInfo, object: *mut ffi::PyObject) -> &'a [usize] {
+    let header = size_of::<ffi::PyObject>();
+    let size = info.base_size.load(Ordering::Relaxed) - header;
+    // SAFETY: the part lies between the header and the values, which are aligned as words are.
+    unsafe {
+        let first = object.cast::<u8>().add(header).cast::<usize>();
+        std::slice::from_raw_parts(first, size / size_of::<usize>())
+    }
+}
+
+/// Whether the foreign base has nothing to release in an object.
+///
+/// # Safety
+/// As for [`foreign_part`].
+#[inline]
+unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> bool {
+    let dict = info.managed_dict.load(Ordering::Relaxed);
+    // SAFETY: where the dict's place is known, it is a word that belongs to the object.
+    unsafe {
+        dict != UNKNOWN
+            && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
+            && foreign_part(info, object)
+                .iter()
+                .fold(0, |all, word| all | word)
+                == 0
+    }
+}
+
 /// `tp_clear`.
 pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
@@ -601,9 +648,7 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
-        if let Some(list) = T::linked_into() {
-            list.unlink::<T>(Ref::of_unchecked(Obj::from_pointer(&object)));
-        }
+        T::leave_lists(Ref::of_unchecked(Obj::from_pointer(&object)));
         let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
         if weakrefs != 0
             && !(*object
@@ -618,8 +663,13 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         drop_dict(info, object);
         let base = info.base_clear.load(Ordering::Relaxed);
         if !base.is_null() {
-            let base: ffi::inquiry = std::mem::transmute(base);
-            base(object);
+            T::empty_foreign_part(Ref::of_unchecked(Obj::from_pointer(&object)));
+            if !(exact && foreign_part_is_empty(info, object)) {
+                let base: ffi::inquiry = std::mem::transmute(base);
+                base(object);
+                let part = foreign_part(info, object);
+                std::ptr::write_bytes(part.as_ptr().cast_mut(), 0, part.len());
+            }
         }
         let freelist = info.freelist.get();
         if exact
@@ -627,16 +677,12 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
             && (*freelist).len() < T::FREELIST
             && ffi::PyObject_GC_IsFinalized(object) == 0
         {
-            if !base.is_null() {
-                let header = size_of::<ffi::PyObject>();
-                let base_size = info.base_size.load(Ordering::Relaxed);
-                std::ptr::write_bytes(object.cast::<u8>().add(header), 0, base_size - header);
-            }
+            // It keeps its reference to the type.
             (*freelist).push(object);
         } else {
             let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
             free(object.cast());
+            ffi::Py_DECREF(class.cast());
         }
-        ffi::Py_DECREF(class.cast());
     }
 }

@@ -21,7 +21,7 @@ pub fn claim(py: Python<'_>) -> Result<(), Raised> {
         return Err(Raised);
     }
     match OWNER.compare_exchange(NOBODY, id, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(()),
+        Ok(_) => crate::obj::find_zero(py),
         Err(owner) if owner == id => Ok(()),
         Err(_) => Err(Raised::new::<PyImportError>(
             py,

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -288,6 +289,12 @@ impl Obj {
         unsafe { ffi::PyCallable_Check(self.as_ptr()) != 0 }
     }
 
+    /// Whether it is the int 0 (of which CPython has one object), of no subclass.
+    #[inline]
+    pub fn is_zero(&self) -> bool {
+        self.as_ptr() == ZERO.load(Ordering::Relaxed)
+    }
+
     /// Whether it is an int (or a bool).
     pub fn is_int(&self) -> bool {
         // SAFETY: only looks at the type's flags.
@@ -431,6 +438,18 @@ impl std::fmt::Debug for Obj {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Obj({:p})", self.0)
     }
+}
+
+/// The int 0, which lives for ever; null until [`find_zero`].
+static ZERO: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Finds the int 0, for [`Obj::is_zero`].
+pub(crate) fn find_zero(py: Python<'_>) -> Result<(), Raised> {
+    let (zero, again) = (Obj::int(py, 0)?, Obj::int(py, 0)?);
+    if zero.is(&again) {
+        ZERO.store(zero.into_ptr(), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// A reference for the module's lifetime, usable from any attached thread.

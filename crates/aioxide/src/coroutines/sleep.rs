@@ -19,6 +19,8 @@ use crate::interop::current::running_loop;
 enum Progress {
     /// Not awaited yet.
     New,
+    /// Not awaited yet; of no delay and no result, so that it only yields.
+    Immediate,
     /// Has yielded; waits.
     Waiting,
     /// Has ended.
@@ -39,21 +41,36 @@ pub(crate) struct Sleep {
 
 impl Sleep {
     fn create(py: Python<'_>, delay: Obj, result: Option<Obj>) -> Result<Ref<Sleep>, Raised> {
+        let immediate = delay.is_zero() && result.is_none();
+        let progress = if immediate {
+            Progress::Immediate
+        } else {
+            Progress::New
+        };
         let value = Sleep {
-            delay: Slot::new(Some(delay)),
+            delay: Slot::new((!immediate).then_some(delay)),
             result: Slot::new(result),
             future: Slot::default(),
             alarm: Slot::default(),
             handle: Slot::default(),
             event_loop: Slot::default(),
-            progress: Cell::new(Progress::New),
+            progress: Cell::new(progress),
         };
-        Ref::new(py, value)
+        let sleep = Ref::new(py, value)?;
+        if !immediate {
+            // Only what refers to other objects can be part of a cycle.
+            sleep.track();
+        }
+        Ok(sleep)
     }
 
     fn step(this: &Ref<Sleep>, _value: &Obj) -> Result<Next, Raised> {
         let py = this.py();
         match this.progress.get() {
+            Progress::Immediate => {
+                this.progress.set(Progress::Waiting);
+                Ok(Next::Yield(Obj::none(py)))
+            }
             Progress::New => Sleep::begin(this),
             Progress::Waiting => match this.future.get() {
                 None => {
@@ -73,6 +90,10 @@ impl Sleep {
                 "cannot reuse already awaited coroutine",
             )),
         }
+    }
+
+    fn is_new(&self) -> bool {
+        matches!(self.progress.get(), Progress::New | Progress::Immediate)
     }
 
     fn take_result(&self, py: Python<'_>) -> Obj {
@@ -154,7 +175,7 @@ impl Sleep {
     }
 
     fn send(this: &Ref<Sleep>, value: &Obj) -> Result<Obj, Raised> {
-        if this.progress.get() == Progress::New && !value.is_none() {
+        if this.is_new() && !value.is_none() {
             let text = "can't send non-None value to a just-started coroutine";
             return Err(Raised::type_error(this.py(), text));
         }
@@ -202,6 +223,7 @@ impl Hot for Sleep {
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sleep_coroutine";
     const DOC: &'static std::ffi::CStr = c"The coroutine object that sleep() returns.";
     const FREELIST: usize = 2048;
+    const TRACKED: bool = false;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
 
@@ -254,7 +276,8 @@ impl Hot for Sleep {
 
     fn finalize(this: &Ref<Self>) {
         let py = this.py();
-        if this.progress.replace(Progress::Done) == Progress::New {
+        if this.is_new() {
+            this.progress.set(Progress::Done);
             let category = Obj::class_of::<pyo3::exceptions::PyRuntimeWarning>(py);
             let text = c"coroutine 'sleep' was never awaited";
             if let Err(raised) = cpython::error::warn(&category, text, 1) {

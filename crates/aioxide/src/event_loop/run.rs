@@ -1,11 +1,13 @@
 //! One iteration, and running until stopped.
 
+use std::sync::OnceLock;
+
 use cpython::error::check_signals;
 use cpython::{Obj, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::Handle;
+use crate::handles::{Entry, Handle};
 use crate::interop::asyncio;
 
 /// With work queued, the selector is looked at after so many entries …
@@ -18,7 +20,17 @@ const ITERATIONS_BETWEEN_LOOKS: u32 = 7;
 /// The longest wait, as in asyncio: a day.
 const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
 
+/// Runs a step or a wake-up of a task of the loop. Fails only with what ends the program.
+type Stepper = fn(&Ref<EventLoop>, Obj) -> Result<(), Raised>;
+
+static STEPPER: OnceLock<Stepper> = OnceLock::new();
+
 impl EventLoop {
+    /// Has all loops step tasks by this function; called once, when the module starts.
+    pub(crate) fn step_by(step: Stepper) {
+        let _ = STEPPER.set(step);
+    }
+
     /// `run_forever()`.
     pub(crate) fn run_forever(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let py = this.py();
@@ -101,9 +113,19 @@ impl EventLoop {
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
             };
-            entry.run(&this.contexts)?;
+            EventLoop::run_entry(this, entry)?;
         }
         Ok(())
+    }
+
+    /// Runs an entry. Fails only with what ends the program.
+    #[inline]
+    fn run_entry(this: &Ref<EventLoop>, entry: Entry) -> Result<(), Raised> {
+        match (entry.into_task(), STEPPER.get()) {
+            (Ok(task), Some(step)) => step(this, task),
+            (Ok(_), None) => Ok(()),
+            (Err(entry), _) => entry.run(&this.contexts),
+        }
     }
 
     /// Looks at the selector if the last look is too long ago. While iterations are short the
@@ -207,7 +229,7 @@ impl EventLoop {
                 break;
             };
             let Some(handle) = entry.as_handle() else {
-                entry.run(&this.contexts)?;
+                EventLoop::run_entry(this, entry)?;
                 continue;
             };
             if handle.is_cancelled() {

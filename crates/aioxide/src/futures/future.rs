@@ -9,7 +9,7 @@ use pyo3::types::{PyAnyMethods, PyTypeMethods};
 use super::callbacks::{Callbacks, Waiter};
 use crate::event_loop::EventLoop;
 use crate::interop::asyncio;
-use crate::interop::mirror::mirror;
+use super::mirror;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use super::await_future::{FutureIter, step as await_step};
 use super::callbacks::Waiter;
 use super::future::{Future, State};
 use crate::interop::asyncio;
-use crate::interop::mirror::mirror;
+use super::mirror;
 
 impl Future {
     fn python_init(this: &Ref<Future>, args: &Args<'_>) -> Result<(), Raised> {
@@ -263,6 +263,12 @@ impl Hot for Future {
 
     fn traverse(&self, visit: &mut Visit<'_>) {
         self.visit(visit);
+    }
+
+    fn empty_foreign_part(this: &Ref<Self>) {
+        if let Some(mirror) = mirror(this.py()) {
+            mirror.empty(this);
+        }
     }
 
     fn clear(&self) {

@@ -17,7 +17,10 @@ pub(crate) use interface::generic_alias;
 
 use cpython::{Obj, Python, Raised, Ref};
 
+use pyo3::sync::PyOnceLock;
+
 use crate::interop::asyncio;
+use crate::interop::mirror::{Mirror, Offsets};
 
 /// Builds the types. The Future's base part has room for the Task's, so that a Task can hold a
 /// Future's value at the same place.
@@ -27,6 +30,23 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     cpython::build::build::<Future>(py, Some(imports.c_future.get(py)), room)?;
     cpython::build::build::<FutureIter>(py, None, 0)?;
     Ok(())
+}
+
+static MIRROR: PyOnceLock<Option<Mirror<Future>>> = PyOnceLock::new();
+
+/// Looks for the fields of the accelerator's struct that others read; called when the module
+/// starts, once the types are built.
+pub(crate) fn find_mirror(py: Python<'_>, offsets: Option<Offsets>) {
+    let _ = MIRROR.set(
+        py,
+        offsets.and_then(|offsets| Mirror::verified(py, &offsets)),
+    );
+}
+
+/// The fields, where they could be verified.
+#[inline]
+pub(crate) fn mirror(py: Python<'_>) -> Option<&'static Mirror<Future>> {
+    MIRROR.get(py).and_then(Option::as_ref)
 }
 
 /// A sleeping Future's time has come: it gets its result unless it is done.

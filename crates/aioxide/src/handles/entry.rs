@@ -28,8 +28,6 @@ pub(crate) struct Entry(Tagged);
 /// How entries run that belong to rooms further right: functions that those rooms register when
 /// the module starts. An error ends `run_forever`: KeyboardInterrupt and SystemExit only.
 pub(crate) struct Runners {
-    /// A step or a wake-up of a Task.
-    pub(crate) task: fn(&Obj) -> Result<(), Raised>,
     /// A descriptor of the object can be read.
     pub(crate) read: fn(&Obj) -> Result<(), Raised>,
     /// A descriptor of the object can be written.
@@ -111,8 +109,18 @@ impl Entry {
         }
     }
 
-    /// Runs it; contexts that are free afterwards go to the pool. Fails only with what ends the
-    /// program.
+    /// The task to step, if it is one; else the entry as it was.
+    #[inline]
+    pub(crate) fn into_task(self) -> Result<Obj, Entry> {
+        if self.0.tag() == TASK {
+            Ok(self.0.into_obj())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Runs it, unless it is a task, which its loop steps; contexts that are free afterwards go to
+    /// the pool. Fails only with what ends the program.
     #[inline]
     pub(crate) fn run(self, pool: &Pool) -> Result<(), Raised> {
         let tag = self.0.tag();
@@ -137,7 +145,6 @@ impl Entry {
             return Ok(());
         };
         match tag {
-            TASK => (runners.task)(&object),
             READ => (runners.read)(&object),
             WRITE => (runners.write)(&object),
             ALARM => match Ref::<Alarm>::of_exact(&object).and_then(|alarm| alarm.take_target()) {

@@ -87,11 +87,21 @@ pub(crate) fn running_loop(py: Python<'_>) -> Result<Option<Obj>, Raised> {
 /// Makes the task the running one of its loop. Raises RuntimeError if another one runs.
 #[inline]
 pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
+    if let Some(Place::Thread {
+        task: field,
+        running,
+    }) = PLACE.get(py)
+    {
+        if field.exchange(Some((*running, event_loop)), None, Some(task)) {
+            return Ok(());
+        }
+    }
+    enter_elsewhere(py, event_loop, task)
+}
+
+#[inline(never)]
+fn enter_elsewhere(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
     match PLACE.get(py) {
-        Some(Place::Thread {
-            task: field,
-            running,
-        }) if field.exchange(Some((*running, event_loop)), None, Some(task)) => Ok(()),
         Some(Place::Thread {
             task: field,
             running,
@@ -120,8 +130,17 @@ pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), 
 /// The task no longer runs. Raises RuntimeError if it did not.
 #[inline]
 pub(crate) fn leave(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
+    if let Some(Place::Thread { task: field, .. }) = PLACE.get(py) {
+        if field.exchange(None, Some(task), None) {
+            return Ok(());
+        }
+    }
+    leave_elsewhere(py, event_loop, task)
+}
+
+#[inline(never)]
+fn leave_elsewhere(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
     match PLACE.get(py) {
-        Some(Place::Thread { task: field, .. }) if field.exchange(None, Some(task), None) => Ok(()),
         Some(Place::Dict(dict)) => {
             let dict = dict.get(py);
             match dict.dict_get(event_loop)? {

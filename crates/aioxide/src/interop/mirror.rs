@@ -8,7 +8,6 @@
 
 use cpython::foreign::{Field, Number, ThreadList, section_words};
 use cpython::{Hot, Obj, Python, Raised, Ref};
-use pyo3::sync::PyOnceLock;
 
 use super::imports::asyncio;
 
@@ -71,39 +70,32 @@ pub(crate) fn offsets(py: Python<'_>) -> Option<Offsets> {
 }
 
 /// The verified fields.
-pub(crate) struct Mirror {
-    event_loop: Field,
-    name: Field,
-    coro: Field,
-    state: Number,
-    is_task: Number,
-    awaited_by: Field,
-    awaited_by_is_set: Number,
-    tasks: ThreadList,
+pub(crate) struct Mirror<T: Hot> {
+    event_loop: Field<T>,
+    name: Field<T>,
+    coro: Field<T>,
+    state: Number<T>,
+    is_task: Number<T>,
+    awaited_by: Field<T>,
+    awaited_by_is_set: Number<T>,
+    tasks: ThreadList<T>,
 }
 
-static MIRROR: PyOnceLock<Option<Mirror>> = PyOnceLock::new();
-
-/// Verifies the fields; called when the module starts.
-pub(crate) fn load(py: Python<'_>, offsets: Option<Offsets>) {
-    if let Some(offsets) = &offsets {
-        cpython::context::verify(py, offsets.thread_size as usize);
-    }
-    let mirror = offsets.and_then(|offsets| match probe(py, &offsets) {
-        Ok(mirror) => mirror,
-        Err(raised) => {
-            drop(raised.take(py));
-            None
+impl<T: Hot> Mirror<T> {
+    /// Verifies the fields in the foreign part of T's objects, which must have room for a task's.
+    pub(crate) fn verified(py: Python<'_>, offsets: &Offsets) -> Option<Mirror<T>> {
+        match probe(py, offsets) {
+            Ok(mirror) => mirror,
+            Err(raised) => {
+                drop(raised.take(py));
+                None
+            }
         }
-    });
-    if let Some(mirror) = &mirror {
-        let _ = LIST.set(mirror.tasks);
     }
-    let _ = MIRROR.set(py, mirror);
 }
 
 /// Makes a task of the accelerator whose parts are known, and looks for them.
-fn probe(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror>, Raised> {
+fn probe<T: Hot>(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror<T>>, Raised> {
     let imports = asyncio(py);
     if cpython::build::basic_size(imports.c_task.get(py)) as u64 != offsets.task_size {
         return Ok(None);
@@ -129,7 +121,13 @@ fn probe(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror>, Raised> {
         .c_task
         .get(py)
         .call_named(&[&coro, &event_loop, &name], Some(&names))?;
-    let found = fields(&task, offsets, &event_loop, &coro, &name);
+    // Before its state changes: a task that is done is in no list.
+    let tasks = ThreadList::verified(
+        &task,
+        offsets.tasks_head,
+        offsets.thread_size,
+        offsets.task_node,
+    );
     task.set_attr(
         pyo3::intern!(py, "_log_destroy_pending"),
         &Obj::bool(py, false),
@@ -144,57 +142,26 @@ fn probe(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror>, Raised> {
             drop(raised.take(py));
         }
     });
+    let found = state.and_then(|state| {
+        Some(Mirror {
+            event_loop: Field::find(&task, &event_loop)?,
+            name: Field::verified(&task, offsets.task_name, &name)?,
+            coro: Field::verified(&task, offsets.task_coro, &coro)?,
+            state,
+            is_task: Number::byte(&task, offsets.is_task, 1)?,
+            awaited_by: Field::verified_empty(&task, offsets.awaited_by)?,
+            awaited_by_is_set: Number::byte(&task, offsets.awaited_by_is_set, 0)?,
+            tasks: tasks?,
+        })
+    });
     coro.method(pyo3::intern!(py, "close"), &[])?;
-    Ok(match (found, state) {
-        (Some(found), Some(state)) => Some(Mirror { state, ..found }),
-        _ => None,
-    })
+    Ok(found)
 }
 
-fn fields(
-    task: &Obj,
-    offsets: &Offsets,
-    event_loop: &Obj,
-    coro: &Obj,
-    name: &Obj,
-) -> Option<Mirror> {
-    let tasks = ThreadList::verified(
-        task,
-        offsets.tasks_head,
-        offsets.thread_size,
-        offsets.task_node,
-    )?;
-    let is_task = Number::byte(task, offsets.is_task, 1)?;
-    Some(Mirror {
-        event_loop: Field::find(task, event_loop)?,
-        name: Field::verified(task, offsets.task_name, name)?,
-        coro: Field::verified(task, offsets.task_coro, coro)?,
-        // Replaced by what the next probe finds.
-        state: is_task,
-        is_task,
-        awaited_by: Field::verified_empty(task, offsets.awaited_by)?,
-        awaited_by_is_set: Number::byte(task, offsets.awaited_by_is_set, 0)?,
-        tasks,
-    })
-}
-
-/// The thread's list of tasks, where it could be verified.
-pub(crate) fn task_list() -> Option<ThreadList> {
-    LIST.get().copied()
-}
-
-static LIST: std::sync::OnceLock<ThreadList> = std::sync::OnceLock::new();
-
-/// The fields, where they could be verified.
-#[inline]
-pub(crate) fn mirror(py: Python<'_>) -> Option<&'static Mirror> {
-    MIRROR.get(py).and_then(Option::as_ref)
-}
-
-impl Mirror {
+impl<T: Hot> Mirror<T> {
     /// Fills a new task's fields and puts it into the thread's list.
     #[inline]
-    pub(crate) fn begin<T: Hot>(&self, task: &Ref<T>, event_loop: &Obj, coro: &Obj) {
+    pub(crate) fn begin(&self, task: &Ref<T>, event_loop: &Obj, coro: &Obj) {
         self.event_loop.set(task, Some(event_loop.clone()));
         self.coro.set(task, Some(coro.clone()));
         self.is_task.set(task, 1);
@@ -202,77 +169,93 @@ impl Mirror {
 
     /// Puts the task into the thread's list.
     #[inline]
-    pub(crate) fn link<T: Hot>(&self, task: &Ref<T>) {
+    pub(crate) fn link(&self, task: &Ref<T>) {
         self.tasks.link(task);
     }
 
     /// Takes the task out of the thread's list.
     #[inline]
-    pub(crate) fn unlink<T: Hot>(&self, task: &Ref<T>) {
+    pub(crate) fn unlink(&self, task: &Ref<T>) {
         self.tasks.unlink(task);
+    }
+
+    /// The object is about to go: empties what was filled.
+    #[inline]
+    pub(crate) fn empty(&self, object: &Ref<T>) {
+        for field in [&self.event_loop, &self.name, &self.coro, &self.awaited_by] {
+            field.set(object, None);
+        }
+        for number in [&self.state, &self.is_task, &self.awaited_by_is_set] {
+            number.set(object, 0);
+        }
     }
 
     /// The coroutine is gone.
     #[inline]
-    pub(crate) fn forget_coro<T: Hot>(&self, task: &Ref<T>) {
+    pub(crate) fn forget_coro(&self, task: &Ref<T>) {
         self.coro.set(task, None);
     }
 
     /// A task's name, as text or as the number that the accelerator keeps until it is asked.
     #[inline]
-    pub(crate) fn set_name<T: Hot>(&self, task: &Ref<T>, name: Obj) {
+    pub(crate) fn set_name(&self, task: &Ref<T>, name: Obj) {
         self.name.set(task, Some(name));
     }
 
     /// The state: 0 pending, 1 cancelled, 2 finished.
     #[inline]
-    pub(crate) fn set_state<T: Hot>(&self, future: &Ref<T>, state: u32) {
+    pub(crate) fn set_state(&self, future: &Ref<T>, state: u32) {
         self.state.set(future, state);
     }
 
     /// `task` waits on `future`.
     #[inline]
-    pub(crate) fn add_awaited_by<T: Hot>(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
-        if self.awaited_by_is_set.get(future) != 0 {
-            if let Some(set) = self.awaited_by.get(future) {
-                return set.add(task);
-            }
+    pub(crate) fn add_awaited_by(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+        if self.awaited_by.is_empty(future) {
+            self.awaited_by.set(future, Some(task.clone()));
+            return Ok(());
         }
+        self.add_another(future, task)
+    }
+
+    #[cold]
+    fn add_another(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
         match self.awaited_by.get(future) {
-            None => self.awaited_by.set(future, Some(task.clone())),
-            Some(one) => {
+            Some(set) if self.awaited_by_is_set.get(future) != 0 => set.add(task),
+            one => {
                 let set = Obj::set(future.py())?;
-                set.add(&one)?;
-                set.add(task)?;
+                for member in one.iter().chain([task]) {
+                    set.add(member)?;
+                }
                 self.awaited_by.set(future, Some(set));
                 self.awaited_by_is_set.set(future, 1);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// `task` no longer waits on `future`.
     #[inline]
-    pub(crate) fn discard_awaited_by<T: Hot>(
-        &self,
-        future: &Ref<T>,
-        task: &Obj,
-    ) -> Result<(), Raised> {
+    pub(crate) fn discard_awaited_by(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+        if self.awaited_by.holds(future, task) {
+            self.awaited_by.set(future, None);
+            return Ok(());
+        }
+        self.discard_one_of_many(future, task)
+    }
+
+    #[cold]
+    fn discard_one_of_many(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
         match self.awaited_by.get(future) {
-            None => Ok(()),
-            Some(one) if one.is(task) => {
-                self.awaited_by.set(future, None);
-                Ok(())
-            }
             Some(set) if self.awaited_by_is_set.get(future) != 0 => set
                 .method(pyo3::intern!(future.py(), "discard"), &[task])
                 .map(drop),
-            Some(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Who waits on the future, as `_asyncio_awaited_by` shows it.
-    pub(crate) fn awaited_by<T: Hot>(&self, future: &Ref<T>) -> Result<Option<Obj>, Raised> {
+    pub(crate) fn awaited_by(&self, future: &Ref<T>) -> Result<Option<Obj>, Raised> {
         let py = future.py();
         let Some(held) = self.awaited_by.get(future) else {
             return Ok(None);

@@ -4,9 +4,8 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, Obj, Raised, Ref, Visit};
 
 use super::task::Task;
-use crate::futures::{Future, FutureIter, State, await_step, generic_alias};
+use crate::futures::{Future, FutureIter, State, await_step, generic_alias, mirror};
 use crate::interop::asyncio;
-use crate::interop::mirror::task_list;
 
 impl Task {
     fn python_init(this: &Ref<Task>, args: &Args<'_>) -> Result<(), Raised> {
@@ -215,8 +214,14 @@ impl Hot for Task {
             || (future.state() == State::Pending && self.log_destroy_pending.get())
     }
 
-    fn linked_into() -> Option<cpython::foreign::ThreadList> {
-        task_list()
+    fn leave_lists(this: &Ref<Self>) {
+        if let Some(mirror) = mirror(this.py()) {
+            mirror.unlink(this.parent());
+        }
+    }
+
+    fn empty_foreign_part(this: &Ref<Self>) {
+        Future::empty_foreign_part(this.parent());
     }
 
     fn finalize(this: &Ref<Self>) {

@@ -4,8 +4,7 @@ use cpython::build::function;
 use cpython::{Args, Global, Known, Obj, Python, Raised, Ref};
 
 use super::task::Task;
-use crate::futures::Future;
-use crate::interop::mirror::mirror;
+use crate::futures::{Future, mirror};
 use crate::interop::{asyncio, current};
 
 /// The set of eager tasks before their first suspension, of 3.12 and later.
@@ -106,7 +105,7 @@ fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.link(native);
+            mirror.link(native.parent());
             Ok(())
         }
         _ => asyncio(py)
@@ -124,7 +123,7 @@ fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.unlink(native);
+            mirror.unlink(native.parent());
             Ok(())
         }
         _ => asyncio(py)

@@ -4,16 +4,23 @@ use cpython::{Known, Obj, Raised, Ref, context, coro};
 
 use super::task::{Task, cancel_waiter};
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State, Waiter};
-use crate::handles::{Callback, Handle};
+use crate::futures::{Future, State, Waiter, mirror};
+use crate::handles::{Callback, Entry, Handle};
 use crate::interop::imports::ends_program;
-use crate::interop::mirror::mirror;
 use crate::interop::{asyncio, current};
 
-/// Runs a task's entry of the ready queue: a step or a wake-up, in the task's context.
-#[inline]
-pub(crate) fn run(object: &Obj) -> Result<(), Raised> {
-    let Some(task) = Ref::<Task>::of(object) else {
+/// What is left to do once the task no longer runs.
+#[derive(Clone, Copy, PartialEq)]
+enum After {
+    /// Nothing: it has ended, or something will wake it.
+    Nothing,
+    /// Another step in the next iteration.
+    Again,
+}
+
+/// Runs a task's entry of its loop's ready queue: a step or a wake-up, in the task's context.
+pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised> {
+    let Some(task) = Ref::<Task>::of(&object) else {
         return Ok(());
     };
     let Some(task_context) = task.context.get() else {
@@ -26,16 +33,27 @@ pub(crate) fn run(object: &Obj) -> Result<(), Raised> {
         Some(error) => Some(error),
         None => outcome_of_waiter(task),
     };
-    let result = step(task, error);
+    let result = if task.parent().has_loop(event_loop.as_obj()) {
+        step_in(task, event_loop.as_obj(), Some(event_loop), error)
+    } else {
+        step(task, error).map(|()| After::Nothing)
+    };
     if let Err(raised) = context::exit(&task_context) {
         return report(task, raised);
     }
-    result.or_else(|raised| report(task, raised))
+    match result {
+        Ok(After::Nothing) => Ok(()),
+        Ok(After::Again) => {
+            EventLoop::schedule(event_loop, Entry::task(object));
+            Ok(())
+        }
+        Err(raised) => report(task, raised),
+    }
 }
 
 /// The exception that the awaited future hands on, if the task was waiting and got one.
 #[inline]
-fn outcome_of_waiter(task: &Ref<Task>) -> Option<Obj> {
+fn outcome_of_waiter(task: &Task) -> Option<Obj> {
     let waiter = task.waiter.get()?;
     match waiter.of() {
         Some(future) if future.state() != State::Pending => Future::error(future),
@@ -85,22 +103,39 @@ pub(super) fn wakeup(task: &Ref<Task>, future: &Obj) -> Result<(), Raised> {
 
 /// A step as the running task of its loop.
 pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
-    let py = task.py();
     let Some(event_loop) = task.parent().event_loop() else {
-        return task.parent().ensure_alive(py);
+        return task.parent().ensure_alive(task.py());
     };
-    current::enter(py, event_loop.as_obj(), task.as_obj())?;
-    let result = advance(task, &event_loop, error);
-    match result {
-        Ok(()) => current::leave(py, event_loop.as_obj(), task.as_obj()),
-        Err(raised) => {
-            let exception = raised.take(py);
-            if let Err(second) = current::leave(py, event_loop.as_obj(), task.as_obj()) {
-                drop(second.take(py));
-            }
-            Err(Raised::raise(exception))
-        }
+    match step_in(task, event_loop.as_obj(), event_loop.of(), error)? {
+        After::Nothing => Ok(()),
+        After::Again => Task::schedule_step(task, None),
     }
+}
+
+/// A step as the running task of the loop, which is `native` as well if it is one of ours.
+#[inline]
+fn step_in(
+    task: &Ref<Task>,
+    event_loop: &Obj,
+    native: Option<&Ref<EventLoop>>,
+    error: Option<Obj>,
+) -> Result<After, Raised> {
+    let py = task.py();
+    current::enter(py, event_loop, task.as_obj())?;
+    match advance(task, event_loop, native, error) {
+        Ok(after) => current::leave(py, event_loop, task.as_obj()).map(|()| after),
+        Err(raised) => Err(leave_raising(task, event_loop, raised)),
+    }
+}
+
+#[cold]
+fn leave_raising(task: &Ref<Task>, event_loop: &Obj, raised: Raised) -> Raised {
+    let py = task.py();
+    let exception = raised.take(py);
+    if let Err(second) = current::leave(py, event_loop, task.as_obj()) {
+        drop(second.take(py));
+    }
+    Raised::raise(exception)
 }
 
 /// The first step at once, before `create_task` returns.
@@ -114,7 +149,11 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     };
     let mut outcome = context::enter(&task_context);
     if outcome.is_ok() {
-        outcome = advance(task, &known, None);
+        outcome = match advance(task, event_loop, known.of(), None) {
+            Ok(After::Nothing) => Ok(()),
+            Ok(After::Again) => Task::schedule_step(task, None),
+            Err(raised) => Err(raised),
+        };
         let kept = outcome.map_err(|raised| raised.take(py));
         let left = context::exit(&task_context);
         outcome = match kept {
@@ -136,7 +175,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
         // The coroutine is done: nobody needs it any more.
         task.coro.set(None);
         if let Some(mirror) = mirror(py) {
-            mirror.forget_coro(task);
+            mirror.forget_coro(task.parent());
         }
     }
     kept.map_err(Raised::raise)
@@ -146,45 +185,66 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
 #[inline]
 fn advance(
     task: &Ref<Task>,
-    event_loop: &Known<EventLoop>,
+    event_loop: &Obj,
+    native: Option<&Ref<EventLoop>>,
     mut error: Option<Obj>,
-) -> Result<(), Raised> {
-    let py = task.py();
+) -> Result<After, Raised> {
     let future = task.parent();
     if future.state() != State::Pending {
         return Err(already_done(task, error));
     }
     if task.must_cancel.get() {
-        let is_cancel = error
-            .as_ref()
-            .is_some_and(|error| error.is_subtype_of(asyncio(py).cancelled_error.get(py)));
-        if !is_cancel {
-            error = Some(Future::make_cancelled_error(future)?);
-        }
-        task.must_cancel.set(false);
+        error = Some(cancellation(task, error)?);
     }
     if let Some(waiter) = task.waiter.take() {
         super::registry::discard_awaited_by(&waiter, task)?;
     }
     let Some(coroutine) = task.coro.get() else {
-        return Err(Raised::runtime_error(py, "uninitialized Task object"));
+        return Err(Raised::runtime_error(
+            task.py(),
+            "uninitialized Task object",
+        ));
     };
     let outcome = match error {
-        None => coro::send(&coroutine, &Obj::none(py)),
+        None => coro::send_none(&coroutine),
         Some(error) => throw(&coroutine, &error),
     };
     match outcome {
-        coro::Step::Yielded(awaited) => wait_on(task, event_loop, awaited),
-        coro::Step::Returned(result) => {
-            if task.must_cancel.replace(false) {
-                // Cancelled just before the coroutine came to its end.
-                let message = future.cancel_message();
-                return Future::cancel(future, message).map(drop);
+        coro::Step::Yielded(awaited) if awaited.is_none() => {
+            if native.is_some_and(EventLoop::is_fast) {
+                return Ok(After::Again);
             }
-            Future::set_result(future, result)
+            Task::schedule_step(task, None)
         }
+        coro::Step::Yielded(awaited) => wait_on(task, event_loop, awaited),
+        coro::Step::Returned(result) => end(task, result),
         coro::Step::Raised(raised) => end_by_exception(task, raised),
     }
+    .map(|()| After::Nothing)
+}
+
+/// The error to throw into a task that was cancelled since its last step.
+#[cold]
+fn cancellation(task: &Ref<Task>, error: Option<Obj>) -> Result<Obj, Raised> {
+    let class = asyncio(task.py()).cancelled_error.get(task.py());
+    let error = match error {
+        Some(error) if error.is_subtype_of(class) => error,
+        _ => Future::make_cancelled_error(task.parent())?,
+    };
+    task.must_cancel.set(false);
+    Ok(error)
+}
+
+/// The coroutine has returned.
+#[inline]
+fn end(task: &Ref<Task>, result: Obj) -> Result<(), Raised> {
+    let future = task.parent();
+    if task.must_cancel.replace(false) {
+        // Cancelled just before the coroutine came to its end.
+        let message = future.cancel_message();
+        return Future::cancel(future, message).map(drop);
+    }
+    Future::set_result(future, result)
 }
 
 fn throw(coroutine: &Obj, error: &Obj) -> coro::Step {
@@ -204,11 +264,7 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let raised = match coro::stop_iteration_value(raised, py) {
         Ok(result) => {
             // An iterator that ends by StopIteration itself.
-            if task.must_cancel.replace(false) {
-                let message = future.cancel_message();
-                return Future::cancel(future, message).map(drop);
-            }
-            return Future::set_result(future, result);
+            return end(task, result);
         }
         Err(raised) => raised,
     };
@@ -246,10 +302,7 @@ fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
 
 /// Waits on what the coroutine has yielded.
 #[inline]
-fn wait_on(task: &Ref<Task>, event_loop: &Known<EventLoop>, awaited: Obj) -> Result<(), Raised> {
-    if awaited.is_none() {
-        return Task::schedule_step(task, None);
-    }
+fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
     let known = Known::<Future>::new(awaited);
     // Subclasses may have methods of their own, which are called as asyncio calls them.
     let exact = Ref::<Future>::is_exact(known.as_obj()) || Ref::<Task>::is_exact(known.as_obj());
@@ -259,7 +312,7 @@ fn wait_on(task: &Ref<Task>, event_loop: &Known<EventLoop>, awaited: Obj) -> Res
     if known.as_obj().is(task.as_obj()) {
         return fail_soon(task, "Task cannot await on itself", None);
     }
-    if !future.has_loop(event_loop.as_obj()) {
+    if !future.has_loop(event_loop) {
         return fail_soon(task, "attached to a different loop", Some(known.as_obj()));
     }
     if !future.take_blocking() {
@@ -297,7 +350,7 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
 #[cold]
 fn wait_on_foreign(
     task: &Ref<Task>,
-    event_loop: &Known<EventLoop>,
+    event_loop: &Obj,
     known: Known<Future>,
 ) -> Result<(), Raised> {
     let py = task.py();
@@ -312,7 +365,7 @@ fn wait_on_foreign(
             Some(get_loop) => get_loop.call0()?,
             None => awaited.attr(pyo3::intern!(py, "_loop"))?,
         };
-        if !its_loop.is(event_loop.as_obj()) {
+        if !its_loop.is(event_loop) {
             return fail_soon(task, "attached to a different loop", Some(awaited));
         }
         if !blocking {

@@ -8,10 +8,9 @@ use cpython::{Known, Obj, Raised, Ref, Slot, Visit, context};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State};
+use crate::futures::{Future, State, mirror};
 use crate::handles::Entry;
 use crate::interop::asyncio;
-use crate::interop::mirror::mirror;
 
 /// The value of a Task, behind that of its Future.
 #[derive(Default)]
@@ -115,7 +114,7 @@ impl Task {
                 self.number.set(number);
                 self.name.set(None);
                 if let Some(mirror) = mirror(this.py()) {
-                    mirror.set_name(this, Obj::int(this.py(), number as i64)?);
+                    mirror.set_name(this.parent(), Obj::int(this.py(), number as i64)?);
                 }
                 Ok(())
             }
@@ -131,7 +130,7 @@ impl Task {
             name.str_of()?
         };
         if let Some(mirror) = mirror(this.py()) {
-            mirror.set_name(this, name.clone());
+            mirror.set_name(this.parent(), name.clone());
         }
         this.name.set(Some(name));
         Ok(())
@@ -153,9 +152,9 @@ impl Task {
         let py = this.py();
         if let Some(mirror) = mirror(py) {
             if let Some(coro) = this.coro.get() {
-                mirror.begin(this, event_loop, &coro);
+                mirror.begin(this.parent(), event_loop, &coro);
             }
-            mirror.link(this);
+            mirror.link(this.parent());
             return Ok(());
         }
         let name = pyo3::intern!(py, "_register_task");
