@@ -58,7 +58,11 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     futures::build(py)?;
     coroutines::build(py)?;
     tasks::build(py)?;
-    futures::find_mirror(py, offsets);
+    let fields = offsets.and_then(|offsets| interop::mirror::verified(py, &offsets));
+    if let Some((of_future, of_task)) = fields {
+        futures::keep_mirror(py, of_future);
+        tasks::keep_mirror(py, of_task);
+    }
     transports::build(py)?;
     operations::build(py)?;
 

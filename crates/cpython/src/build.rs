@@ -281,7 +281,7 @@ pub fn basic_size(class: &Obj) -> usize {
 ///
 /// `base` is the foreign base type, `room` the least size of header and foreign part together
 /// (so that a parent and its child agree on where the parent's value lies, although their
-/// foreign bases differ in size). A parent is built before its child. Raises RuntimeError if the
+/// foreign bases differ in size; see also [`Hot::MOVES_IN_CHILD`]). A parent is built before its child. Raises RuntimeError if the
 /// two do not agree, and what CPython raises for types that cannot be.
 pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<Obj, Raised> {
     let info = T::info();
@@ -292,10 +292,6 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         .map_or(size_of::<ffi::PyObject>(), basic_size)
         .max(room)
         .next_multiple_of(align_of::<usize>());
-    if !T::Parent::agrees(base_size) {
-        let text = "parent and child differ in layout, or the parent is not built";
-        return Err(Raised::runtime_error(py, text));
-    }
     let mut builder = Builder::<T> {
         methods: Vec::new(),
         getsets: Vec::new(),
@@ -353,6 +349,10 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             bases.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr),
         ))?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
+        if !T::Parent::have_child(pointer, base_size) {
+            let text = "parent and child differ in layout, or the parent is not built";
+            return Err(Raised::runtime_error(py, text));
+        }
         for name in &builder.hidden {
             // Out of the dict alone: deleting the attribute would empty the slot.
             if ffi::PyDict_DelItemString((*pointer).tp_dict, name.as_ptr()) < 0 {

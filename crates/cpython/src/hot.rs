@@ -44,6 +44,9 @@ pub trait Hot: Sized + 'static {
     const TRACKED: bool = true;
     /// Whether Python code may subclass the type.
     const SUBCLASSABLE: bool = true;
+    /// Whether objects of the type's child hold the value at another place, because the child's
+    /// foreign base is larger. Each look at a value then asks for the object's type.
+    const MOVES_IN_CHILD: bool = false;
 
     /// Where the type's address and offsets are kept; see [`hot_type!`](crate::hot_type).
     fn info() -> &'static TypeInfo;
@@ -62,9 +65,9 @@ pub trait Hot: Sized + 'static {
         false
     }
 
-    /// Takes an object that is about to go out of the lists it may be in, before anything else
-    /// of it goes.
-    fn leave_lists(_this: &Ref<Self>) {}
+    /// An object is about to go and still whole: takes it out of the lists it may be in. Must not
+    /// run foreign code, which could find the object by a weak reference.
+    fn leave(_this: &Ref<Self>) {}
 
     /// Releases what the type itself has put into the foreign part of an object that is about to
     /// go, and zeroes those fields; the object's values are gone already.
@@ -113,9 +116,10 @@ pub trait Payload: Sized + 'static {
     /// The object is one of this type, and whole.
     #[doc(hidden)]
     unsafe fn clear_value(object: *mut ffi::PyObject);
-    /// Whether a child whose foreign base ends there finds the value where the type has it.
+    /// Notes a child whose foreign base ends there; false if it would have the value where nobody
+    /// looks for it.
     #[doc(hidden)]
-    fn agrees(base_size: usize) -> bool;
+    fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool;
 }
 
 impl Payload for NoParent {
@@ -129,7 +133,7 @@ impl Payload for NoParent {
     }
     unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
     unsafe fn clear_value(_: *mut ffi::PyObject) {}
-    fn agrees(_: usize) -> bool {
+    fn have_child(_: *mut ffi::PyTypeObject, _: usize) -> bool {
         true
     }
 }
@@ -167,9 +171,20 @@ impl<T: Hot> Payload for T {
             T::Parent::clear_value(object);
         }
     }
-    fn agrees(base_size: usize) -> bool {
+    fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool {
         let info = T::info();
-        !info.class().is_null() && info.base_size.load(Ordering::Relaxed) == base_size
+        let same = info.base_size.load(Ordering::Relaxed) == base_size;
+        let first = info.child.load(Ordering::Relaxed).is_null();
+        if info.class().is_null() || !(same || T::MOVES_IN_CHILD && first) {
+            return false;
+        }
+        if T::MOVES_IN_CHILD {
+            let offset = offset_after::<T>(base_size);
+            info.offset_in_child.store(offset, Ordering::Relaxed);
+            info.child.store(class, Ordering::Relaxed);
+        }
+        info.remember_subclass(class);
+        true
     }
 }
 
@@ -185,6 +200,11 @@ pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
+    /// The child whose objects hold the value elsewhere, and where.
+    child: AtomicPtr<ffi::PyTypeObject>,
+    offset_in_child: AtomicUsize,
+    /// A subclass that many objects are of, kept for ever: it is known without a search.
+    subclass: AtomicPtr<ffi::PyTypeObject>,
     /// Size of the header and the foreign base's part.
     pub(crate) base_size: AtomicUsize,
     /// The foreign base's own slots; null where there is none.
@@ -213,6 +233,9 @@ impl TypeInfo {
         TypeInfo {
             class: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
+            child: AtomicPtr::new(std::ptr::null_mut()),
+            offset_in_child: AtomicUsize::new(0),
+            subclass: AtomicPtr::new(std::ptr::null_mut()),
             base_size: AtomicUsize::new(0),
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
@@ -227,6 +250,14 @@ impl TypeInfo {
     #[inline]
     pub(crate) fn class(&self) -> *mut ffi::PyTypeObject {
         self.class.load(Ordering::Relaxed)
+    }
+
+    fn remember_subclass(&self, class: *mut ffi::PyTypeObject) {
+        if self.subclass.load(Ordering::Relaxed).is_null() {
+            // SAFETY: attached; the class is alive and from now on kept for ever.
+            unsafe { ffi::Py_INCREF(class.cast()) };
+            self.subclass.store(class, Ordering::Relaxed);
+        }
     }
 }
 
@@ -250,9 +281,33 @@ macro_rules! hot_type {
 /// The object is of the hot type or of a subclass.
 #[inline]
 pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
-    let offset = T::info().offset.load(Ordering::Relaxed);
+    let info = T::info();
     // SAFETY: the offset lies within the objects of the type.
-    unsafe { object.cast::<u8>().add(offset).cast() }
+    unsafe {
+        let offset = if T::MOVES_IN_CHILD && ffi::Py_TYPE(object) != info.class() {
+            offset_elsewhere(info, ffi::Py_TYPE(object))
+        } else {
+            info.offset.load(Ordering::Relaxed)
+        };
+        object.cast::<u8>().add(offset).cast()
+    }
+}
+
+/// Where objects of a subclass hold the value of a type that moves in its child.
+///
+/// # Safety
+/// The class is a subclass of the type.
+#[inline]
+unsafe fn offset_elsewhere(info: &TypeInfo, class: *mut ffi::PyTypeObject) -> usize {
+    let child = info.child.load(Ordering::Relaxed);
+    // SAFETY: the child, once there, is kept for ever.
+    let moved = class == child
+        || !child.is_null() && unsafe { ffi::PyType_IsSubtype(class, child) != 0 };
+    if moved {
+        info.offset_in_child.load(Ordering::Relaxed)
+    } else {
+        info.offset.load(Ordering::Relaxed)
+    }
 }
 
 /// An owned reference to an object of a hot type; dereferences to its value.
@@ -294,12 +349,24 @@ impl<T: Hot> Ref<T> {
     /// Whether the object is of this type or of a subclass.
     #[inline]
     pub fn is(object: &Obj) -> bool {
-        // SAFETY: the object is alive and its type with it; ours is kept for ever once built.
         Self::is_exact(object)
-            || unsafe {
-                let class = T::info().class();
-                !class.is_null() && ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0
-            }
+            || object.class_address() == T::info().subclass.load(Ordering::Relaxed) as usize
+            || Self::is_of_subclass(object)
+    }
+
+    #[inline(never)]
+    fn is_of_subclass(object: &Obj) -> bool {
+        let class = T::info().class();
+        // SAFETY: the object is alive and its type with it; ours is kept for ever once built.
+        !class.is_null()
+            && unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0 }
+    }
+
+    /// Keeps the object's class for ever as one that many objects are of, if it is the first of
+    /// which this is said.
+    pub fn remember_class(object: &Ref<T>) {
+        // SAFETY: only reads the type.
+        T::info().remember_subclass(unsafe { ffi::Py_TYPE(object.0.as_ptr()) });
     }
 
     /// Looks at the object as one of this type, if it is one.
@@ -360,6 +427,20 @@ impl<T: Hot> Ref<T>
 where
     T::Parent: Hot,
 {
+    /// The parent's value; cheaper than through [`Ref::parent`] where that moves in its child.
+    #[inline]
+    pub fn parent_value(&self) -> &T::Parent {
+        let info = <T::Parent as Hot>::info();
+        let offset = if T::Parent::MOVES_IN_CHILD {
+            info.offset_in_child.load(Ordering::Relaxed)
+        } else {
+            info.offset.load(Ordering::Relaxed)
+        };
+        // SAFETY: the object is of T or of a subclass, and all of these hold the parent's value
+        // where T does.
+        unsafe { &*self.0.as_ptr().cast::<u8>().add(offset).cast() }
+    }
+
     /// The same object as one of the parent type.
     #[inline]
     pub fn parent(&self) -> &Ref<T::Parent> {
@@ -648,7 +729,7 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
-        T::leave_lists(Ref::of_unchecked(Obj::from_pointer(&object)));
+        T::leave(Ref::of_unchecked(Obj::from_pointer(&object)));
         let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
         if weakrefs != 0
             && !(*object

@@ -15,7 +15,6 @@
 //! | [`interpreter`] | which interpreter of the process the types belong to |
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
-//! | [`known`] | [`Known`], a reference that remembers whether its object is of a hot type |
 //! | [`build`] | makes the type object of a hot type |
 //! | [`answer`] | what functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
@@ -24,6 +23,7 @@
 //! | [`coro`] | driving coroutines |
 //! | [`context`] | `contextvars` contexts |
 //! | [`tagged`] | a reference and three bits in eight bytes |
+//! | [`watch`] | dicts of which is known whether they have changed |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
 //!
 //! # The one rule of safety
@@ -45,16 +45,15 @@ pub mod foreign;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;
-pub mod known;
 pub mod obj;
 pub mod slot;
 pub mod tagged;
 mod trampolines;
+pub mod watch;
 
 pub use args::Args;
 pub use error::Raised;
 pub use hot::{Hot, NoParent, Ref, Visit};
-pub use known::Known;
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;

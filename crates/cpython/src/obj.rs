@@ -29,9 +29,11 @@ impl Drop for Obj {
 impl Clone for Obj {
     #[inline]
     fn clone(&self) -> Self {
+        // Read once: counting writes to memory.
+        let pointer = self.0;
         // SAFETY: the object is alive as long as self is.
-        unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
-        Obj(self.0)
+        unsafe { ffi::Py_INCREF(pointer.as_ptr()) };
+        Obj(pointer)
     }
 }
 

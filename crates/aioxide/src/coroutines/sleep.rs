@@ -10,7 +10,7 @@ use cpython::callable::callable;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State, thrown};
+use crate::futures::{Future, thrown};
 use crate::handles::Alarm;
 use crate::interop::asyncio;
 use crate::interop::current::running_loop;
@@ -77,7 +77,7 @@ impl Sleep {
                     this.progress.set(Progress::Done);
                     Ok(Next::Return(this.take_result(py)))
                 }
-                Some(future) if future.state() == State::Pending => {
+                Some(future) if future.is_pending() => {
                     Err(Raised::runtime_error(py, "await wasn't used with future"))
                 }
                 Some(future) => {

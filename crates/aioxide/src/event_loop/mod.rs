@@ -186,6 +186,7 @@ impl EventLoop {
     #[cold]
     fn check_class(this: &Ref<EventLoop>) -> bool {
         let py = this.py();
+        Ref::remember_class(this);
         this.class_checked.set(true);
         let class = this.as_obj().class();
         let own = Ref::<EventLoop>::class(py);

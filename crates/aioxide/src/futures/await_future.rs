@@ -3,7 +3,8 @@
 use cpython::build::{Builder, Next};
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
-use super::future::{Future, State};
+use super::flags::Flag;
+use super::future::Future;
 
 /// An iterator that gives the Future once, then its result.
 pub(crate) struct FutureIter {
@@ -16,13 +17,15 @@ pub(crate) struct FutureIter {
 /// who ask for an iterator get an object.
 #[inline]
 pub(crate) fn step(future: &Ref<Future>) -> Result<Next, Raised> {
-    if future.state() == State::Pending {
-        if future.blocking.replace(true) {
+    let value: &Future = future;
+    if value.is_pending() {
+        if value.flags.is(Flag::Blocking) {
             return Err(Raised::runtime_error(
                 future.py(),
                 "await wasn't used with future",
             ));
         }
+        value.set_blocking_on();
         return Ok(Next::Yield(future.as_obj().clone()));
     }
     Future::result(future).map(Next::Return)
@@ -46,7 +49,7 @@ impl FutureIter {
         let Some(future) = this.future.get() else {
             return Ok(Next::Return(Obj::none(py)));
         };
-        if future.state() != State::Pending {
+        if !future.is_pending() {
             this.future.set(None);
         }
         step(&future)

@@ -1,7 +1,5 @@
 //! Who is told when a Future is done.
 
-use std::cell::Cell;
-
 use cpython::{Obj, Raised, Ref, Slot, Visit};
 
 use super::future::Future;
@@ -18,16 +16,39 @@ pub(crate) struct Waiter {
     context: Option<Obj>,
 }
 
-#[allow(clippy::box_collection)]
-type More = Box<Vec<Waiter>>;
-
-/// The waiters of one Future: the first inline, more of them in a vector of their own, which is
-/// boxed because few Futures have one and each would pay for its three words.
+/// The first waiter of a Future, or none; few Futures have more.
 #[derive(Default)]
-pub(super) struct Callbacks {
+pub(super) struct FirstWaiter {
     target: Slot,
     context: Slot,
-    more: Cell<Option<More>>,
+}
+
+impl FirstWaiter {
+    #[inline]
+    pub(super) fn take(&self) -> Option<Waiter> {
+        self.target.take().map(|target| Waiter {
+            target,
+            context: self.context.take(),
+        })
+    }
+
+    #[inline]
+    fn set(&self, waiter: Waiter) {
+        self.context.set(waiter.context);
+        self.target.set(Some(waiter.target));
+    }
+
+    fn get(&self) -> Option<Waiter> {
+        self.target.get().map(|target| Waiter {
+            target,
+            context: self.context.get(),
+        })
+    }
+
+    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.target);
+        visit.slot(&self.context);
+    }
 }
 
 impl Waiter {
@@ -66,6 +87,13 @@ impl Waiter {
         }
     }
 
+    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
+        visit.object(&self.target);
+        if let Some(context) = &self.context {
+            visit.object(context);
+        }
+    }
+
     fn matches(&self, function: &Obj) -> Result<bool, Raised> {
         match &self.context {
             Some(_) => self.target.equals(function),
@@ -75,11 +103,11 @@ impl Waiter {
 
     /// Schedules the call, or the task's wake-up.
     #[inline]
-    pub(super) fn schedule(self, future: &Ref<Future>) -> Result<(), Raised> {
-        let Some(event_loop) = future.event_loop() else {
+    pub(super) fn schedule(self, future: &Ref<Future>, value: &Future) -> Result<(), Raised> {
+        let Some(event_loop) = value.event_loop() else {
             return Ok(());
         };
-        if let Some(native) = event_loop.of() {
+        if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
             if EventLoop::is_fast(native) {
                 match self.context {
                     None => EventLoop::schedule(native, Entry::task(self.target)),
@@ -92,7 +120,7 @@ impl Waiter {
                 return Ok(());
             }
         }
-        self.schedule_through(event_loop.as_obj(), future)
+        self.schedule_through(&event_loop, future)
     }
 
     /// Through the loop's own `call_soon`, as asyncio does it.
@@ -111,54 +139,48 @@ impl Waiter {
     }
 }
 
-impl Callbacks {
-    /// Appends one.
+impl Future {
+    /// Appends one to those who wait.
     #[inline]
-    pub(super) fn add(&self, waiter: Waiter) {
-        let more = self.more.take();
-        if more.is_none() && self.target.is_none() {
-            self.context.set(waiter.context);
-            self.target.set(Some(waiter.target));
-            return;
+    pub(super) fn keep_waiter(&self, waiter: Waiter) {
+        if self.first.target.is_none() {
+            self.first.set(waiter);
+        } else {
+            self.keep_another_waiter(waiter);
         }
-        let mut more = more.unwrap_or_default();
+    }
+
+    #[inline(never)]
+    fn keep_another_waiter(&self, waiter: Waiter) {
+        let fields = self.rare.make();
+        let mut more = fields.more.take();
         more.push(waiter);
-        self.more.set(Some(more));
+        fields.more.set(more);
     }
 
-    /// Takes all, in order.
+    /// Takes all who wait but the first, in order.
     #[inline]
-    pub(super) fn take(&self) -> (Option<Waiter>, Option<More>) {
-        let first = self.target.take().map(|target| Waiter {
-            target,
-            context: self.context.take(),
-        });
-        (first, self.more.take())
+    pub(super) fn take_other_waiters(&self) -> Option<Vec<Waiter>> {
+        self.rare.get().map(|fields| fields.more.take())
     }
 
-    /// Copies of all, in order.
-    pub(super) fn all(&self) -> Vec<Waiter> {
-        let mut all: Vec<Waiter> = self
-            .target
-            .get()
-            .map(|target| Waiter {
-                target,
-                context: self.context.get(),
-            })
-            .into_iter()
-            .collect();
-        let more = self.more.take();
-        all.extend(more.iter().flat_map(|more| more.iter().cloned()));
-        self.more.set(more);
+    /// Copies of all who wait, in order.
+    pub(super) fn waiters(&self) -> Vec<Waiter> {
+        let mut all: Vec<Waiter> = self.first.get().into_iter().collect();
+        if let Some(fields) = self.rare.get() {
+            let more = fields.more.take();
+            all.extend(more.iter().cloned());
+            fields.more.set(more);
+        }
         all
     }
 
-    /// Removes those that equal the function; returns how many.
-    pub(super) fn remove(&self, function: &Obj) -> Result<usize, Raised> {
+    /// Removes those who equal the function; returns how many.
+    pub(super) fn remove_waiters(&self, function: &Obj) -> Result<usize, Raised> {
         let mut kept = Vec::new();
         let mut removed = 0;
-        // Comparing runs foreign code, which may look at the callbacks: they stay in place.
-        for waiter in self.all() {
+        // Comparing runs foreign code, which may look at the waiters: they stay in place.
+        for waiter in self.waiters() {
             if waiter.matches(function)? {
                 removed += 1;
             } else {
@@ -166,25 +188,12 @@ impl Callbacks {
             }
         }
         if removed > 0 {
-            let old = self.take();
+            let old = (self.first.take(), self.take_other_waiters());
             for waiter in kept {
-                self.add(waiter);
+                self.keep_waiter(waiter);
             }
             drop(old);
         }
         Ok(removed)
-    }
-
-    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.target);
-        visit.slot(&self.context);
-        let more = self.more.take();
-        for waiter in more.iter().flat_map(|more| more.iter()) {
-            visit.object(&waiter.target);
-            if let Some(context) = &waiter.context {
-                visit.object(context);
-            }
-        }
-        self.more.set(more);
     }
 }

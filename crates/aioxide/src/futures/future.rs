@@ -1,15 +1,18 @@
 //! The value of a Future, and what happens when it is done.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use cpython::error::{set_cause, set_context, set_traceback, traceback};
-use cpython::{Known, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
-use super::callbacks::{Callbacks, Waiter};
+use super::callbacks::{FirstWaiter, Waiter};
+use super::flags::{Flag, Flags};
 use crate::event_loop::EventLoop;
 use crate::interop::asyncio;
 use super::mirror;
+use super::rare::Rare;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,57 +25,70 @@ pub(crate) enum State {
     Finished = 2,
 }
 
+/// Where a Future is on its way, told apart by what `outcome` holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing, or (asleep) the result planned.
+    Pending,
+    Cancelled,
+    /// The result.
+    Returned,
+    /// The exception.
+    Failed,
+}
+
 /// The value of a Future, and of a Task's Future part.
 pub(crate) struct Future {
     /// None until `__init__` has run.
-    event_loop: Slot<Known<EventLoop>>,
-    pub(super) callbacks: Callbacks,
-    /// The result, or the exception, or (pending, asleep) the result planned.
+    event_loop: Slot,
+    /// The first who waits.
+    pub(super) first: FirstWaiter,
     outcome: Slot,
-    /// The exception's traceback when it was set.
-    outcome_traceback: Slot,
-    pub(super) source_traceback: Slot,
-    pub(super) cancel_message: Slot,
-    /// The CancelledError that ended the coroutine, raised again by `result()`.
-    cancelled_exception: Slot,
-    state: Cell<State>,
-    failed: Cell<bool>,
-    pub(super) log_traceback: Cell<bool>,
-    /// `_asyncio_future_blocking`: set by `await`, taken back by the Task.
-    pub(super) blocking: Cell<bool>,
+    pub(crate) rare: Rare,
+    phase: Cell<Phase>,
+    pub(crate) flags: Flags,
+    /// Of a Task: `cancelling()`. It lies here because here is room for it.
+    pub(crate) cancel_requests: Cell<u32>,
 }
 
+/// Called when a Future that is not of exactly our type is done: it may be a Task.
+static ENDED: OnceLock<fn(&Ref<Future>)> = OnceLock::new();
+
 impl Future {
+    /// Has the end of objects of subclasses told; called once, when the module starts.
+    pub(crate) fn tell_ends(ended: fn(&Ref<Future>)) {
+        let _ = ENDED.set(ended);
+    }
+
     /// A value that `__init__` makes whole.
     pub(crate) fn empty() -> Future {
-        Future {
-            event_loop: Slot::default(),
-            callbacks: Callbacks::default(),
-            outcome: Slot::default(),
-            outcome_traceback: Slot::default(),
-            source_traceback: Slot::default(),
-            cancel_message: Slot::default(),
-            cancelled_exception: Slot::default(),
-            state: Cell::new(State::Pending),
-            failed: Cell::new(false),
-            log_traceback: Cell::new(false),
-            blocking: Cell::new(false),
-        }
+        Future::with_loop(None)
     }
 
     /// The value of a new Future of a native loop that is not in debug mode.
     #[inline]
-    pub(crate) fn value(event_loop: Known<EventLoop>) -> Future {
-        let future = Future::empty();
-        drop(future.event_loop.replace(Some(event_loop)));
-        future
+    pub(crate) fn value(event_loop: &Ref<EventLoop>) -> Future {
+        Future::with_loop(Some(event_loop.as_obj().clone()))
+    }
+
+    #[inline]
+    fn with_loop(event_loop: Option<Obj>) -> Future {
+        Future {
+            event_loop: Slot::new(event_loop),
+            first: FirstWaiter::default(),
+            outcome: Slot::default(),
+            rare: Rare::default(),
+            phase: Cell::new(Phase::Pending),
+            flags: Flags::default(),
+            cancel_requests: Cell::new(0),
+        }
     }
 
     /// A new Future of a native loop, as `loop.create_future()`.
     #[inline]
     pub(crate) fn create(event_loop: &Ref<EventLoop>) -> Result<Ref<Future>, Raised> {
         let py = event_loop.py();
-        let future = Ref::new(py, Future::value(Known::from(event_loop.clone())))?;
+        let future = Ref::new(py, Future::value(event_loop))?;
         if event_loop.debug() {
             future.remember_source(py)?;
         }
@@ -91,14 +107,13 @@ impl Future {
             return Err(Raised::runtime_error(py, &text));
         }
         this.forget();
-        if this.state.replace(State::Pending) != State::Pending {
+        if this.phase.replace(Phase::Pending) != Phase::Pending {
             if let Some(mirror) = mirror(py) {
                 mirror.set_state(this, State::Pending as u32);
             }
         }
-        this.failed.set(false);
-        this.log_traceback.set(false);
-        this.blocking.set(false);
+        this.flags.set(Flag::LogTraceback, false);
+        this.flags.set(Flag::Blocking, false);
         let event_loop = match event_loop.and_then(Obj::not_none) {
             Some(event_loop) => event_loop,
             None => asyncio(py)
@@ -106,12 +121,10 @@ impl Future {
                 .get(py)
                 .method(pyo3::intern!(py, "get_event_loop"), &[])?,
         };
-        let event_loop = Known::<EventLoop>::new(event_loop);
         this.event_loop.set(Some(event_loop.clone()));
-        let debug = match event_loop.of() {
+        let debug = match Ref::<EventLoop>::of(&event_loop) {
             Some(native) if !EventLoop::is_overridden(native) => native.debug(),
             _ => event_loop
-                .as_obj()
                 .method(pyo3::intern!(py, "get_debug"), &[])?
                 .truth()?,
         };
@@ -124,14 +137,14 @@ impl Future {
     /// Remembers where the program made it, in debug mode.
     #[cold]
     pub(crate) fn remember_source(&self, py: Python<'_>) -> Result<(), Raised> {
-        self.source_traceback
-            .set(Some(asyncio(py).extract_stack.get(py).call0()?));
+        let stack = asyncio(py).extract_stack.get(py).call0()?;
+        self.rare.make().source_traceback.set(Some(stack));
         Ok(())
     }
 
     /// The loop; none until `__init__` has run.
     #[inline]
-    pub(crate) fn event_loop(&self) -> Option<Known<EventLoop>> {
+    pub(crate) fn event_loop(&self) -> Option<Obj> {
         self.event_loop.get()
     }
 
@@ -156,7 +169,17 @@ impl Future {
     /// The state.
     #[inline]
     pub(crate) fn state(&self) -> State {
-        self.state.get()
+        match self.phase.get() {
+            Phase::Pending => State::Pending,
+            Phase::Cancelled => State::Cancelled,
+            Phase::Returned | Phase::Failed => State::Finished,
+        }
+    }
+
+    /// Whether it has no result yet.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.phase.get() == Phase::Pending
     }
 
     /// Plans the result that an alarm will set (a pending Future has no other use for the field).
@@ -171,35 +194,39 @@ impl Future {
 
     /// The result, if it is finished with one.
     pub(super) fn stored_result(&self) -> Option<Obj> {
-        (self.state() == State::Finished && !self.failed.get()).then(|| self.outcome.get())?
+        (self.phase.get() == Phase::Returned).then(|| self.outcome.get())?
     }
 
     /// The exception, if it is finished with one.
     pub(crate) fn stored_exception(&self) -> Option<Obj> {
-        (self.state() == State::Finished && self.failed.get()).then(|| self.outcome.get())?
+        (self.phase.get() == Phase::Failed).then(|| self.outcome.get())?
     }
 
-    fn finish(this: &Ref<Future>, state: State) {
-        this.state.set(state);
+    #[inline]
+    fn finish(this: &Ref<Future>, value: &Future, phase: Phase) {
+        value.phase.set(phase);
         if let Some(mirror) = mirror(this.py()) {
-            mirror.set_state(this, state as u32);
-            // A task that is done is no longer among the thread's, even where a program has ended
-            // it through the methods of Future. A plain Future has the same room, empty.
-            mirror.unlink(this);
+            mirror.set_state(this, value.state() as u32);
+        }
+        if !Ref::<Future>::is_exact(this.as_obj()) {
+            if let Some(ended) = ENDED.get() {
+                ended(this);
+            }
         }
     }
 
     /// `set_result(result)`.
     #[inline]
     pub(crate) fn set_result(this: &Ref<Future>, result: Obj) -> Result<(), Raised> {
-        this.ensure_alive(this.py())?;
-        if this.state() != State::Pending {
+        let value: &Future = this;
+        value.ensure_alive(this.py())?;
+        if !value.is_pending() {
             return Err(invalid_state(this.py(), "invalid state"));
         }
-        let planned = this.outcome.replace(Some(result));
-        Future::finish(this, State::Finished);
+        let planned = value.outcome.replace(Some(result));
+        Future::finish(this, value, Phase::Returned);
         drop(planned);
-        Future::schedule_callbacks(this)
+        Future::schedule_callbacks(this, value)
     }
 
     /// `set_exception(exception)`; a class is called first.
@@ -238,46 +265,45 @@ impl Future {
             set_context(&replacement, exception);
             exception = replacement;
         }
-        this.outcome_traceback.set(traceback(&exception));
-        this.failed.set(true);
+        if let Some(traceback) = traceback(&exception) {
+            this.rare.make().outcome_traceback.set(Some(traceback));
+        }
         let planned = this.outcome.replace(Some(exception));
-        Future::finish(this, State::Finished);
+        Future::finish(this, this, Phase::Failed);
         drop(planned);
-        Future::schedule_callbacks(this)?;
-        this.log_traceback.set(true);
+        Future::schedule_callbacks(this, this)?;
+        this.flags.set(Flag::LogTraceback, true);
         Ok(())
     }
 
     /// `cancel(msg)`: whether it was still pending.
     pub(crate) fn cancel(this: &Ref<Future>, message: Option<Obj>) -> Result<bool, Raised> {
-        this.log_traceback.set(false);
+        this.flags.set(Flag::LogTraceback, false);
         if this.state() != State::Pending {
             return Ok(false);
         }
-        Future::finish(this, State::Cancelled);
+        Future::finish(this, this, Phase::Cancelled);
         this.outcome.set(None);
-        this.cancel_message.set(message);
-        Future::schedule_callbacks(this)?;
+        this.set_cancel_message(message);
+        Future::schedule_callbacks(this, this)?;
         Ok(true)
     }
 
     /// As `cancel`, keeping the exception that a coroutine ended with.
     pub(crate) fn cancel_with(this: &Ref<Future>, exception: Obj) -> Result<bool, Raised> {
-        this.cancelled_exception.set(Some(exception));
+        this.rare.make().cancelled_exception.set(Some(exception));
         Future::cancel(this, None)
     }
 
     /// Tells all who wait, in order. If scheduling one fails, the others are forgotten.
     #[inline]
-    fn schedule_callbacks(this: &Ref<Future>) -> Result<(), Raised> {
-        let (first, more) = this.callbacks.take();
-        if let Some(first) = first {
-            first.schedule(this)?;
+    fn schedule_callbacks(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
+        let more = value.take_other_waiters();
+        if let Some(first) = value.first.take() {
+            first.schedule(this, value)?;
         }
-        if let Some(more) = more {
-            for waiter in *more {
-                waiter.schedule(this)?;
-            }
+        for waiter in more.into_iter().flatten() {
+            waiter.schedule(this, value)?;
         }
         Ok(())
     }
@@ -285,31 +311,42 @@ impl Future {
     /// Tells the waiter when it is done; at once if it is.
     #[inline]
     pub(crate) fn add_waiter(this: &Ref<Future>, waiter: Waiter) -> Result<(), Raised> {
-        if this.state() == State::Pending {
-            this.callbacks.add(waiter);
+        let value: &Future = this;
+        if value.is_pending() {
+            value.keep_waiter(waiter);
             return Ok(());
         }
-        waiter.schedule(this)
+        waiter.schedule(this, value)
     }
 
     /// `result()`: the result, or raises.
+    #[inline]
     pub(crate) fn result(this: &Ref<Future>) -> Result<Obj, Raised> {
+        let value: &Future = this;
+        if value.phase.get() == Phase::Returned {
+            value.flags.set(Flag::LogTraceback, false);
+            return Ok(value.outcome.get().unwrap_or_else(|| Obj::none(this.py())));
+        }
+        Err(Future::raise(this))
+    }
+
+    /// Raises what stands in the place of a result.
+    #[inline(never)]
+    fn raise(this: &Ref<Future>) -> Raised {
         let py = this.py();
         match this.state() {
-            State::Pending => Err(this.not_yet(py, "Result is not set.")),
-            State::Cancelled => Err(Future::raise_cancelled(this)),
+            State::Pending => this.not_yet(py, "Result is not set."),
+            State::Cancelled => Future::raise_cancelled(this),
             State::Finished => {
-                this.log_traceback.set(false);
-                let outcome = this.outcome.get().unwrap_or_else(|| Obj::none(py));
-                if !this.failed.get() {
-                    return Ok(outcome);
-                }
+                this.flags.set(Flag::LogTraceback, false);
+                let exception = this.outcome.get().unwrap_or_else(|| Obj::none(py));
                 let kept = this
-                    .outcome_traceback
-                    .take()
+                    .rare
+                    .get()
+                    .and_then(|rare| rare.outcome_traceback.take())
                     .unwrap_or_else(|| Obj::none(py));
-                set_traceback(&outcome, &kept);
-                Err(Raised::raise(outcome))
+                set_traceback(&exception, &kept);
+                Raised::raise(exception)
             }
         }
     }
@@ -317,13 +354,25 @@ impl Future {
     /// What wakes a Task: nothing if there is a result, else the exception to throw.
     #[inline]
     pub(crate) fn error(this: &Ref<Future>) -> Option<Obj> {
-        if this.state() == State::Finished && !this.failed.get() {
-            this.log_traceback.set(false);
+        let value: &Future = this;
+        if value.phase.get() == Phase::Returned {
+            value.flags.set(Flag::LogTraceback, false);
             return None;
         }
-        match Future::result(this) {
-            Ok(_) => None,
-            Err(raised) => Some(raised.take(this.py())),
+        Some(Future::raise(this).take(this.py()))
+    }
+
+    /// As `error`; nothing as well while it is pending.
+    #[inline]
+    pub(crate) fn error_if_done(this: &Ref<Future>) -> Option<Obj> {
+        let value: &Future = this;
+        match value.phase.get() {
+            Phase::Pending => None,
+            Phase::Returned => {
+                value.flags.set(Flag::LogTraceback, false);
+                None
+            }
+            _ => Some(Future::raise(this).take(this.py())),
         }
     }
 
@@ -334,11 +383,8 @@ impl Future {
             State::Pending => Err(this.not_yet(py, "Exception is not set.")),
             State::Cancelled => Err(Future::raise_cancelled(this)),
             State::Finished => {
-                this.log_traceback.set(false);
-                if !this.failed.get() {
-                    return Ok(None);
-                }
-                Ok(this.outcome.get())
+                this.flags.set(Flag::LogTraceback, false);
+                Ok(this.stored_exception())
             }
         }
     }
@@ -360,12 +406,16 @@ impl Future {
 
     /// `_make_cancelled_error()`: the coroutine's own CancelledError the first time.
     pub(crate) fn make_cancelled_error(this: &Ref<Future>) -> Result<Obj, Raised> {
-        if let Some(exception) = this.cancelled_exception.take() {
+        if let Some(exception) = this
+            .rare
+            .get()
+            .and_then(|rare| rare.cancelled_exception.take())
+        {
             return Ok(exception);
         }
         let py = this.py();
         let class = asyncio(py).cancelled_error.get(py);
-        match this.cancel_message.get().and_then(Obj::not_none) {
+        match this.cancel_message().and_then(Obj::not_none) {
             None => class.call0(),
             Some(message) => class.call1(&message),
         }
@@ -373,7 +423,7 @@ impl Future {
 
     /// The exception was never looked at: tells the loop's exception handler.
     pub(crate) fn report_unretrieved(this: &Ref<Future>) {
-        if !this.log_traceback.replace(false) {
+        if !this.flags.take(Flag::LogTraceback) {
             return;
         }
         let py = this.py();
@@ -390,77 +440,69 @@ impl Future {
             set("message", &Obj::str(py, &message)?)?;
             set("exception", &exception)?;
             set("future", this.as_obj())?;
-            if let Some(stack) = this.source_traceback.get() {
+            if let Some(stack) = this.source_traceback() {
                 set("source_traceback", &stack)?;
             }
-            call_exception_handler(event_loop.as_obj(), &report)
+            call_exception_handler(&event_loop, &report)
         })();
         if let Err(raised) = reported {
-            raised.report_unraisable(Some(event_loop.as_obj()));
+            raised.report_unraisable(Some(&event_loop));
         }
     }
 
     /// Whether it has an exception that nobody has looked at.
     #[inline]
     pub(crate) fn has_unseen_exception(&self) -> bool {
-        self.log_traceback.get()
+        self.flags.is(Flag::LogTraceback)
     }
 
     /// An exception that it may have need not be looked at.
     pub(crate) fn log_traceback_off(&self) {
-        self.log_traceback.set(false);
+        self.flags.set(Flag::LogTraceback, false);
     }
 
     /// What `cancel()` was given.
     pub(crate) fn cancel_message(&self) -> Option<Obj> {
-        self.cancel_message.get()
+        self.rare.get().and_then(|rare| rare.cancel_message.get())
     }
 
     /// Keeps what `cancel()` was given.
     pub(crate) fn set_cancel_message(&self, message: Option<Obj>) {
-        self.cancel_message.set(message);
+        if message.is_some() || self.rare.get().is_some() {
+            self.rare.make().cancel_message.set(message);
+        }
     }
 
     /// Takes back `_asyncio_future_blocking`; whether it was set.
     #[inline]
     pub(crate) fn take_blocking(&self) -> bool {
-        self.blocking.replace(false)
+        self.flags.take(Flag::Blocking)
     }
 
     /// Sets `_asyncio_future_blocking`: a native coroutine yields it.
     #[inline]
     pub(crate) fn set_blocking_on(&self) {
-        self.blocking.set(true);
+        self.flags.set(Flag::Blocking, true);
     }
 
     /// Where it was made, in debug mode.
     pub(crate) fn source_traceback(&self) -> Option<Obj> {
-        self.source_traceback.get()
+        self.rare.get().and_then(|rare| rare.source_traceback.get())
     }
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.event_loop);
-        self.callbacks.visit(visit);
-        for slot in [
-            &self.outcome,
-            &self.outcome_traceback,
-            &self.source_traceback,
-            &self.cancel_message,
-            &self.cancelled_exception,
-        ] {
-            visit.slot(slot);
-        }
+        self.first.visit(visit);
+        visit.slot(&self.outcome);
+        self.rare.visit(visit);
     }
 
     /// Releases everything that it holds.
     pub(super) fn forget(&self) {
-        drop(self.callbacks.take());
+        drop(self.first.take());
         self.event_loop.set(None);
         self.outcome.set(None);
-        self.outcome_traceback.set(None);
-        self.source_traceback.set(None);
-        self.cancel_message.set(None);
-        self.cancelled_exception.set(None);
+        self.rare.forget();
     }
 }
 

@@ -5,6 +5,7 @@ use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
 
 use super::await_future::{FutureIter, step as await_step};
 use super::callbacks::Waiter;
+use super::flags::Flag;
 use super::future::{Future, State};
 use crate::interop::asyncio;
 use super::mirror;
@@ -56,13 +57,13 @@ impl Future {
 
     fn python_remove_done_callback(this: &Ref<Future>, function: &Obj) -> Result<usize, Raised> {
         this.ensure_alive(this.py())?;
-        this.callbacks.remove(function)
+        this.remove_waiters(function)
     }
 
     fn python_callbacks(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
         let py = this.py();
         this.ensure_alive(py)?;
-        let all = this.callbacks.all();
+        let all = this.waiters();
         if all.is_empty() {
             return Ok(None);
         }
@@ -92,7 +93,7 @@ impl Future {
             let text = "_log_traceback can only be set to False";
             return Err(Raised::value_error(this.py(), text));
         }
-        this.log_traceback.set(false);
+        this.flags.set(Flag::LogTraceback, false);
         Ok(())
     }
 
@@ -101,7 +102,7 @@ impl Future {
             return Err(cannot_delete(this));
         };
         this.ensure_alive(this.py())?;
-        this.blocking.set(value.truth()?);
+        this.flags.set(Flag::Blocking, value.truth()?);
         Ok(())
     }
 
@@ -109,7 +110,7 @@ impl Future {
         let Some(value) = value else {
             return Err(cannot_delete(this));
         };
-        this.cancel_message.set(Some(value.clone()));
+        this.set_cancel_message(Some(value.clone()));
         Ok(())
     }
 
@@ -145,6 +146,7 @@ impl Hot for Future {
         A result that is not there yet, as asyncio.Future.\n\n\
         loop: the loop whose call_soon() tells the callbacks; the running or current one if None.";
     const FREELIST: usize = 2048;
+    const MOVES_IN_CHILD: bool = true;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -215,7 +217,7 @@ impl Hot for Future {
                 c"get_loop($self, /)\n--\n\nThe loop it is bound to.",
                 |this| {
                     this.ensure_alive(this.py())?;
-                    Ok(this.event_loop().map(|event_loop| event_loop.as_obj().clone()))
+                    Ok(this.event_loop())
                 },
             )
             .method0(
@@ -225,9 +227,7 @@ impl Hot for Future {
             )
             .class_method(c"__class_getitem__", c"See PEP 585", generic_alias)
             .get(c"_state", c"PENDING, CANCELLED or FINISHED.", Future::python_state)
-            .get(c"_loop", c"The loop.", |this| {
-                this.event_loop().map(|event_loop| event_loop.as_obj().clone())
-            })
+            .get(c"_loop", c"The loop.", |this| this.event_loop())
             .get(c"_callbacks", c"The callbacks with their contexts.", Future::python_callbacks)
             .get(c"_result", c"The result.", |this| this.stored_result())
             .get(c"_exception", c"The exception.", |this| this.stored_exception())
@@ -237,19 +237,19 @@ impl Hot for Future {
             .get_set(
                 c"_log_traceback",
                 c"Whether an exception waits to be looked at.",
-                |this| this.log_traceback.get(),
+                |this| this.flags.is(Flag::LogTraceback),
                 Future::set_log_traceback,
             )
             .get_set(
                 c"_asyncio_future_blocking",
                 c"Set by await, taken back by the Task.",
-                |this| this.blocking.get(),
+                |this| this.flags.is(Flag::Blocking),
                 Future::set_blocking,
             )
             .get_set(
                 c"_cancel_message",
                 c"What cancel() was given.",
-                |this| this.cancel_message.get(),
+                |this| this.cancel_message(),
                 Future::python_set_cancel_message,
             );
         if cfg!(Py_3_14) {
@@ -276,7 +276,7 @@ impl Hot for Future {
     }
 
     fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.log_traceback.get()
+        self.has_unseen_exception()
     }
 
     fn finalize(this: &Ref<Self>) {

@@ -1,5 +1,6 @@
 //! Python objects that native code refers to.
 
+use cpython::watch::Watched;
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 
@@ -23,8 +24,8 @@ pub(crate) struct Imports {
     pub(crate) all_tasks: Global,
     pub(crate) sleep: Global,
     /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs put other classes.
-    pub(crate) tasks_namespace: Global,
-    pub(crate) futures_namespace: Global,
+    pub(crate) tasks_namespace: Watched,
+    pub(crate) futures_namespace: Watched,
     pub(crate) events: Global,
     /// The accelerator's module, to look at while importing: its functions may be replaced later.
     pub(crate) accelerator: Global,
@@ -131,8 +132,10 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
         all_tasks: get(&tasks, "all_tasks")?,
         sleep: get(&tasks, "sleep")?,
-        tasks_namespace: get(&tasks, "__dict__")?,
-        futures_namespace: get(&Obj::import(py, c"asyncio.futures")?, "__dict__")?,
+        tasks_namespace: Watched::new(tasks.attr(pyo3::intern!(py, "__dict__"))?),
+        futures_namespace: Watched::new(
+            Obj::import(py, c"asyncio.futures")?.attr(pyo3::intern!(py, "__dict__"))?,
+        ),
         iscoroutine: get(&coroutines, "iscoroutine")?,
         set_running_loop: get(&accelerator, "_set_running_loop")?,
         get_running_loop: get(&accelerator, "_get_running_loop")?,

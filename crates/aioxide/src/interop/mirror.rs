@@ -69,33 +69,44 @@ pub(crate) fn offsets(py: Python<'_>) -> Option<Offsets> {
     }
 }
 
-/// The verified fields.
-pub(crate) struct Mirror<T: Hot> {
-    event_loop: Field<T>,
+/// Verified fields that the accelerator's Future has, in the objects of F; its Task has them at the
+/// same places.
+pub(crate) struct FutureFields<F: Hot> {
+    event_loop: Field<F>,
+    state: Number<F>,
+    is_task: Number<F>,
+    awaited_by: Field<F>,
+    awaited_by_is_set: Number<F>,
+}
+
+/// Verified fields that the accelerator's Task has besides, in the objects of T.
+pub(crate) struct TaskFields<T: Hot> {
     name: Field<T>,
     coro: Field<T>,
-    state: Number<T>,
-    is_task: Number<T>,
-    awaited_by: Field<T>,
-    awaited_by_is_set: Number<T>,
     tasks: ThreadList<T>,
 }
 
-impl<T: Hot> Mirror<T> {
-    /// Verifies the fields in the foreign part of T's objects, which must have room for a task's.
-    pub(crate) fn verified(py: Python<'_>, offsets: &Offsets) -> Option<Mirror<T>> {
-        match probe(py, offsets) {
-            Ok(mirror) => mirror,
-            Err(raised) => {
-                drop(raised.take(py));
-                None
-            }
+/// Looks for the fields in objects of our Future and Task, once the types are built; nothing where
+/// one of them cannot be verified.
+pub(crate) fn verified<F: Hot, T: Hot<Parent = F>>(
+    py: Python<'_>,
+    offsets: &Offsets,
+) -> Option<(FutureFields<F>, TaskFields<T>)> {
+    match probe(py, offsets) {
+        Ok(fields) => fields,
+        Err(raised) => {
+            drop(raised.take(py));
+            None
         }
     }
 }
 
 /// Makes a task of the accelerator whose parts are known, and looks for them.
-fn probe<T: Hot>(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror<T>>, Raised> {
+#[allow(clippy::type_complexity)]
+fn probe<F: Hot, T: Hot<Parent = F>>(
+    py: Python<'_>,
+    offsets: &Offsets,
+) -> Result<Option<(FutureFields<F>, TaskFields<T>)>, Raised> {
     let imports = asyncio(py);
     if cpython::build::basic_size(imports.c_task.get(py)) as u64 != offsets.task_size {
         return Ok(None);
@@ -143,74 +154,51 @@ fn probe<T: Hot>(py: Python<'_>, offsets: &Offsets) -> Result<Option<Mirror<T>>,
         }
     });
     let found = state.and_then(|state| {
-        Some(Mirror {
+        let future = FutureFields {
             event_loop: Field::find(&task, &event_loop)?,
-            name: Field::verified(&task, offsets.task_name, &name)?,
-            coro: Field::verified(&task, offsets.task_coro, &coro)?,
             state,
             is_task: Number::byte(&task, offsets.is_task, 1)?,
             awaited_by: Field::verified_empty(&task, offsets.awaited_by)?,
             awaited_by_is_set: Number::byte(&task, offsets.awaited_by_is_set, 0)?,
+        };
+        let task = TaskFields {
+            name: Field::verified(&task, offsets.task_name, &name)?,
+            coro: Field::verified(&task, offsets.task_coro, &coro)?,
             tasks: tasks?,
-        })
+        };
+        Some((future, task))
     });
     coro.method(pyo3::intern!(py, "close"), &[])?;
     Ok(found)
 }
 
-impl<T: Hot> Mirror<T> {
-    /// Fills a new task's fields and puts it into the thread's list.
+impl<F: Hot> FutureFields<F> {
+    /// Fills the fields of a new task's Future part.
     #[inline]
-    pub(crate) fn begin(&self, task: &Ref<T>, event_loop: &Obj, coro: &Obj) {
-        self.event_loop.set(task, Some(event_loop.clone()));
-        self.coro.set(task, Some(coro.clone()));
-        self.is_task.set(task, 1);
-    }
-
-    /// Puts the task into the thread's list.
-    #[inline]
-    pub(crate) fn link(&self, task: &Ref<T>) {
-        self.tasks.link(task);
-    }
-
-    /// Takes the task out of the thread's list.
-    #[inline]
-    pub(crate) fn unlink(&self, task: &Ref<T>) {
-        self.tasks.unlink(task);
+    pub(crate) fn begin_task(&self, future: &Ref<F>, event_loop: &Obj) {
+        self.event_loop.set(future, Some(event_loop.clone()));
+        self.is_task.set(future, 1);
     }
 
     /// The object is about to go: empties what was filled.
     #[inline]
-    pub(crate) fn empty(&self, object: &Ref<T>) {
-        for field in [&self.event_loop, &self.name, &self.coro, &self.awaited_by] {
-            field.set(object, None);
-        }
-        for number in [&self.state, &self.is_task, &self.awaited_by_is_set] {
-            number.set(object, 0);
-        }
-    }
-
-    /// The coroutine is gone.
-    #[inline]
-    pub(crate) fn forget_coro(&self, task: &Ref<T>) {
-        self.coro.set(task, None);
-    }
-
-    /// A task's name, as text or as the number that the accelerator keeps until it is asked.
-    #[inline]
-    pub(crate) fn set_name(&self, task: &Ref<T>, name: Obj) {
-        self.name.set(task, Some(name));
+    pub(crate) fn empty(&self, future: &Ref<F>) {
+        self.event_loop.set(future, None);
+        self.awaited_by.set(future, None);
+        self.state.set(future, 0);
+        self.is_task.set(future, 0);
+        self.awaited_by_is_set.set(future, 0);
     }
 
     /// The state: 0 pending, 1 cancelled, 2 finished.
     #[inline]
-    pub(crate) fn set_state(&self, future: &Ref<T>, state: u32) {
+    pub(crate) fn set_state(&self, future: &Ref<F>, state: u32) {
         self.state.set(future, state);
     }
 
     /// `task` waits on `future`.
     #[inline]
-    pub(crate) fn add_awaited_by(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+    pub(crate) fn add_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.is_empty(future) {
             self.awaited_by.set(future, Some(task.clone()));
             return Ok(());
@@ -219,7 +207,7 @@ impl<T: Hot> Mirror<T> {
     }
 
     #[cold]
-    fn add_another(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+    fn add_another(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         match self.awaited_by.get(future) {
             Some(set) if self.awaited_by_is_set.get(future) != 0 => set.add(task),
             one => {
@@ -236,7 +224,7 @@ impl<T: Hot> Mirror<T> {
 
     /// `task` no longer waits on `future`.
     #[inline]
-    pub(crate) fn discard_awaited_by(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+    pub(crate) fn discard_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.holds(future, task) {
             self.awaited_by.set(future, None);
             return Ok(());
@@ -245,7 +233,7 @@ impl<T: Hot> Mirror<T> {
     }
 
     #[cold]
-    fn discard_one_of_many(&self, future: &Ref<T>, task: &Obj) -> Result<(), Raised> {
+    fn discard_one_of_many(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         match self.awaited_by.get(future) {
             Some(set) if self.awaited_by_is_set.get(future) != 0 => set
                 .method(pyo3::intern!(future.py(), "discard"), &[task])
@@ -255,7 +243,7 @@ impl<T: Hot> Mirror<T> {
     }
 
     /// Who waits on the future, as `_asyncio_awaited_by` shows it.
-    pub(crate) fn awaited_by(&self, future: &Ref<T>) -> Result<Option<Obj>, Raised> {
+    pub(crate) fn awaited_by(&self, future: &Ref<F>) -> Result<Option<Obj>, Raised> {
         let py = future.py();
         let Some(held) = self.awaited_by.get(future) else {
             return Ok(None);
@@ -267,5 +255,44 @@ impl<T: Hot> Mirror<T> {
         };
         let frozenset = Obj::class_of::<pyo3::types::PyFrozenSet>(py);
         frozenset.call1(&members).map(Some)
+    }
+}
+
+impl<T: Hot> TaskFields<T> {
+    /// A new task's coroutine.
+    #[inline]
+    pub(crate) fn set_coro(&self, task: &Ref<T>, coro: Option<Obj>) {
+        self.coro.set(task, coro);
+    }
+
+    /// A task's name, as text or as the number that the accelerator keeps until it is asked.
+    #[inline]
+    pub(crate) fn name(&self, task: &Ref<T>) -> Option<Obj> {
+        self.name.get(task)
+    }
+
+    /// Sets the name.
+    #[inline]
+    pub(crate) fn set_name(&self, task: &Ref<T>, name: Obj) {
+        self.name.set(task, Some(name));
+    }
+
+    /// Puts the task into the thread's list.
+    #[inline]
+    pub(crate) fn link(&self, task: &Ref<T>) {
+        self.tasks.link(task);
+    }
+
+    /// Takes the task out of the thread's list.
+    #[inline]
+    pub(crate) fn unlink(&self, task: &Ref<T>) {
+        self.tasks.unlink(task);
+    }
+
+    /// The object is about to go: empties what was filled.
+    #[inline]
+    pub(crate) fn empty(&self, task: &Ref<T>) {
+        self.name.set(task, None);
+        self.coro.set(task, None);
     }
 }

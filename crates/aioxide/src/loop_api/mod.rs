@@ -4,7 +4,8 @@
 //! what runs per call, per task and per descriptor, and what the rest needs of the native state.
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit};
+use cpython::watch::Watched;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Visit};
 
 use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
@@ -15,37 +16,64 @@ use crate::{operations, transports};
 
 /// What the program has put in the place of a class in asyncio's module, if it has: neither
 /// asyncio's own nor ours.
-#[inline]
-fn replaced(namespace: &Obj, name: &Obj, known: [&Obj; 2]) -> Result<Option<Obj>, Raised> {
-    let found = namespace.dict_get(name)?;
-    Ok(found.filter(|found| !known.iter().any(|class| found.is(class))))
+fn replaced(
+    py: Python<'_>,
+    namespace: &Watched,
+    name: &Obj,
+    known: [&Obj; 2],
+) -> Result<Option<Obj>, Raised> {
+    let look = namespace.look();
+    let found = namespace.dict(py).dict_get(name)?;
+    let other = found.filter(|found| !known.iter().any(|class| found.is(class)));
+    if other.is_none() {
+        namespace.remember(look);
+    }
+    Ok(other)
 }
 
 /// `create_future()`.
+#[inline]
 fn create_future(this: &Ref<EventLoop>) -> Result<Obj, Raised> {
-    let py = this.py();
-    let imports = asyncio(py);
-    let known = [imports.c_future.get(py), &Ref::<Future>::class(py)];
-    let name = Obj::name(pyo3::intern!(py, "Future"));
-    if let Some(class) = replaced(imports.futures_namespace.get(py), name, known)? {
-        let names = Obj::tuple(py, &[Obj::str(py, "loop")?])?;
-        return class.call_named(&[this.as_obj()], Some(&names));
+    if !asyncio(this.py()).futures_namespace.is_unchanged() {
+        if let Some(class) = replaced_future(this.py())? {
+            let names = Obj::tuple(this.py(), &[Obj::str(this.py(), "loop")?])?;
+            return class.call_named(&[this.as_obj()], Some(&names));
+        }
     }
     Future::create(this).map(Ref::into_obj)
 }
 
+#[inline(never)]
+fn replaced_future(py: Python<'_>) -> Result<Option<Obj>, Raised> {
+    let imports = asyncio(py);
+    let known = [imports.c_future.get(py), &Ref::<Future>::class(py)];
+    let name = Obj::name(pyo3::intern!(py, "Future"));
+    replaced(py, &imports.futures_namespace, name, known)
+}
+
 /// `create_task(coro, *, name=None, context=None, **kwargs)`.
+#[inline]
 pub(crate) fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+    if let ([coro], false) = (args.positional, args.has_keywords()) {
+        let plain = this.task_factory.is_none()
+            && asyncio(this.py()).tasks_namespace.is_unchanged()
+            && EventLoop::is_fast(this)
+            && coro.is_coroutine_exact();
+        if plain {
+            return Task::create(this, coro, None, None).map(Ref::into_obj);
+        }
+    }
+    create_any_task(this, args)
+}
+
+#[inline(never)]
+fn create_any_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
     let py = this.py();
     this.check_closed(py)?;
     if let Some(factory) = this.task_factory.get() {
         return create_task_by_factory(this, &factory, args);
     }
-    let [coro, name, context, eager] = if let ([coro], false) =
-        (args.positional, args.has_keywords())
-    {
-        [Some(coro.clone()), None, None, None]
-    } else if cfg!(Py_3_14) {
+    let [coro, name, context, eager] = if cfg!(Py_3_14) {
         args.bind(
             "create_task",
             &["coro", "name", "context", "eager_start"],
@@ -60,7 +88,7 @@ pub(crate) fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj,
     let imports = asyncio(py);
     let known = [imports.c_task.get(py), &Ref::<Task>::class(py)];
     let task_name = Obj::name(pyo3::intern!(py, "Task"));
-    let replaced = replaced(imports.tasks_namespace.get(py), task_name, known)?;
+    let replaced = replaced(py, &imports.tasks_namespace, task_name, known)?;
     if replaced.is_none() && eager.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
         let context = context.and_then(Obj::not_none);
         return Task::create(this, &coro, name, context).map(Ref::into_obj);

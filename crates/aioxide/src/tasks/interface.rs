@@ -3,8 +3,9 @@
 use cpython::build::Builder;
 use cpython::{Args, Hot, Obj, Raised, Ref, Visit};
 
+use super::mirror;
 use super::task::Task;
-use crate::futures::{Future, FutureIter, State, await_step, generic_alias, mirror};
+use crate::futures::{Flag, Future, FutureIter, await_step, generic_alias};
 use crate::interop::asyncio;
 
 impl Task {
@@ -32,10 +33,11 @@ impl Task {
     }
 
     fn uncancel(this: &Ref<Task>) -> i64 {
-        let requests = this.cancel_requests.get().saturating_sub(1);
-        this.cancel_requests.set(requests);
+        let future = this.parent();
+        let requests = future.cancel_requests.get().saturating_sub(1);
+        future.cancel_requests.set(requests);
         if cfg!(Py_3_13) && requests == 0 {
-            this.must_cancel.set(false);
+            future.flags.set(Flag::MustCancel, false);
         }
         requests.into()
     }
@@ -66,7 +68,7 @@ impl Task {
             let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
             return Err(Raised::with_class(&class, "cannot delete attribute"));
         };
-        this.log_destroy_pending.set(value.truth()?);
+        this.parent().flags.set(Flag::LogDestroyPending, value.truth()?);
         Ok(())
     }
 
@@ -131,7 +133,7 @@ impl Hot for Task {
             .method0(
                 c"cancelling",
                 c"cancelling($self, /)\n--\n\nHow many times it was cancelled less uncancelled.",
-                |this| i64::from(this.cancel_requests.get()),
+                |this| i64::from(this.parent().cancel_requests.get()),
             )
             .method0(
                 c"uncancel",
@@ -175,11 +177,9 @@ impl Hot for Task {
             )
             .class_method(c"__class_getitem__", c"See PEP 585", generic_alias)
             .get(c"_coro", c"The coroutine.", |this| this.coro.get())
-            .get(c"_fut_waiter", c"What it waits on.", |this| {
-                this.waiter.get().map(|waiter| waiter.as_obj().clone())
-            })
+            .get(c"_fut_waiter", c"What it waits on.", |this| this.waiter.get())
             .get(c"_must_cancel", c"Whether its next step throws CancelledError.", |this| {
-                this.must_cancel.get()
+                this.parent().flags.is(Flag::MustCancel)
             })
             .get(
                 c"_wakeup_and_context",
@@ -189,7 +189,7 @@ impl Hot for Task {
             .get_set(
                 c"_log_destroy_pending",
                 c"Whether it is reported if it goes while pending.",
-                |this| this.log_destroy_pending.get(),
+                |this| this.parent().flags.is(Flag::LogDestroyPending),
                 Task::set_log_destroy_pending,
             );
         if cfg!(Py_3_12) {
@@ -211,16 +211,20 @@ impl Hot for Task {
 
     fn needs_finalizer(&self, future: &Future) -> bool {
         future.has_unseen_exception()
-            || (future.state() == State::Pending && self.log_destroy_pending.get())
+            || (future.is_pending() && future.flags.is(Flag::LogDestroyPending))
     }
 
-    fn leave_lists(this: &Ref<Self>) {
+    fn leave(this: &Ref<Self>) {
         if let Some(mirror) = mirror(this.py()) {
-            mirror.unlink(this.parent());
+            mirror.unlink(this);
         }
+        Task::give_back_context(this);
     }
 
     fn empty_foreign_part(this: &Ref<Self>) {
+        if let Some(mirror) = mirror(this.py()) {
+            mirror.empty(this);
+        }
         Future::empty_foreign_part(this.parent());
     }
 

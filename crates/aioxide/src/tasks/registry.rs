@@ -1,10 +1,11 @@
 //! `current_task`, `all_tasks` and the functions by which asyncio and libraries keep account.
 
 use cpython::build::function;
-use cpython::{Args, Global, Known, Obj, Python, Raised, Ref};
+use cpython::{Args, Global, Obj, Python, Raised, Ref};
 
+use super::mirror;
 use super::task::Task;
-use crate::futures::{Future, mirror};
+use crate::futures::{self, Future};
 use crate::interop::{asyncio, current};
 
 /// The set of eager tasks before their first suspension, of 3.12 and later.
@@ -42,16 +43,25 @@ pub(super) fn add_awaited_by(awaited: &Obj, task: &Obj) -> Result<(), Raised> {
 }
 
 /// The task no longer waits on it.
-pub(super) fn discard_awaited_by(awaited: &Known<Future>, task: &Ref<Task>) -> Result<(), Raised> {
+#[inline]
+pub(super) fn discard_awaited_by(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
     let py = task.py();
-    if let Some(future) = awaited.of() {
-        return match mirror(py) {
+    if let Some(future) = Ref::<Future>::of(awaited) {
+        return match futures::mirror(py) {
             Some(mirror) => mirror.discard_awaited_by(future, task.as_obj()),
             None => Ok(()),
         };
     }
     let discard = asyncio(py).books.discard_awaited_by.as_ref();
-    call(py, discard, &[awaited.as_obj(), task.as_obj()])
+    call(py, discard, &[awaited, task.as_obj()])
+}
+
+/// A Future is done. A task is then no longer among the thread's, even where a program has ended
+/// it through the methods of Future.
+pub(super) fn ended(future: &Ref<Future>) {
+    if let (Some(task), Some(mirror)) = (Ref::<Task>::of(future.as_obj()), mirror(future.py())) {
+        mirror.unlink(task);
+    }
 }
 
 fn current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Raised> {
@@ -105,7 +115,7 @@ fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.link(native.parent());
+            mirror.link(native);
             Ok(())
         }
         _ => asyncio(py)
@@ -123,7 +133,7 @@ fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.unlink(native.parent());
+            mirror.unlink(native);
             Ok(())
         }
         _ => asyncio(py)

@@ -1,10 +1,11 @@
 //! One step of a Task: send into the coroutine, then end or wait on what it yields.
 
-use cpython::{Known, Obj, Raised, Ref, context, coro};
+use cpython::{Obj, Raised, Ref, context, coro};
 
+use super::mirror;
 use super::task::{Task, cancel_waiter};
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State, Waiter, mirror};
+use crate::futures::{self, Flag, Future, Waiter};
 use crate::handles::{Callback, Entry, Handle};
 use crate::interop::imports::ends_program;
 use crate::interop::{asyncio, current};
@@ -29,11 +30,11 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
     if let Err(raised) = context::enter(&task_context) {
         return report(task, raised);
     }
-    let error = match task.error.take() {
+    let error = match task.parent_value().rare.take_error() {
         Some(error) => Some(error),
         None => outcome_of_waiter(task),
     };
-    let result = if task.parent().has_loop(event_loop.as_obj()) {
+    let result = if task.parent_value().has_loop(event_loop.as_obj()) {
         step_in(task, event_loop.as_obj(), Some(event_loop), error)
     } else {
         step(task, error).map(|()| After::Nothing)
@@ -55,9 +56,9 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
 #[inline]
 fn outcome_of_waiter(task: &Task) -> Option<Obj> {
     let waiter = task.waiter.get()?;
-    match waiter.of() {
-        Some(future) if future.state() != State::Pending => Future::error(future),
-        _ => None,
+    match Ref::<Future>::of(&waiter) {
+        Some(future) => Future::error_if_done(future),
+        None => None,
     }
 }
 
@@ -75,7 +76,7 @@ fn report(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let reported = (|| {
         let step = Task::step_method(task)?;
         let callback = Callback::new(&step, &[])?;
-        let value = Handle::value(py, event_loop.as_obj(), callback, task.context.get())?;
+        let value = Handle::value(py, &event_loop, callback, task.context.get())?;
         Handle::report_failure(&Ref::new(py, value)?, &exception)
     })();
     if let Err(raised) = reported {
@@ -106,14 +107,15 @@ pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
     let Some(event_loop) = task.parent().event_loop() else {
         return task.parent().ensure_alive(task.py());
     };
-    match step_in(task, event_loop.as_obj(), event_loop.of(), error)? {
+    let native = Ref::<EventLoop>::of(&event_loop);
+    match step_in(task, &event_loop, native, error)? {
         After::Nothing => Ok(()),
         After::Again => Task::schedule_step(task, None),
     }
 }
 
 /// A step as the running task of the loop, which is `native` as well if it is one of ours.
-#[inline]
+#[inline(always)]
 fn step_in(
     task: &Ref<Task>,
     event_loop: &Obj,
@@ -141,7 +143,6 @@ fn leave_raising(task: &Ref<Task>, event_loop: &Obj, raised: Raised) -> Raised {
 /// The first step at once, before `create_task` returns.
 pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Raised> {
     let py = task.py();
-    let known = Known::new(event_loop.clone());
     let previous = current::swap(py, event_loop, Some(task.as_obj()))?;
     super::registry::register_eager(task.as_obj())?;
     let Some(task_context) = task.context.get() else {
@@ -149,7 +150,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     };
     let mut outcome = context::enter(&task_context);
     if outcome.is_ok() {
-        outcome = match advance(task, event_loop, known.of(), None) {
+        outcome = match advance(task, event_loop, Ref::of(event_loop), None) {
             Ok(After::Nothing) => Ok(()),
             Ok(After::Again) => Task::schedule_step(task, None),
             Err(raised) => Err(raised),
@@ -169,45 +170,42 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     let kept = outcome.map_err(|raised| raised.take(py));
     current::swap(py, event_loop, previous.as_ref())?;
     super::registry::unregister_eager(task.as_obj())?;
-    if task.parent().state() == State::Pending {
+    if task.parent().is_pending() {
         Task::register(task, event_loop)?;
     } else {
         // The coroutine is done: nobody needs it any more.
         task.coro.set(None);
         if let Some(mirror) = mirror(py) {
-            mirror.forget_coro(task.parent());
+            mirror.set_coro(task, None);
         }
     }
     kept.map_err(Raised::raise)
 }
 
 /// Drives the coroutine: sends, or throws the error.
-#[inline]
+#[inline(always)]
 fn advance(
     task: &Ref<Task>,
     event_loop: &Obj,
     native: Option<&Ref<EventLoop>>,
     mut error: Option<Obj>,
 ) -> Result<After, Raised> {
-    let future = task.parent();
-    if future.state() != State::Pending {
+    let future = task.parent_value();
+    if !future.is_pending() {
         return Err(already_done(task, error));
     }
-    if task.must_cancel.get() {
+    if future.flags.is(Flag::MustCancel) {
         error = Some(cancellation(task, error)?);
     }
     if let Some(waiter) = task.waiter.take() {
         super::registry::discard_awaited_by(&waiter, task)?;
     }
     let Some(coroutine) = task.coro.get() else {
-        return Err(Raised::runtime_error(
-            task.py(),
-            "uninitialized Task object",
-        ));
+        return Err(uninitialized(task));
     };
     let outcome = match error {
         None => coro::send_none(&coroutine),
-        Some(error) => throw(&coroutine, &error),
+        Some(error) => throw(&coroutine, error),
     };
     match outcome {
         coro::Step::Yielded(awaited) if awaited.is_none() => {
@@ -223,6 +221,11 @@ fn advance(
     .map(|()| After::Nothing)
 }
 
+#[cold]
+fn uninitialized(task: &Ref<Task>) -> Raised {
+    Raised::runtime_error(task.py(), "uninitialized Task object")
+}
+
 /// The error to throw into a task that was cancelled since its last step.
 #[cold]
 fn cancellation(task: &Ref<Task>, error: Option<Obj>) -> Result<Obj, Raised> {
@@ -231,25 +234,25 @@ fn cancellation(task: &Ref<Task>, error: Option<Obj>) -> Result<Obj, Raised> {
         Some(error) if error.is_subtype_of(class) => error,
         _ => Future::make_cancelled_error(task.parent())?,
     };
-    task.must_cancel.set(false);
+    task.parent().flags.set(Flag::MustCancel, false);
     Ok(error)
 }
 
 /// The coroutine has returned.
 #[inline]
 fn end(task: &Ref<Task>, result: Obj) -> Result<(), Raised> {
-    let future = task.parent();
-    if task.must_cancel.replace(false) {
+    if task.parent_value().flags.take(Flag::MustCancel) {
         // Cancelled just before the coroutine came to its end.
-        let message = future.cancel_message();
-        return Future::cancel(future, message).map(drop);
+        let message = task.parent_value().cancel_message();
+        return Future::cancel(task.parent(), message).map(drop);
     }
-    Future::set_result(future, result)
+    Future::set_result(task.parent(), result)
 }
 
-fn throw(coroutine: &Obj, error: &Obj) -> coro::Step {
+#[inline(never)]
+fn throw(coroutine: &Obj, error: Obj) -> coro::Step {
     let py = coroutine.py();
-    match coroutine.method(pyo3::intern!(py, "throw"), &[error]) {
+    match coroutine.method(pyo3::intern!(py, "throw"), &[&error]) {
         Ok(awaited) => coro::Step::Yielded(awaited),
         Err(raised) => match coro::stop_iteration_value(raised, py) {
             Ok(result) => coro::Step::Returned(result),
@@ -258,6 +261,7 @@ fn throw(coroutine: &Obj, error: &Obj) -> coro::Step {
     }
 }
 
+#[inline(never)]
 fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let py = task.py();
     let future = task.parent();
@@ -303,37 +307,38 @@ fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
 /// Waits on what the coroutine has yielded.
 #[inline]
 fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
-    let known = Known::<Future>::new(awaited);
     // Subclasses may have methods of their own, which are called as asyncio calls them.
-    let exact = Ref::<Future>::is_exact(known.as_obj()) || Ref::<Task>::is_exact(known.as_obj());
-    let Some(future) = known.of().filter(|_| exact) else {
-        return wait_on_foreign(task, event_loop, known);
+    let future = match Ref::<Future>::of_exact(&awaited) {
+        Some(future) => future,
+        None => match Ref::<Task>::of_exact(&awaited) {
+            Some(other) => other.parent(),
+            None => return wait_on_foreign(task, event_loop, awaited),
+        },
     };
-    if known.as_obj().is(task.as_obj()) {
+    if awaited.is(task.as_obj()) {
         return fail_soon(task, "Task cannot await on itself", None);
     }
-    if !future.has_loop(event_loop) {
-        return fail_soon(task, "attached to a different loop", Some(known.as_obj()));
+    let value: &Future = future;
+    if !value.has_loop(event_loop) {
+        return fail_soon(task, "attached to a different loop", Some(&awaited));
     }
-    if !future.take_blocking() {
-        return fail_soon(
-            task,
-            "yield was used instead of yield from",
-            Some(known.as_obj()),
-        );
+    if !value.take_blocking() {
+        let problem = "yield was used instead of yield from";
+        return fail_soon(task, problem, Some(&awaited));
     }
-    if let Some(mirror) = mirror(task.py()) {
+    if let Some(mirror) = futures::mirror(task.py()) {
         mirror.add_awaited_by(future, task.as_obj())?;
     }
     Future::add_waiter(future, Waiter::task(task.as_obj().clone()))?;
-    task.waiter.set(Some(known));
+    task.waiter.set(Some(awaited));
     cancel_what_is_awaited(task)
 }
 
 /// A cancellation that came while the coroutine ran goes on to what it now waits on.
 #[inline]
 fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
-    if !task.must_cancel.get() {
+    let flags = &task.parent_value().flags;
+    if !flags.is(Flag::MustCancel) {
         return Ok(());
     }
     let Some(waiter) = task.waiter.get() else {
@@ -341,7 +346,7 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
     };
     let message = task.parent().cancel_message();
     if cancel_waiter(&waiter, message.as_ref())? {
-        task.must_cancel.set(false);
+        flags.set(Flag::MustCancel, false);
     }
     Ok(())
 }
@@ -351,10 +356,9 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
 fn wait_on_foreign(
     task: &Ref<Task>,
     event_loop: &Obj,
-    known: Known<Future>,
+    awaited: Obj,
 ) -> Result<(), Raised> {
     let py = task.py();
-    let awaited = known.as_obj();
     let name = pyo3::intern!(py, "_asyncio_future_blocking");
     if let Some(blocking) = awaited.attr_opt(name)?.and_then(Obj::not_none) {
         if awaited.is(task.as_obj()) {
@@ -366,29 +370,29 @@ fn wait_on_foreign(
             None => awaited.attr(pyo3::intern!(py, "_loop"))?,
         };
         if !its_loop.is(event_loop) {
-            return fail_soon(task, "attached to a different loop", Some(awaited));
+            return fail_soon(task, "attached to a different loop", Some(&awaited));
         }
         if !blocking {
-            return fail_soon(task, "yield was used instead of yield from", Some(awaited));
+            return fail_soon(task, "yield was used instead of yield from", Some(&awaited));
         }
         awaited.set_attr(name, &Obj::bool(py, false))?;
-        super::registry::add_awaited_by(awaited, task.as_obj())?;
+        super::registry::add_awaited_by(&awaited, task.as_obj())?;
         let wakeup = Task::wakeup_method(task)?;
         let context = task.context.get().unwrap_or_else(|| Obj::none(py));
         let names = asyncio(py).context_name.get(py);
         let add = pyo3::intern!(py, "add_done_callback");
         awaited.method_named(add, &[&wakeup, &context], Some(names))?;
-        task.waiter.set(Some(known));
+        task.waiter.set(Some(awaited));
         return cancel_what_is_awaited(task);
     }
     if awaited.is_generator_exact() {
         return fail_soon(
             task,
             "yield was used instead of yield from for generator",
-            Some(awaited),
+            Some(&awaited),
         );
     }
-    fail_soon(task, "Task got bad yield", Some(awaited))
+    fail_soon(task, "Task got bad yield", Some(&awaited))
 }
 
 /// The coroutine has yielded what it must not: the next step throws a RuntimeError into it.

@@ -1,14 +1,13 @@
 //! The value of a Task; making, cancelling and ending one.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use cpython::build::{MethodDef, bound_method};
-use cpython::{Known, Obj, Raised, Ref, Slot, Visit, context};
+use cpython::{Obj, Raised, Ref, Slot, Visit, context};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
+use super::mirror;
+use super::name::Name;
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State, mirror};
+use crate::futures::{self, Flag, Future};
 use crate::handles::Entry;
 use crate::interop::asyncio;
 
@@ -18,19 +17,9 @@ pub(crate) struct Task {
     pub(super) coro: Slot,
     pub(super) context: Slot,
     /// What it waits on.
-    pub(super) waiter: Slot<Known<Future>>,
-    /// The exception that the next step throws, if it was scheduled with one.
-    pub(super) error: Slot,
-    name: Slot,
-    /// The number in a name nobody has asked for yet.
-    number: Cell<u64>,
-    pub(super) must_cancel: Cell<bool>,
-    pub(super) log_destroy_pending: Cell<bool>,
-    pub(super) cancel_requests: Cell<u32>,
+    pub(super) waiter: Slot,
+    pub(super) name: Name,
 }
-
-/// Numbers of the names Task-1, Task-2, …, process-wide as asyncio's.
-static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl Task {
     /// A new Task of a native loop that takes the short ways, scheduled for its first step.
@@ -47,17 +36,17 @@ impl Task {
                 check_context(&context)?;
                 context
             }
-            None => context::copy_current(py)?,
+            None => event_loop.contexts.copy_current(py)?,
         };
         let value = Task {
             coro: Slot::new(Some(coro.clone())),
             context: Slot::new(Some(context)),
-            log_destroy_pending: Cell::new(true),
             ..Task::default()
         };
-        let future = Future::value(Known::from(event_loop.clone()));
+        let future = Future::value(event_loop);
+        future.flags.set(Flag::LogDestroyPending, true);
         let task = Ref::with_parent(py, future, value)?;
-        task.begin_name(&task, name)?;
+        Task::begin_name(&task, name)?;
         EventLoop::schedule(event_loop, Entry::task(task.as_obj().clone()));
         Task::register(&task, event_loop.as_obj())?;
         Ok(task)
@@ -74,7 +63,8 @@ impl Task {
     ) -> Result<(), Raised> {
         let py = this.py();
         Future::init(this.parent(), event_loop)?;
-        this.log_destroy_pending.set(false);
+        let future = this.parent();
+        future.flags.set(Flag::LogDestroyPending, false);
         if !is_coroutine(coro)? {
             let text = format!("a coroutine was expected, got {}", coro.repr()?.as_str()?);
             return Err(Raised::type_error(py, &text));
@@ -88,62 +78,22 @@ impl Task {
         };
         this.context.set(Some(context));
         this.waiter.set(None);
-        this.error.set(None);
-        this.must_cancel.set(false);
-        this.cancel_requests.set(0);
-        this.log_destroy_pending.set(true);
+        future.flags.set(Flag::MustCancel, false);
+        future.cancel_requests.set(0);
+        future.flags.set(Flag::LogDestroyPending, true);
         this.coro.set(Some(coro.clone()));
-        this.begin_name(this, name)?;
+        Task::begin_name(this, name)?;
         let Some(event_loop) = this.parent().event_loop() else {
             return Ok(());
         };
         if eager_start {
             let is_running = pyo3::intern!(py, "is_running");
-            if event_loop.as_obj().method(is_running, &[])?.truth()? {
-                return super::step::start_eagerly(this, event_loop.as_obj());
+            if event_loop.method(is_running, &[])?.truth()? {
+                return super::step::start_eagerly(this, &event_loop);
             }
         }
         Task::schedule_step(this, None)?;
-        Task::register(this, event_loop.as_obj())
-    }
-
-    fn begin_name(&self, this: &Ref<Task>, name: Option<Obj>) -> Result<(), Raised> {
-        match name.and_then(Obj::not_none) {
-            None => {
-                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-                self.number.set(number);
-                self.name.set(None);
-                if let Some(mirror) = mirror(this.py()) {
-                    mirror.set_name(this.parent(), Obj::int(this.py(), number as i64)?);
-                }
-                Ok(())
-            }
-            Some(name) => Task::set_name(this, &name),
-        }
-    }
-
-    /// `set_name(value)`.
-    pub(super) fn set_name(this: &Ref<Task>, name: &Obj) -> Result<(), Raised> {
-        let name = if name.is_str_exact() {
-            name.clone()
-        } else {
-            name.str_of()?
-        };
-        if let Some(mirror) = mirror(this.py()) {
-            mirror.set_name(this.parent(), name.clone());
-        }
-        this.name.set(Some(name));
-        Ok(())
-    }
-
-    /// `get_name()`.
-    pub(super) fn name(this: &Ref<Task>) -> Result<Obj, Raised> {
-        if let Some(name) = this.name.get() {
-            return Ok(name);
-        }
-        let name = Obj::str(this.py(), &format!("Task-{}", this.number.get()))?;
-        this.name.set(Some(name.clone()));
-        Ok(name)
+        Task::register(this, &event_loop)
     }
 
     /// Makes it known to `all_tasks()`.
@@ -151,10 +101,11 @@ impl Task {
     pub(super) fn register(this: &Ref<Task>, event_loop: &Obj) -> Result<(), Raised> {
         let py = this.py();
         if let Some(mirror) = mirror(py) {
-            if let Some(coro) = this.coro.get() {
-                mirror.begin(this.parent(), event_loop, &coro);
+            if let Some(of_future) = futures::mirror(py) {
+                of_future.begin_task(this.parent(), event_loop);
             }
-            mirror.link(this.parent());
+            mirror.set_coro(this, this.coro.get());
+            mirror.link(this);
             return Ok(());
         }
         let name = pyo3::intern!(py, "_register_task");
@@ -165,15 +116,27 @@ impl Task {
             .map(drop)
     }
 
+    /// The task is about to go: its context may serve another one.
+    #[inline]
+    pub(super) fn give_back_context(this: &Ref<Task>) {
+        if let Some(event_loop) = this.parent_value().event_loop() {
+            if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
+                native.contexts.reclaim(&this.context);
+            }
+        }
+    }
+
     /// Schedules a step that throws the exception, if there is one.
     #[inline]
     pub(super) fn schedule_step(this: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
-        let Some(event_loop) = this.parent().event_loop() else {
+        let Some(event_loop) = this.parent_value().event_loop() else {
             return Ok(());
         };
-        if let Some(native) = event_loop.of() {
+        if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
             if EventLoop::is_fast(native) {
-                this.error.set(error);
+                if error.is_some() {
+                    this.parent().rare.make().error.set(error);
+                }
                 EventLoop::schedule(native, Entry::task(this.as_obj().clone()));
                 return Ok(());
             }
@@ -184,7 +147,6 @@ impl Task {
         let context = this.context.get().unwrap_or_else(|| Obj::none(py));
         let names = asyncio(py).context_name.get(py);
         event_loop
-            .as_obj()
             .method_named(
                 pyo3::intern!(py, "call_soon"),
                 &[&step, &error, &context],
@@ -215,17 +177,18 @@ impl Task {
         let future = this.parent();
         future.ensure_alive(py)?;
         future.log_traceback_off();
-        if future.state() != State::Pending {
+        if !future.is_pending() {
             return Ok(false);
         }
-        this.cancel_requests
-            .set(this.cancel_requests.get().wrapping_add(1));
+        future
+            .cancel_requests
+            .set(future.cancel_requests.get().wrapping_add(1));
         if let Some(waiter) = this.waiter.get() {
             if cancel_waiter(&waiter, message.as_ref())? {
                 return Ok(true);
             }
         }
-        this.must_cancel.set(true);
+        future.flags.set(Flag::MustCancel, true);
         future.set_cancel_message(message);
         Ok(true)
     }
@@ -233,7 +196,7 @@ impl Task {
     /// The task is about to go: reports it if it is still pending.
     pub(super) fn report_destroyed(this: &Ref<Task>) {
         let future = this.parent();
-        if future.state() != State::Pending || !this.log_destroy_pending.get() {
+        if !future.is_pending() || !future.flags.is(Flag::LogDestroyPending) {
             return;
         }
         let py = this.py();
@@ -252,7 +215,7 @@ impl Task {
                 set("source_traceback", &stack)?;
             }
             let name = pyo3::intern!(py, "call_exception_handler");
-            event_loop.as_obj().method(name, &[&report]).map(drop)
+            event_loop.method(name, &[&report]).map(drop)
         })();
         if let Err(raised) = reported {
             raised.report_unraisable(Some(this.as_obj()));
@@ -263,15 +226,13 @@ impl Task {
         visit.slot(&self.coro);
         visit.slot(&self.context);
         visit.slot(&self.waiter);
-        visit.slot(&self.error);
-        visit.slot(&self.name);
+        self.name.visit(visit);
     }
 
     pub(super) fn forget(&self) {
         self.coro.set(None);
         self.context.set(None);
         self.waiter.set(None);
-        self.error.set(None);
     }
 }
 
@@ -290,8 +251,7 @@ fn check_context(context: &Obj) -> Result<(), Raised> {
 }
 
 /// Cancels what a task waits on; whether it let itself be cancelled.
-pub(super) fn cancel_waiter(waiter: &Known<Future>, message: Option<&Obj>) -> Result<bool, Raised> {
-    let object = waiter.as_obj();
+pub(super) fn cancel_waiter(object: &Obj, message: Option<&Obj>) -> Result<bool, Raised> {
     let py = object.py();
     if let Some(future) = Ref::<Future>::of_exact(object) {
         return Future::cancel(future, message.cloned());
