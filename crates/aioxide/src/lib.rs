@@ -72,6 +72,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         call: transports::deferred,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
+        reclaim: event_loop::EventLoop::reclaim_context,
         debug: event_loop::EventLoop::debug_of,
     }
     .register();

@@ -179,24 +179,38 @@ impl Pool {
         drop(copies);
     }
 
+    /// Whether a fresh context of the pool is as good as a copy of the current one.
+    #[inline]
+    pub fn is_current(&self, _py: Python<'_>) -> bool {
+        let (Some(Some(fields)), Some(anchor)) = (FIELDS.get(), self.anchor_variables()) else {
+            return false;
+        };
+        // SAFETY: attached; the field was verified; it holds null or the current context, alive.
+        unsafe {
+            let state = ffi::PyThreadState_Get().cast::<u8>();
+            let current = *state.add(fields.current).cast::<*mut ffi::PyObject>();
+            !current.is_null() && word(current, fields.variables) == anchor
+        }
+    }
+
+    /// Whether nobody uses the context any more and nobody has changed it.
+    #[inline]
+    pub fn is_fresh(&self, context: &Obj) -> bool {
+        let (Some(Some(fields)), Some(anchor)) = (FIELDS.get(), self.anchor_variables()) else {
+            return false;
+        };
+        // SAFETY: the object is checked to be a context before the verified field is read.
+        context.refcount() == 1
+            && is_context(context)
+            && unsafe { word(context.as_ptr(), fields.variables) } == anchor
+    }
+
     /// A copy of the current context, as `contextvars.copy_context()`.
     #[inline]
     pub fn copy_current(&self, py: Python<'_>) -> Result<Obj, Raised> {
-        if let (Some(Some(fields)), Some(anchor)) = (FIELDS.get(), self.anchor_variables()) {
-            // SAFETY: the field was verified; it holds null or the current context, alive.
-            let variables = unsafe {
-                let state = ffi::PyThreadState_Get().cast::<u8>();
-                let current = *state.add(fields.current).cast::<*mut ffi::PyObject>();
-                if current.is_null() {
-                    0
-                } else {
-                    word(current, fields.variables)
-                }
-            };
-            if variables == anchor {
-                if let Some(copy) = self.copies.borrow_mut().pop() {
-                    return Ok(copy);
-                }
+        if self.is_current(py) {
+            if let Some(copy) = self.copies.borrow_mut().pop() {
+                return Ok(copy);
             }
         }
         copy_current(py)
@@ -205,19 +219,11 @@ impl Pool {
     /// Takes a field's context, if it is as good as new; runs no foreign code.
     #[inline]
     pub fn reclaim(&self, field: &Slot) {
-        if let (Some(Some(fields)), Some(anchor)) = (FIELDS.get(), self.anchor_variables()) {
-            // SAFETY: the object is checked to be a context before the verified field is read.
-            let unchanged = field.inspect(|context| unsafe {
-                context.refcount() == 1
-                    && is_context(context)
-                    && word(context.as_ptr(), fields.variables) == anchor
-            });
-            if unchanged == Some(true) {
-                let mut copies = self.copies.borrow_mut();
-                if copies.len() < KEPT {
-                    if let Some(context) = field.take() {
-                        copies.push(context);
-                    }
+        if field.inspect(|context| self.is_fresh(context)) == Some(true) {
+            let mut copies = self.copies.borrow_mut();
+            if copies.len() < KEPT {
+                if let Some(context) = field.take() {
+                    copies.push(context);
                 }
             }
         }
@@ -226,19 +232,14 @@ impl Pool {
     /// Takes back a context that has been left.
     #[inline]
     pub fn give_back(&self, context: Obj) {
-        if let (Some(Some(fields)), Some(anchor)) = (FIELDS.get(), self.anchor_variables()) {
-            // SAFETY: the field was verified; the object is checked to be a context.
-            let unchanged = context.refcount() == 1
-                && is_context(&context)
-                && unsafe { word(context.as_ptr(), fields.variables) } == anchor;
+        if self.is_fresh(&context) {
             let mut copies = self.copies.borrow_mut();
-            if unchanged && copies.len() < KEPT {
+            if copies.len() < KEPT {
                 copies.push(context);
                 return;
             }
-            // Before the context goes, which runs foreign code.
-            drop(copies);
         }
+        // Nothing is borrowed any more: dropping it runs foreign code.
         drop(context);
     }
 

@@ -376,6 +376,35 @@ impl<T: Hot> Ref<T> {
         Self::is(object).then(|| unsafe { Self::of_unchecked(object) })
     }
 
+    /// Takes the reference as one to an object of exactly this type, if it is one.
+    #[inline]
+    pub fn into_exact(object: Obj) -> Result<Ref<T>, Obj> {
+        if Self::is_exact(&object) {
+            Ok(Ref(object, PhantomData))
+        } else {
+            Err(object)
+        }
+    }
+
+    /// Whether the object is of exactly this type and nobody but the holder of this reference
+    /// can reach it, nor has left anything on it: no other reference, no weak one, no attribute.
+    #[inline]
+    pub fn is_unshared(&self) -> bool {
+        let info = T::info();
+        let object = self.0.as_ptr();
+        let is_empty = |offset: isize| {
+            // SAFETY: the places of weak references and of a dict are words of the object.
+            offset == 0 || unsafe { *object.cast::<u8>().offset(offset).cast::<usize>() == 0 }
+        };
+        let managed_dict = info.managed_dict.load(Ordering::Relaxed);
+        self.0.refcount() == 1
+            && Self::is_exact(&self.0)
+            && is_empty(info.weakrefs_offset.load(Ordering::Relaxed))
+            && is_empty(info.dict_offset.load(Ordering::Relaxed) as isize)
+            && managed_dict != UNKNOWN
+            && is_empty(managed_dict)
+    }
+
     /// Looks at the object as one of exactly this type, if it is one.
     #[inline]
     pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {

@@ -20,6 +20,9 @@ const ARITY: usize = 4;
 /// So many cancelled entries are never worth a sweep.
 const SWEEP_ABOVE: usize = 64;
 
+/// Entries that fall due together are taken one by one up to this number.
+const SORTED_ABOVE: usize = 64;
+
 /// Entries up to which the memory is kept for good.
 const RETAINED: usize = 1024;
 
@@ -88,13 +91,49 @@ impl<T: Timer> Timers<T> {
         }
     }
 
-    /// Takes the next entry due at `now`, in order of time and, at equal times, of scheduling.
+    /// Hands out all entries due at `now`, in order of time and, at equal times, of scheduling.
     ///
-    /// It may be a cancelled one: asking each would touch its memory now, and the caller touches
-    /// it again when it runs; of many thousand that are due at once none is still in the cache
-    /// by then.
+    /// There may be cancelled ones: asking each would touch its memory now, and the caller
+    /// touches it again when it runs; of many thousand that are due at once none is still in the
+    /// cache by then.
     #[inline]
-    pub fn pop_due(&mut self, now: Nanos) -> Option<T> {
+    pub fn take_due(&mut self, now: Nanos, mut each: impl FnMut(T)) {
+        if self.heap.first().is_none_or(|top| top.when > now) {
+            return;
+        }
+        // Where a good part of the heap is due, sorting that part costs less than to take one
+        // after another from the top.
+        for _ in 0..(self.heap.len() / 8).max(SORTED_ABOVE) {
+            match self.pop_due(now) {
+                Some(item) => each(item),
+                None => return,
+            }
+        }
+        self.sort_due(now).into_iter().for_each(each);
+    }
+
+    /// Takes all that is due out of the heap, in order.
+    #[cold]
+    fn sort_due(&mut self, now: Nanos) -> Vec<T> {
+        let mut due = Vec::new();
+        let mut place = 0;
+        while place < self.heap.len() {
+            if self.heap[place].when <= now {
+                due.push(self.heap.swap_remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        self.rebuild();
+        due.sort_unstable_by(|one, other| {
+            let by_time = one.when.cmp(&other.when);
+            by_time.then_with(|| one.item.sequence().cmp(&other.item.sequence()))
+        });
+        due.into_iter().map(|entry| entry.item).collect()
+    }
+
+    #[inline]
+    fn pop_due(&mut self, now: Nanos) -> Option<T> {
         let top = self.heap.first()?;
         if top.when > now {
             return None;
@@ -182,6 +221,11 @@ impl<T: Timer> Timers<T> {
             }
         }
         self.cancelled = 0;
+        self.rebuild();
+    }
+
+    /// Makes a heap of entries in no order.
+    fn rebuild(&mut self) {
         // From the last inner node up: every subtree below is already a heap.
         for place in (0..self.heap.len().div_ceil(ARITY)).rev() {
             self.sift_down(place);

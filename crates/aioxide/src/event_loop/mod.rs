@@ -14,11 +14,10 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use cpython::context::Pool;
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{Clock, Event, Interest, Nanos, Ready, Selector, SignalPipe, Timers, Waker};
 
-use crate::handles::{Entry, TimerEntry};
+use crate::handles::{Entry, Spares, TimerEntry};
 pub(crate) use watch::Side;
 use watch::WatchTable;
 
@@ -48,8 +47,8 @@ pub(crate) struct EventLoop {
     waker: RefCell<Option<Waker>>,
     signals: RefCell<Option<SignalPipe>>,
     clock: Clock,
-    /// Contexts for handles and tasks, while the loop runs.
-    pub(crate) contexts: Pool,
+    /// Handles and contexts to use again, while the loop runs.
+    pub(crate) spares: Spares,
     /// Where events are collected, kept between iterations.
     events: RefCell<Vec<Event>>,
     /// Number of the next timer.
@@ -98,7 +97,7 @@ impl EventLoop {
             waker: RefCell::new(Some(waker)),
             signals: RefCell::new(Some(signals)),
             clock: Clock::monotonic(),
-            contexts: Pool::default(),
+            spares: Spares::default(),
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
             polled: Cell::new(0),
@@ -242,6 +241,13 @@ impl EventLoop {
         }
     }
 
+    /// Takes a context that a handle of the loop leaves behind, if it is as good as new.
+    pub(crate) fn reclaim_context(event_loop: &Obj, context: &Slot) {
+        if let Some(native) = Ref::<EventLoop>::of(event_loop) {
+            native.spares.contexts.reclaim(context);
+        }
+    }
+
     /// Whether the loop is in debug mode, if it is a native one.
     pub(crate) fn debug_of(event_loop: &Obj) -> Option<bool> {
         Ref::<EventLoop>::of(event_loop).map(|native| native.debug())
@@ -297,7 +303,7 @@ impl EventLoop {
         if let Ok(watches) = self.watches.try_borrow() {
             watches.visit(visit);
         }
-        self.contexts.visit(visit);
+        self.spares.visit(visit);
         visit.slot(&self.thread_id);
         visit.slot(&self.slow_callback_duration);
         visit.slot(&self.current_handle);
@@ -322,7 +328,7 @@ impl EventLoop {
             timers.for_each(TimerEntry::let_go);
         }
         drop(watches);
-        self.contexts.end();
+        self.spares.end();
         self.current_handle.set(None);
         self.task_factory.set(None);
     }

@@ -54,7 +54,7 @@ impl EventLoop {
             let events = imports.events.get(py);
             events.method(pyo3::intern!(py, "_set_running_loop"), &[this.as_obj()])?;
             EventLoop::is_fast(this);
-            this.contexts.begin(py)?;
+            this.spares.begin(py)?;
             // The first iteration looks at the selector and the timers in any case.
             this.budget.set(0);
             loop {
@@ -69,7 +69,7 @@ impl EventLoop {
             Ok(()) => Ok(()),
             Err(raised) => Err(Raised::take(raised, py)),
         };
-        this.contexts.end();
+        this.spares.end();
         this.set_stopping(false);
         this.thread_id.set(None);
         let restored = (|| {
@@ -124,7 +124,7 @@ impl EventLoop {
         match (entry.into_task(), STEPPER.get()) {
             (Ok(task), Some(step)) => step(this, task),
             (Ok(_), None) => Ok(()),
-            (Err(entry), _) => entry.run(&this.contexts),
+            (Err(entry), _) => entry.run(&this.spares),
         }
     }
 
@@ -203,12 +203,10 @@ impl EventLoop {
 
     /// Moves the timers that are due into the ready queue.
     fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
-        loop {
-            let due = this.timers.borrow_mut().pop_due(now);
-            let Some(due) = due else { break };
-            let entry = due.into_entry();
-            this.ready.borrow_mut().push(entry);
-        }
+        let mut ready = this.ready.borrow_mut();
+        this.timers
+            .borrow_mut()
+            .take_due(now, |due| ready.push(due.into_entry()));
     }
 
     /// Lets cancelled timers go.

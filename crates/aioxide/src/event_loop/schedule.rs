@@ -4,7 +4,7 @@ use cpython::{Args, Obj, Python, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::{Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle};
+use crate::handles::{Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle, When};
 
 impl EventLoop {
     /// Puts an entry into the ready queue.
@@ -69,14 +69,28 @@ impl EventLoop {
         context: Option<Obj>,
     ) -> Result<Ref<Handle>, Raised> {
         let py = this.py();
-        let context = match context {
-            Some(context) => context,
-            None => this.contexts.copy_current(py)?,
+        let handle = match this.spares.take_handle() {
+            Some(spare) => {
+                this.spares.give_context(py, &spare, context)?;
+                spare.refill(callback);
+                spare
+            }
+            None => {
+                let context = this.context_for(py, context)?;
+                Ref::new(py, Handle::value(py, this.as_obj(), callback, context)?)?
+            }
         };
-        let context = Some(context);
-        let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, context)?)?;
         EventLoop::schedule(this, Entry::handle(handle.clone()));
         Ok(handle)
+    }
+
+    /// The context, or a copy of the current one.
+    #[inline]
+    fn context_for(&self, py: Python<'_>, context: Option<Obj>) -> Result<Option<Obj>, Raised> {
+        match context {
+            Some(context) => Ok(Some(context)),
+            None => self.spares.contexts.copy_current(py).map(Some),
+        }
     }
 
     /// `call_later(delay, callback, *args, context=None)`.
@@ -104,9 +118,9 @@ impl EventLoop {
         }
         let now = EventLoop::now_seconds(this);
         let when = if delay.is_float_exact() {
-            Obj::float(py, now + delay.to_f64()?)?
+            Moment::Seconds(now + delay.to_f64()?)
         } else {
-            Obj::float(py, now)?.plus(delay)?
+            Moment::Given(Obj::float(py, now)?.plus(delay)?)
         };
         EventLoop::push_timer(this, when, callback, rest, args, "call_later")
     }
@@ -118,12 +132,13 @@ impl EventLoop {
         if when.is_none() {
             return Err(Raised::type_error(py, "when cannot be None"));
         }
-        EventLoop::push_timer(this, when.clone(), callback, rest, args, "call_at")
+        let when = Moment::Given(when.clone());
+        EventLoop::push_timer(this, when, callback, rest, args, "call_at")
     }
 
     fn push_timer(
         this: &Ref<EventLoop>,
-        when: Obj,
+        when: Moment,
         callback: &Obj,
         rest: &[Obj],
         args: &Args<'_>,
@@ -136,15 +151,22 @@ impl EventLoop {
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_at", true)?;
         }
-        let deadline = engine::nanos_from_seconds(when.to_f64()?);
+        let when = when.check()?;
+        let deadline = engine::nanos_from_seconds(when.seconds);
         let sequence = EventLoop::next_sequence(this);
         let callback = Callback::new(callback, rest)?;
-        let context = match context {
-            Some(context) => context,
-            None => this.contexts.copy_current(py)?,
+        let timer = match this.spares.take_timer() {
+            Some(spare) => {
+                this.spares.give_context(py, spare.parent(), context)?;
+                spare.parent().refill(callback);
+                spare.refill(when, sequence);
+                spare
+            }
+            None => {
+                let context = this.context_for(py, context)?;
+                TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?
+            }
         };
-        let context = Some(context);
-        let timer = TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?;
         if this.debug.get() {
             timer.parent().remember_source(py, 0)?;
         }
@@ -232,6 +254,30 @@ impl EventLoop {
         this.as_obj()
             .method(pyo3::intern!(py, "_check_callback"), &[callback, &method])
             .map(drop)
+    }
+}
+
+/// When a timer is to be due, before anybody has looked whether it is a time at all.
+enum Moment {
+    /// Seconds of `loop.time()`.
+    Seconds(f64),
+    /// What the program gave.
+    Given(Obj),
+}
+
+impl Moment {
+    #[inline]
+    fn check(self) -> Result<When, Raised> {
+        match self {
+            Moment::Seconds(seconds) => Ok(When {
+                seconds,
+                given: None,
+            }),
+            Moment::Given(given) => Ok(When {
+                seconds: given.to_f64()?,
+                given: (!given.is_float_exact()).then_some(given),
+            }),
+        }
     }
 }
 

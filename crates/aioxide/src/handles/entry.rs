@@ -6,12 +6,12 @@
 
 use std::sync::OnceLock;
 
-use cpython::context::Pool;
 use cpython::tagged::Tagged;
-use cpython::{Obj, Raised, Ref, Visit};
+use cpython::{Obj, Raised, Ref, Slot, Visit};
 use engine::Timer;
 
 use super::handle::Handle;
+use super::spares::Spares;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::{Alarm, TimerHandle};
 
@@ -38,6 +38,8 @@ pub(crate) struct Runners {
     pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
     /// A scheduled timer of the loop was cancelled; false if the loop is not native.
     pub(crate) timer_cancelled: fn(&Obj) -> bool,
+    /// Takes a context that a handle of the loop leaves behind, if it is as good as new.
+    pub(crate) reclaim: fn(&Obj, &Slot),
     /// Whether the loop is in debug mode, if it is a native one.
     pub(crate) debug: fn(&Obj) -> Option<bool>,
 }
@@ -119,26 +121,21 @@ impl Entry {
         }
     }
 
-    /// Runs it, unless it is a task, which its loop steps; contexts that are free afterwards go to
-    /// the pool. Fails only with what ends the program.
+    /// Runs it, unless it is a task, which its loop steps; what can be used again afterwards goes
+    /// to the spares. Fails only with what ends the program.
     #[inline]
-    pub(crate) fn run(self, pool: &Pool) -> Result<(), Raised> {
+    pub(crate) fn run(self, spares: &Spares) -> Result<(), Raised> {
         let tag = self.0.tag();
         let object = self.0.into_obj();
         if tag == HANDLE {
-            if let Some(handle) = Ref::<Handle>::of_exact(&object) {
-                return Handle::run(handle, pool);
-            }
-            return match Ref::<Handle>::of(&object) {
-                Some(handle) => {
-                    if let Some(timer) = Ref::<TimerHandle>::of_exact(&object) {
-                        timer.set_scheduled(false);
-                    } else if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
-                        return ThreadSafeHandle::run(shared, pool);
+            return match Ref::<Handle>::into_exact(object) {
+                Ok(handle) => {
+                    if let Some(context) = Handle::run(&handle)? {
+                        spares.keep_handle(handle, context);
                     }
-                    Handle::run(handle, pool)
+                    Ok(())
                 }
-                None => Ok(()),
+                Err(object) => run_other_handle(object, spares),
             };
         }
         let Some(runners) = RUNNERS.get() else {
@@ -154,6 +151,32 @@ impl Entry {
             _ => (runners.call)(&object),
         }
     }
+}
+
+/// Runs a handle of another class than Handle itself.
+#[inline(never)]
+fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), Raised> {
+    let object = match Ref::<TimerHandle>::into_exact(object) {
+        Ok(timer) => {
+            timer.set_scheduled(false);
+            if let Some(context) = Handle::run(timer.parent())? {
+                spares.keep_timer(timer, context);
+            }
+            return Ok(());
+        }
+        Err(object) => object,
+    };
+    let context = if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
+        ThreadSafeHandle::run(shared)?
+    } else if let Some(handle) = Ref::<Handle>::of(&object) {
+        Handle::run(handle)?
+    } else {
+        None
+    };
+    if let Some(context) = context {
+        spares.contexts.give_back(context);
+    }
+    Ok(())
 }
 
 /// Something that is scheduled for a time.

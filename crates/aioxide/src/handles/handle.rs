@@ -6,7 +6,6 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::context::Pool;
 use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
 use pyo3::sync::PyOnceLock;
 
@@ -132,6 +131,46 @@ impl Handle {
         })
     }
 
+    /// Gives a spare handle of the same loop another callback.
+    #[inline]
+    pub(crate) fn refill(&self, callback: Callback) {
+        self.function.set(Some(callback.function));
+        self.args.set(callback.args);
+        self.single.set(callback.single);
+    }
+
+    /// Whether it keeps nothing of its former life.
+    #[inline]
+    pub(super) fn is_blank(&self) -> bool {
+        self.function.is_none()
+            && self.args.is_none()
+            && self.source_traceback.is_none()
+            && self.repr.is_none()
+            && !self.cancelled.get()
+    }
+
+    /// Whether it has a context.
+    #[inline]
+    pub(crate) fn has_context(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// Sets its context.
+    #[inline]
+    pub(crate) fn set_context(&self, context: Obj) {
+        self.context.set(Some(context));
+    }
+
+    /// It is about to go: its context may serve another one of the loop.
+    #[inline]
+    pub(super) fn give_back_context(&self) {
+        if self.context.is_some() {
+            if let (Some(runners), Some(event_loop)) = (Runners::get(), self.event_loop.get()) {
+                (runners.reclaim)(&event_loop, &self.context);
+            }
+        }
+    }
+
     /// The loop that it belongs to.
     pub(crate) fn event_loop(this: &Ref<Handle>) -> Option<Obj> {
         this.event_loop.get()
@@ -197,32 +236,30 @@ impl Handle {
     /// but for those that end the program.
     ///
     /// A handle that runs once lets go of what it held: so no cycle through it outlives the
-    /// call, though the garbage collector does not know it.
+    /// call, though the garbage collector does not know it. Its context is returned.
     #[inline]
-    pub(crate) fn run(this: &Ref<Handle>, pool: &Pool) -> Result<(), Raised> {
-        if this.cancelled.get() {
-            return Ok(());
+    pub(crate) fn run(this: &Ref<Handle>) -> Result<Option<Obj>, Raised> {
+        let value: &Handle = this;
+        if value.cancelled.get() {
+            return Ok(None);
         }
-        if this.repeats.get() {
-            return Handle::run_kept(this);
+        if value.repeats.get() {
+            return Handle::run_kept(this).map(|()| None);
         }
-        let (Some(function), Some(context)) = (this.function.take(), this.context.take()) else {
-            return Ok(());
+        let (Some(function), Some(context)) = (value.function.take(), value.context.take()) else {
+            return Ok(None);
         };
         let callback = Callback {
             function,
-            args: this.args.take(),
-            single: this.single.get(),
+            args: value.args.take(),
+            single: value.single.get(),
         };
         match callback.run(&context) {
-            Ok(()) => {
-                pool.give_back(context);
-                Ok(())
-            }
+            Ok(()) => Ok(Some(context)),
             Err(raised) => {
                 this.restore(callback, context);
                 this.track();
-                Handle::report(this, raised)
+                Handle::report(this, raised).map(|()| None)
             }
         }
     }
@@ -418,6 +455,10 @@ impl Hot for Handle {
                     Ok(())
                 },
             );
+    }
+
+    fn leave(this: &Ref<Self>) {
+        this.give_back_context();
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

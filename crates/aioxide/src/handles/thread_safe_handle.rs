@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 use cpython::build::Builder;
-use cpython::context::Pool;
 use cpython::{Hot, Obj, Python, Raised, Ref, Visit};
 
 use super::handle::{Callback, Handle};
@@ -39,9 +38,9 @@ impl ThreadSafeHandle {
     }
 
     /// Runs the callback, as `Handle::run`.
-    pub(crate) fn run(this: &Ref<ThreadSafeHandle>, pool: &Pool) -> Result<(), Raised> {
+    pub(crate) fn run(this: &Ref<ThreadSafeHandle>) -> Result<Option<Obj>, Raised> {
         this.running.set(Some(std::thread::current().id()));
-        let result = Handle::run(this.parent(), pool);
+        let result = Handle::run(this.parent());
         this.running.set(None);
         if let Some(end) = this.end.take() {
             *end.0.lock().unwrap_or_else(PoisonError::into_inner) = true;

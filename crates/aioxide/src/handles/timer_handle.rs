@@ -10,29 +10,57 @@ use super::handle::{Callback, Handle};
 
 /// The value of a TimerHandle, behind that of its Handle.
 pub(crate) struct TimerHandle {
-    /// As the program gave it: seconds of `loop.time()`.
-    when: Slot,
+    /// Its time in seconds of `loop.time()`.
+    seconds: Cell<f64>,
+    /// The time as the program gave it, where that is no float.
+    given: Slot,
     sequence: Cell<u64>,
     scheduled: Cell<bool>,
 }
 
+/// When a timer is due.
+pub(crate) struct When {
+    /// Seconds of `loop.time()`.
+    pub(crate) seconds: f64,
+    /// As the program gave it, where that is no float.
+    pub(crate) given: Option<Obj>,
+}
+
 impl TimerHandle {
-    /// Makes one that the loop is about to schedule. `when` is a float, in seconds.
+    /// Makes one that the loop is about to schedule.
+    #[inline]
     pub(crate) fn create(
         py: Python<'_>,
         event_loop: &Obj,
         callback: Callback,
         context: Option<Obj>,
-        when: Obj,
+        when: When,
         sequence: u64,
     ) -> Result<Ref<TimerHandle>, Raised> {
         let handle = Handle::value(py, event_loop, callback, context)?;
         let timer = TimerHandle {
-            when: Slot::new(Some(when)),
+            seconds: Cell::new(when.seconds),
+            given: Slot::new(when.given),
             sequence: Cell::new(sequence),
             scheduled: Cell::new(true),
         };
         Ref::with_parent(py, handle, timer)
+    }
+
+    /// Schedules a spare one for another time.
+    #[inline]
+    pub(crate) fn refill(&self, when: When, sequence: u64) {
+        self.seconds.set(when.seconds);
+        self.given.set(when.given);
+        self.sequence.set(sequence);
+        self.scheduled.set(true);
+    }
+
+    fn when(this: &Ref<TimerHandle>) -> Result<Obj, Raised> {
+        match this.given.get() {
+            Some(given) => Ok(given),
+            None => Obj::float(this.py(), this.seconds.get()),
+        }
     }
 
     /// Its place among those of the same time.
@@ -57,7 +85,7 @@ impl TimerHandle {
         let names = &["when", "callback", "args", "loop", "context"];
         let [when, callback, args, event_loop, context] = args.bind("TimerHandle", names, 5, 4)?;
         Handle::fill(this.parent(), callback, args, event_loop, context)?;
-        this.when.set(when);
+        this.given.set(when);
         this.scheduled.set(false);
         Ok(())
     }
@@ -95,7 +123,8 @@ impl Hot for TimerHandle {
         builder
             .new_values(|_| {
                 let timer = TimerHandle {
-                    when: Slot::default(),
+                    seconds: Cell::new(0.0),
+                    given: Slot::default(),
                     sequence: Cell::new(0),
                     scheduled: Cell::new(false),
                 };
@@ -110,14 +139,14 @@ impl Hot for TimerHandle {
             .method0(
                 c"when",
                 c"when($self, /)\n--\n\nThe time of the callback, in seconds of loop.time().",
-                |this| this.when.get(),
+                TimerHandle::when,
             )
             .get_set(
                 c"_when",
                 c"The time of the callback, in seconds of loop.time().",
-                |this| this.when.get(),
+                TimerHandle::when,
                 |this, value| {
-                    this.when.set(value.cloned());
+                    this.given.set(value.cloned());
                     Ok(())
                 },
             )
@@ -132,8 +161,12 @@ impl Hot for TimerHandle {
             );
     }
 
+    fn leave(this: &Ref<Self>) {
+        this.parent().give_back_context();
+    }
+
     fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.when);
+        visit.slot(&self.given);
     }
 
     fn clear(&self) {}

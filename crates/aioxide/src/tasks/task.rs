@@ -36,7 +36,7 @@ impl Task {
                 check_context(&context)?;
                 context
             }
-            None => event_loop.contexts.copy_current(py)?,
+            None => event_loop.spares.contexts.copy_current(py)?,
         };
         let value = Task {
             coro: Slot::new(Some(coro.clone())),
@@ -121,7 +121,7 @@ impl Task {
     pub(super) fn give_back_context(this: &Ref<Task>) {
         if let Some(event_loop) = this.parent_value().event_loop() {
             if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
-                native.contexts.reclaim(&this.context);
+                native.spares.contexts.reclaim(&this.context);
             }
         }
     }
