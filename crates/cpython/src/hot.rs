@@ -12,6 +12,7 @@
 //! base's size is known only then.
 
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -512,6 +513,49 @@ where
 unsafe extern "C" {
     /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
     fn _Py_NewReference(object: *mut ffi::PyObject);
+}
+
+/// Objects of a hot type that may soon be nobody's: kept alive, to be used again without being
+/// freed and made anew. Declared as a static; guarded by the GIL, as the freelists are.
+pub struct Kept<T: Hot>(UnsafeCell<VecDeque<Ref<T>>>);
+
+// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
+unsafe impl<T: Hot> Sync for Kept<T> {}
+
+impl<T: Hot> Kept<T> {
+    /// None so far.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Kept<T> {
+        Kept(UnsafeCell::new(VecDeque::new()))
+    }
+
+    /// Keeps an object, at the place of the oldest if there are as many as the type's freelist
+    /// takes.
+    #[inline]
+    pub fn keep(&self, object: &Ref<T>) {
+        // SAFETY: the GIL is held; nothing foreign runs while the queue is borrowed, and dropping
+        // the oldest comes after.
+        let oldest = unsafe {
+            let kept = &mut *self.0.get();
+            let full = kept.len() >= T::FREELIST;
+            let oldest = if full { kept.pop_front() } else { None };
+            kept.push_back(object.clone());
+            oldest
+        };
+        drop(oldest);
+    }
+
+    /// The object kept first, if nobody else has it any more.
+    #[inline]
+    pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
+        // SAFETY: as in `keep`.
+        let kept = unsafe { &mut *self.0.get() };
+        if kept.front()?.is_unshared() {
+            kept.pop_front()
+        } else {
+            None
+        }
+    }
 }
 
 /// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet

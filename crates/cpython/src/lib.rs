@@ -53,7 +53,7 @@ pub mod watch;
 
 pub use args::Args;
 pub use error::Raised;
-pub use hot::{Hot, NoParent, Ref, Visit};
+pub use hot::{Hot, Kept, NoParent, Ref, Visit};
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;

@@ -99,6 +99,12 @@ impl<P: Reference> Slot<P> {
         }
     }
 
+    /// Has the processor fetch the object's first cache lines ahead of their use.
+    #[inline]
+    pub fn prefetch(&self, lines: usize) {
+        self.peek(|object| object.prefetch(lines));
+    }
+
     /// Copies something out of the value: a number or an answer, never a borrow. The function
     /// must not run Python code nor change the field.
     #[inline]

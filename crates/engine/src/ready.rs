@@ -58,6 +58,12 @@ impl<E> Ready<E> {
         self.entries.len()
     }
 
+    /// The entry that runs after so many others.
+    #[inline]
+    pub fn get(&self, after: usize) -> Option<&E> {
+        self.entries.get(after)
+    }
+
     /// Whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

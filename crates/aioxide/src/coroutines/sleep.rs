@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use cpython::build::{Builder, Next};
 use cpython::callable::callable;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, Kept, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use crate::event_loop::EventLoop;
 use crate::futures::{Future, thrown};
@@ -23,6 +23,8 @@ enum Progress {
     Immediate,
     /// Has yielded; waits.
     Waiting,
+    /// Of no delay and no result: has yielded.
+    Yielded,
     /// Has ended.
     Done,
 }
@@ -39,38 +41,76 @@ pub(crate) struct Sleep {
     progress: Cell<Progress>,
 }
 
+/// What `sleep(0)` has returned and a coroutine awaits: done with in the next iteration, and then
+/// used again. One that nobody awaits is not among them, and warns when it goes.
+static AWAITED: Kept<Sleep> = Kept::new();
+
 impl Sleep {
     fn create(py: Python<'_>, delay: Obj, result: Option<Obj>) -> Result<Ref<Sleep>, Raised> {
-        let immediate = delay.is_zero() && result.is_none();
-        let progress = if immediate {
-            Progress::Immediate
-        } else {
-            Progress::New
-        };
         let value = Sleep {
-            delay: Slot::new((!immediate).then_some(delay)),
+            delay: Slot::new(Some(delay)),
             result: Slot::new(result),
+            ..Sleep::immediate_value()
+        };
+        value.progress.set(Progress::New);
+        let sleep = Ref::new(py, value)?;
+        // Only what refers to other objects can be part of a cycle.
+        sleep.track();
+        Ok(sleep)
+    }
+
+    /// Of no delay and no result.
+    #[inline]
+    fn immediate(py: Python<'_>) -> Result<Ref<Sleep>, Raised> {
+        if let Some(sleep) = AWAITED.take(py) {
+            sleep.progress.set(Progress::Immediate);
+            return Ok(sleep);
+        }
+        Ref::new(py, Sleep::immediate_value())
+    }
+
+    #[inline]
+    fn immediate_value() -> Sleep {
+        Sleep {
+            delay: Slot::default(),
+            result: Slot::default(),
             future: Slot::default(),
             alarm: Slot::default(),
             handle: Slot::default(),
             event_loop: Slot::default(),
-            progress: Cell::new(progress),
-        };
-        let sleep = Ref::new(py, value)?;
-        if !immediate {
-            // Only what refers to other objects can be part of a cycle.
-            sleep.track();
+            progress: Cell::new(Progress::Immediate),
         }
-        Ok(sleep)
     }
 
+    /// `__await__()`.
+    #[inline]
+    fn awaited(this: &Ref<Sleep>) -> Ref<Sleep> {
+        if this.progress.get() == Progress::Immediate {
+            AWAITED.keep(this);
+        }
+        this.clone()
+    }
+
+    #[inline]
     fn step(this: &Ref<Sleep>, _value: &Obj) -> Result<Next, Raised> {
+        let value: &Sleep = this;
+        match value.progress.get() {
+            Progress::Immediate => {
+                value.progress.set(Progress::Yielded);
+                Ok(Next::Yield(Obj::none(this.py())))
+            }
+            Progress::Yielded => {
+                value.progress.set(Progress::Done);
+                Ok(Next::Return(Obj::none(this.py())))
+            }
+            _ => Sleep::step_of_any(this),
+        }
+    }
+
+    #[inline(never)]
+    fn step_of_any(this: &Ref<Sleep>) -> Result<Next, Raised> {
         let py = this.py();
         match this.progress.get() {
-            Progress::Immediate => {
-                this.progress.set(Progress::Waiting);
-                Ok(Next::Yield(Obj::none(py)))
-            }
             Progress::New => Sleep::begin(this),
             Progress::Waiting => match this.future.get() {
                 None => {
@@ -85,7 +125,7 @@ impl Sleep {
                     Future::result(&future).map(Next::Return)
                 }
             },
-            Progress::Done => Err(Raised::runtime_error(
+            _ => Err(Raised::runtime_error(
                 py,
                 "cannot reuse already awaited coroutine",
             )),
@@ -197,6 +237,11 @@ impl Sleep {
     }
 
     fn python_sleep(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Sleep>, Raised> {
+        if let ([delay], false) = (args.positional, args.has_keywords()) {
+            if delay.is_zero() {
+                return Sleep::immediate(py);
+            }
+        }
         let [delay, result] = args.bind("sleep", &["delay", "result"], 2, 1)?;
         Sleep::create(py, delay.unwrap_or_else(|| Obj::none(py)), result)
     }
@@ -230,7 +275,7 @@ impl Hot for Sleep {
     fn build(builder: &mut Builder<Self>) {
         builder
             .iter(|this| this.clone())
-            .awaits(|this| this.clone())
+            .awaits(Sleep::awaited)
             .step(Sleep::step)
             .method1(c"send", c"send($self, value, /)\n--\n\nOne step.", Sleep::send)
             .method(
@@ -248,7 +293,7 @@ impl Hot for Sleep {
             .get(c"cr_await", c"The Future it waits on.", |this| this.future.get())
             .get(c"cr_origin", c"Not kept.", |this| Obj::none(this.py()))
             .get(c"cr_suspended", c"Whether it waits.", |this| {
-                this.progress.get() == Progress::Waiting
+                matches!(this.progress.get(), Progress::Waiting | Progress::Yielded)
             });
     }
 

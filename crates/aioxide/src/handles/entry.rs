@@ -22,6 +22,9 @@ const WRITE: u8 = 3;
 const CALL: u8 = 4;
 const ALARM: u8 = 5;
 
+/// Cache lines that a handle or a task takes.
+const OBJECT_LINES: usize = 4;
+
 /// Something that is ready to run.
 pub(crate) struct Entry(Tagged);
 
@@ -96,6 +99,26 @@ impl Entry {
             return None;
         }
         self.0.with(|object| Ref::of(object).cloned())
+    }
+
+    /// It will run soon: has the processor fetch the object ahead of its use.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.0.with(|object| object.prefetch(OBJECT_LINES));
+    }
+
+    /// It will run next but one, and was fetched: fetches what it refers to.
+    #[inline]
+    pub(crate) fn prefetch_context(&self) {
+        if self.0.tag() == HANDLE {
+            self.0.with(|object| {
+                if let Some(timer) = Ref::<TimerHandle>::of_exact(object) {
+                    timer.parent().prefetch_context();
+                } else if let Some(handle) = Ref::<Handle>::of_exact(object) {
+                    handle.prefetch_context();
+                }
+            });
+        }
     }
 
     /// Shows what it holds to the garbage collector.

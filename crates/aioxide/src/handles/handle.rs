@@ -149,6 +149,12 @@ impl Handle {
             && !self.cancelled.get()
     }
 
+    /// Has the processor fetch the context ahead of its use.
+    #[inline]
+    pub(super) fn prefetch_context(&self) {
+        self.context.prefetch(1);
+    }
+
     /// Whether it has a context.
     #[inline]
     pub(crate) fn has_context(&self) -> bool {
