@@ -9,7 +9,8 @@ use pyo3::{Python, ffi};
 use crate::args::Args;
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
-use crate::hot::{Hot, NoParent, Payload, Ref, clear, dealloc, finalize, offset_after, traverse};
+use crate::hot::{Hot, NoParent, Payload, Ref, offset_after};
+use crate::lifecycle::{clear, dealloc, finalize, traverse};
 use crate::obj::Obj;
 use crate::trampolines::{
     Object, am_send, class_arg, getter, init, iternext, itself, many_args, new_child, new_plain,
@@ -403,7 +404,7 @@ unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
         if (*class).tp_flags as std::ffi::c_ulong & MANAGED_DICT == 0 {
             return 0;
         }
-        if cfg!(Py_3_12) && (*class).tp_weaklistoffset as isize == WEAK_REFERENCES {
+        if cfg!(Py_3_12) && (*class).tp_weaklistoffset == WEAK_REFERENCES {
             return WEAK_REFERENCES + size_of::<usize>() as isize;
         }
     }

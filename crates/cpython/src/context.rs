@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
-use crate::hot::Visit;
+use crate::lifecycle::Visit;
 use crate::obj::{Obj, done};
 use crate::slot::Slot;
 
@@ -148,7 +148,7 @@ unsafe fn word(object: *mut ffi::PyObject, offset: usize) -> usize {
 }
 
 /// The most copies that a pool keeps.
-const KEPT: usize = 1024;
+const KEPT: usize = 4096;
 
 /// Copies of one context that nobody uses any more and nobody has changed: as good as new.
 ///

@@ -195,8 +195,10 @@ impl<T: Hot> Number<T> {
     pub fn changed(sample: &Obj, after: u32, change: impl FnOnce()) -> Option<Self> {
         let first = size_of::<ffi::PyObject>();
         let read = || -> Vec<u32> {
-            let (numbers, _) = bytes(sample)[first..].as_chunks::<4>();
-            numbers.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect()
+            bytes(sample)[first..]
+                .chunks_exact(4)
+                .map(|bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+                .collect()
         };
         let before = read();
         change();
@@ -205,7 +207,10 @@ impl<T: Hot> Number<T> {
             (0..before.len()).filter(|index| before[*index] == 0 && now[*index] == after);
         let index = found.next()?;
         let place = Place::<T>::new(first + index * 4, 4)?;
-        found.next().is_none().then_some(Number { place, wide: true })
+        found
+            .next()
+            .is_none()
+            .then_some(Number { place, wide: true })
     }
 
     /// Sets the number in an object's foreign part.

@@ -13,7 +13,7 @@
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
@@ -21,14 +21,14 @@ use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 use pyo3::{Python, ffi};
 
 use crate::build::Builder;
-use crate::error::{Raised, preserving};
+use crate::error::Raised;
+use crate::lifecycle::Visit;
 use crate::obj::Obj;
-use crate::slot::{Reference, Slot};
 
 /// The value inside the objects of a hot type, and what CPython needs to know of it.
 ///
 /// Methods take `&self` although they change the value: any call into Python may come back to
-/// the same object, so the fields are [`Slot`]s and `Cell`s.
+/// the same object, so the fields are [`Slot`](crate::Slot)s and `Cell`s.
 pub trait Hot: Sized + 'static {
     /// The value that lies before this one: another hot type, or [`NoParent`].
     type Parent: Payload;
@@ -221,7 +221,7 @@ pub struct TypeInfo {
     /// Where CPython keeps the dict of an object whose foreign base has one "managed", in bytes
     /// before the object; 0 if it has none, [`UNKNOWN`] if the place is not known.
     pub(crate) managed_dict: AtomicIsize,
-    freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
+    pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
 // SAFETY: the atomics are; the freelist is only used by threads that hold the GIL.
@@ -302,8 +302,8 @@ pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
 unsafe fn offset_elsewhere(info: &TypeInfo, class: *mut ffi::PyTypeObject) -> usize {
     let child = info.child.load(Ordering::Relaxed);
     // SAFETY: the child, once there, is kept for ever.
-    let moved = class == child
-        || !child.is_null() && unsafe { ffi::PyType_IsSubtype(class, child) != 0 };
+    let moved =
+        class == child || !child.is_null() && unsafe { ffi::PyType_IsSubtype(class, child) != 0 };
     if moved {
         info.offset_in_child.load(Ordering::Relaxed)
     } else {
@@ -624,219 +624,6 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
             Err(Raised)
         } else {
             Ok(object)
-        }
-    }
-}
-
-/// Shows references to the garbage collector.
-pub struct Visit<'a> {
-    visit: ffi::visitproc,
-    arg: *mut c_void,
-    outcome: c_int,
-    phantom: PhantomData<&'a ()>,
-}
-
-impl Visit<'_> {
-    /// Shows one reference.
-    #[inline]
-    pub fn object(&mut self, object: &Obj) {
-        if self.outcome == 0 {
-            // SAFETY: the object is alive; visit and arg are the collector's own.
-            self.outcome = unsafe { (self.visit)(object.as_ptr(), self.arg) };
-        }
-    }
-
-    /// Shows what an object holds that the collector does not know ([`Hot::TRACKED`]) and that
-    /// nobody else holds.
-    pub fn inside<T: Hot>(&mut self, object: &Ref<T>) {
-        // SAFETY: the object is alive; objects of hot types are made for the collector.
-        if unsafe { ffi::PyObject_GC_IsTracked(object.as_obj().as_ptr()) } == 0
-            && object.as_obj().refcount() == 1
-        {
-            // SAFETY: the object is of the type.
-            unsafe { T::visit(object.as_obj().as_ptr(), self) };
-        }
-    }
-
-    /// Shows a field.
-    #[inline]
-    pub fn slot<P: Reference>(&mut self, slot: &Slot<P>) {
-        slot.peek(|object| self.object(object));
-    }
-}
-
-/// `tp_traverse`.
-pub(crate) unsafe extern "C" fn traverse<T: Hot>(
-    object: *mut ffi::PyObject,
-    visit: ffi::visitproc,
-    arg: *mut c_void,
-) -> c_int {
-    let info = T::info();
-    // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
-    unsafe {
-        let base = info.base_traverse.load(Ordering::Relaxed);
-        if !base.is_null() {
-            let base: ffi::traverseproc = std::mem::transmute(base);
-            let outcome = base(object, visit, arg);
-            if outcome != 0 {
-                return outcome;
-            }
-        }
-        if info.base_visits_type.load(Ordering::Relaxed) == 0 {
-            let outcome = visit(ffi::Py_TYPE(object).cast(), arg);
-            if outcome != 0 {
-                return outcome;
-            }
-        }
-        let mut visitor = Visit {
-            visit,
-            arg,
-            outcome: 0,
-            phantom: PhantomData,
-        };
-        T::visit(object, &mut visitor);
-        if let Some(dict) = dict_of(info, object).filter(|dict| !(**dict).is_null()) {
-            visitor.object(Obj::from_pointer(&*dict));
-        }
-        visitor.outcome
-    }
-}
-
-/// Where an object keeps the dict of its own attributes.
-///
-/// # Safety
-/// The object is of the type that the information is about.
-unsafe fn dict_of(info: &TypeInfo, object: *mut ffi::PyObject) -> Option<*mut *mut ffi::PyObject> {
-    let offset = info.dict_offset.load(Ordering::Relaxed);
-    // SAFETY: the builder has made room for it at the end of the objects.
-    (offset != 0).then(|| unsafe { object.cast::<u8>().add(offset).cast() })
-}
-
-/// Releases the dict of an object's own attributes.
-///
-/// # Safety
-/// As for [`dict_of`].
-unsafe fn drop_dict(info: &TypeInfo, object: *mut ffi::PyObject) {
-    // SAFETY: null or a reference that the object owns.
-    unsafe {
-        if let Some(place) = dict_of(info, object) {
-            drop(Obj::from_owned_opt(std::mem::replace(
-                &mut *place,
-                std::ptr::null_mut(),
-            )));
-        }
-    }
-}
-
-/// The words of an object that belong to its foreign base.
-///
-/// # Safety
-/// As for [`dict_of`]; nobody writes to the object meanwhile.
-#[inline]
-unsafe fn foreign_part<'a>(info: &TypeInfo, object: *mut ffi::PyObject) -> &'a [usize] {
-    let header = size_of::<ffi::PyObject>();
-    let size = info.base_size.load(Ordering::Relaxed) - header;
-    // SAFETY: the part lies between the header and the values, which are aligned as words are.
-    unsafe {
-        let first = object.cast::<u8>().add(header).cast::<usize>();
-        std::slice::from_raw_parts(first, size / size_of::<usize>())
-    }
-}
-
-/// Whether the foreign base has nothing to release in an object.
-///
-/// # Safety
-/// As for [`foreign_part`].
-#[inline]
-unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> bool {
-    let dict = info.managed_dict.load(Ordering::Relaxed);
-    // SAFETY: where the dict's place is known, it is a word that belongs to the object.
-    unsafe {
-        dict != UNKNOWN
-            && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
-            && foreign_part(info, object)
-                .iter()
-                .fold(0, |all, word| all | word)
-                == 0
-    }
-}
-
-/// `tp_clear`.
-pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_int {
-    // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
-    unsafe {
-        T::clear_value(object);
-        drop_dict(T::info(), object);
-        let base = T::info().base_clear.load(Ordering::Relaxed);
-        if base.is_null() {
-            return 0;
-        }
-        let base: ffi::inquiry = std::mem::transmute(base);
-        base(object)
-    }
-}
-
-/// `tp_finalize`.
-pub(crate) unsafe extern "C" fn finalize<T: Hot>(object: *mut ffi::PyObject) {
-    // SAFETY: CPython holds a reference during the call; the thread is attached.
-    unsafe {
-        let py = Python::assume_attached();
-        let this = Ref::<T>(Obj::from_pointer(&object).clone(), PhantomData);
-        preserving(py, || T::finalize(&this));
-    }
-}
-
-/// `tp_dealloc`.
-pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
-    let info = T::info();
-    // SAFETY: the last reference is gone; the order is that of CPython's own types: finaliser
-    // while the object is whole, then out of the collector's sight, weak references, contents,
-    // memory, and at last the reference to the type that every object of a heap type holds.
-    unsafe {
-        let class = ffi::Py_TYPE(object);
-        let exact = class == info.class();
-        if exact
-            && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
-            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
-        {
-            return;
-        }
-        ffi::PyObject_GC_UnTrack(object.cast());
-        T::leave(Ref::of_unchecked(Obj::from_pointer(&object)));
-        let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
-        if weakrefs != 0
-            && !(*object
-                .cast::<u8>()
-                .offset(weakrefs)
-                .cast::<*mut ffi::PyObject>())
-            .is_null()
-        {
-            ffi::PyObject_ClearWeakRefs(object);
-        }
-        <T as Payload>::drop_value(object);
-        drop_dict(info, object);
-        let base = info.base_clear.load(Ordering::Relaxed);
-        if !base.is_null() {
-            T::empty_foreign_part(Ref::of_unchecked(Obj::from_pointer(&object)));
-            if !(exact && foreign_part_is_empty(info, object)) {
-                let base: ffi::inquiry = std::mem::transmute(base);
-                base(object);
-                let part = foreign_part(info, object);
-                std::ptr::write_bytes(part.as_ptr().cast_mut(), 0, part.len());
-            }
-        }
-        let freelist = info.freelist.get();
-        if exact
-            && T::FREELIST > 0
-            && (*freelist).len() < T::FREELIST
-            && ffi::PyObject_GC_IsFinalized(object) == 0
-        {
-            // It keeps its reference to the type.
-            (*freelist).push(object);
-        } else {
-            let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
-            free(object.cast());
-            ffi::Py_DECREF(class.cast());
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
 //! | [`build`] | makes the type object of a hot type |
+//! | [`lifecycle`] | how the garbage collector sees their objects, and how these go |
 //! | [`answer`] | what functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
 //! | `trampolines` | the C functions through which CPython calls Rust |
@@ -45,6 +46,7 @@ pub mod foreign;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;
+pub mod lifecycle;
 pub mod obj;
 pub mod slot;
 pub mod tagged;
@@ -53,7 +55,8 @@ pub mod watch;
 
 pub use args::Args;
 pub use error::Raised;
-pub use hot::{Hot, Kept, NoParent, Ref, Visit};
+pub use hot::{Hot, Kept, NoParent, Ref};
+pub use lifecycle::Visit;
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;

@@ -63,8 +63,12 @@ impl Watched {
 
 #[cfg(Py_3_12)]
 fn watch(dict: &Obj) -> bool {
-    type Callback =
-        unsafe extern "C" fn(c_int, *mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> c_int;
+    type Callback = unsafe extern "C" fn(
+        c_int,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+        *mut ffi::PyObject,
+    ) -> c_int;
 
     unsafe extern "C" {
         /// Registers a function that is told of each change of a watched dict, just before it.

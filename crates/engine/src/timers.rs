@@ -23,6 +23,9 @@ const SWEEP_ABOVE: usize = 64;
 /// Entries that fall due together are taken one by one up to this number.
 const SORTED_ABOVE: usize = 64;
 
+/// How many entries of a heap are looked at to know whether most of it is due.
+const SAMPLES: usize = 16;
+
 /// Entries up to which the memory is kept for good.
 const RETAINED: usize = 1024;
 
@@ -103,13 +106,31 @@ impl<T: Timer> Timers<T> {
         }
         // Where a good part of the heap is due, sorting that part costs less than to take one
         // after another from the top.
-        for _ in 0..(self.heap.len() / 8).max(SORTED_ABOVE) {
-            match self.pop_due(now) {
-                Some(item) => each(item),
-                None => return,
+        let mut one_by_one = SORTED_ABOVE;
+        loop {
+            for _ in 0..one_by_one {
+                match self.pop_due(now) {
+                    Some(item) => each(item),
+                    None => return,
+                }
             }
+            if self.is_mostly_due(now) {
+                return self.sort_due(now).into_iter().for_each(each);
+            }
+            one_by_one = (self.heap.len() / 8).max(SORTED_ABOVE);
         }
-        self.sort_due(now).into_iter().for_each(each);
+    }
+
+    /// Whether a quarter of the heap or more is due, as far as a few entries tell.
+    fn is_mostly_due(&self, now: Nanos) -> bool {
+        let step = (self.heap.len() / SAMPLES).max(1);
+        let due = self
+            .heap
+            .iter()
+            .step_by(step)
+            .filter(|entry| entry.when <= now)
+            .count();
+        due * 4 >= SAMPLES
     }
 
     /// Takes all that is due out of the heap, in order.
@@ -489,6 +510,31 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(config(50))]
+
+        /// Many that are due are sorted, few are taken one by one: the order is the same.
+        #[test]
+        fn many_due_come_in_the_order_of_one_by_one(
+            times in prop::collection::vec(0u64..300, 1..up_to(4000)),
+            now in 0u64..300,
+        ) {
+            let mut timers = Timers::new();
+            for (sequence, when) in times.iter().enumerate() {
+                timers.push(*when, item(sequence as u64));
+            }
+            let mut taken = Vec::new();
+            timers.take_due(now, |item| taken.push(item.sequence));
+            let mut expected: Vec<_> = (0..times.len() as u64)
+                .filter(|sequence| times[*sequence as usize] <= now)
+                .collect();
+            expected.sort_by_key(|sequence| (times[*sequence as usize], *sequence));
+            prop_assert_eq!(timers.len(), times.len() - expected.len());
+            prop_assert_eq!(taken, expected);
+            assert_is_heap(&timers);
+        }
+    }
+
+    proptest! {
         #![proptest_config(config(400))]
 
         /// Random scheduling, cancelling and firing against a sorted map of the live timers.
@@ -517,7 +563,13 @@ mod tests {
                     }
                     Step::Advance(by) => {
                         now += by;
-                        while let Some(item) = pop_live(&mut timers, now, &mut dropped) {
+                        let mut due = Vec::new();
+                        timers.take_due(now, |item| due.push(item));
+                        for item in due {
+                            if item.is_cancelled() {
+                                dropped.push(item);
+                                continue;
+                            }
                             let ((when, expected), _) = model.pop_first().unwrap();
                             prop_assert!(when <= now, "fired early");
                             prop_assert_eq!(item.sequence, expected);

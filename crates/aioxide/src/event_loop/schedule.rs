@@ -4,7 +4,9 @@ use cpython::{Args, Obj, Python, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::{Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle, When};
+use crate::handles::{
+    Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle, When,
+};
 
 impl EventLoop {
     /// Puts an entry into the ready queue.

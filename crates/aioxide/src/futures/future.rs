@@ -9,10 +9,10 @@ use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
 use super::callbacks::{FirstWaiter, Waiter};
 use super::flags::{Flag, Flags};
-use crate::event_loop::EventLoop;
-use crate::interop::asyncio;
 use super::mirror;
 use super::rare::Rare;
+use crate::event_loop::EventLoop;
+use crate::interop::asyncio;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

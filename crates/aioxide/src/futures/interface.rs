@@ -7,8 +7,8 @@ use super::await_future::{FutureIter, step as await_step};
 use super::callbacks::Waiter;
 use super::flags::Flag;
 use super::future::{Future, State};
-use crate::interop::asyncio;
 use super::mirror;
+use crate::interop::asyncio;
 
 impl Future {
     fn python_init(this: &Ref<Future>, args: &Args<'_>) -> Result<(), Raised> {

@@ -14,7 +14,7 @@ use super::handle::Handle;
 use super::timer_handle::TimerHandle;
 
 /// The most handles of a kind that are kept.
-const KEPT: usize = 1024;
+const KEPT: usize = 4096;
 
 /// The spares of one loop.
 #[derive(Default)]

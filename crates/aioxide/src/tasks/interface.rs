@@ -68,7 +68,9 @@ impl Task {
             let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
             return Err(Raised::with_class(&class, "cannot delete attribute"));
         };
-        this.parent().flags.set(Flag::LogDestroyPending, value.truth()?);
+        this.parent()
+            .flags
+            .set(Flag::LogDestroyPending, value.truth()?);
         Ok(())
     }
 

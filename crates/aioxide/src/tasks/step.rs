@@ -353,11 +353,7 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
 
 /// A future that is not native or of a subclass, or something that is none.
 #[cold]
-fn wait_on_foreign(
-    task: &Ref<Task>,
-    event_loop: &Obj,
-    awaited: Obj,
-) -> Result<(), Raised> {
+fn wait_on_foreign(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
     let py = task.py();
     let name = pyo3::intern!(py, "_asyncio_future_blocking");
     if let Some(blocking) = awaited.attr_opt(name)?.and_then(Obj::not_none) {
