@@ -266,32 +266,22 @@ impl ThreadField {
         (expected.as_ptr() == found).then_some(ThreadField { offset })
     }
 
-    /// If `guard` holds the guarded object and this field is as empty (`None`) or full (the
-    /// object) as expected, replaces its reference; says whether it did.
+    /// Puts a reference into the field if it is empty and `guard` holds the guarded object.
     #[inline]
-    pub fn exchange(
-        self,
-        guard: Option<(ThreadField, &Obj)>,
-        expected: Option<&Obj>,
-        value: Option<&Obj>,
-    ) -> bool {
+    pub fn fill(self, guard: ThreadField, guarded: &Obj, value: &Obj) -> Option<Filled> {
         // SAFETY: attached (an Obj is at hand wherever a field changes); offsets were verified;
         // the field owns its reference.
         unsafe {
             let state = ffi::PyThreadState_Get().cast::<u8>();
-            if let Some((field, object)) = guard {
-                if *state.add(field.offset).cast::<*mut ffi::PyObject>() != object.as_ptr() {
-                    return false;
-                }
+            if *state.add(guard.offset).cast::<*mut ffi::PyObject>() != guarded.as_ptr() {
+                return None;
             }
             let place = state.add(self.offset).cast::<*mut ffi::PyObject>();
-            let old = *place;
-            if old != expected.map_or(std::ptr::null_mut(), Obj::as_ptr) {
-                return false;
+            if !(*place).is_null() {
+                return None;
             }
-            *place = value.map_or(std::ptr::null_mut(), |value| value.clone().into_ptr());
-            drop(Obj::from_owned_opt(old));
-            true
+            *place = value.clone().into_ptr();
+            Some(Filled(place))
         }
     }
 
@@ -329,6 +319,26 @@ impl ThreadField {
         let new = value.map_or(std::ptr::null_mut(), Obj::into_ptr);
         // SAFETY: the field owns its reference: the old one comes to us, the new one goes there.
         unsafe { Obj::from_owned_opt(std::mem::replace(&mut *self.place(), new)) }
+    }
+}
+
+/// A field of the current thread's state that was filled; of no other thread, as it cannot be sent.
+pub struct Filled(*mut *mut ffi::PyObject);
+
+impl Filled {
+    /// Empties the field if it still holds the reference; says whether it did.
+    #[inline]
+    pub fn empty(&self, value: &Obj) -> bool {
+        // SAFETY: the thread's state lives as long as the thread runs code; the field owns its
+        // reference, which goes last.
+        unsafe {
+            if *self.0 != value.as_ptr() {
+                return false;
+            }
+            *self.0 = std::ptr::null_mut();
+            drop(Obj::from_owned(value.as_ptr()));
+            true
+        }
     }
 }
 

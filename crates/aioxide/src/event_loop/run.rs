@@ -235,7 +235,7 @@ impl EventLoop {
     }
 
     /// Lets cancelled timers go.
-    fn forget(dropped: Vec<crate::handles::TimerEntry>) {
+    pub(super) fn forget(dropped: Vec<crate::handles::TimerEntry>) {
         for timer in &dropped {
             if let Some(handle) = timer.as_handle() {
                 handle.set_scheduled(false);

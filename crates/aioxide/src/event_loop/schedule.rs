@@ -202,19 +202,21 @@ impl EventLoop {
     /// A timer in the heap was cancelled: sweeps the heap when most of it is.
     #[inline]
     pub(crate) fn timer_cancelled(this: &Ref<EventLoop>) {
-        let mut dropped = Vec::new();
-        {
+        let is_sweep_due = {
             let mut timers = this.timers.borrow_mut();
             timers.note_cancelled();
-            if timers.is_sweep_due() {
-                timers.sweep_if_due(&mut dropped);
-            }
+            timers.is_sweep_due()
+        };
+        if is_sweep_due {
+            EventLoop::sweep_timers(this);
         }
-        for timer in &dropped {
-            if let Some(handle) = timer.as_handle() {
-                handle.set_scheduled(false);
-            }
-        }
+    }
+
+    #[cold]
+    fn sweep_timers(this: &Ref<EventLoop>) {
+        let mut dropped = Vec::new();
+        this.timers.borrow_mut().sweep_if_due(&mut dropped);
+        EventLoop::forget(dropped);
     }
 
     fn next_sequence(this: &Ref<EventLoop>) -> u64 {

@@ -15,7 +15,7 @@ pub(crate) struct FutureIter {
 ///
 /// An await keeps no state of its own, so `await future` iterates over the Future; only those
 /// who ask for an iterator get an object.
-#[inline]
+#[inline(always)]
 pub(crate) fn step(future: &Ref<Future>) -> Result<Next, Raised> {
     let value: &Future = future;
     if value.is_pending() {

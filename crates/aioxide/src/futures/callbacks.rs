@@ -32,6 +32,15 @@ impl FirstWaiter {
         })
     }
 
+    /// Takes it if it is a native Task.
+    #[inline]
+    pub(super) fn take_task(&self) -> Option<Obj> {
+        if self.context.is_some() {
+            return None;
+        }
+        self.target.take()
+    }
+
     #[inline]
     fn set(&self, waiter: Waiter) {
         self.context.set(waiter.context);
@@ -140,6 +149,21 @@ impl Waiter {
 }
 
 impl Future {
+    /// Wakes a native Task that waits for the Future.
+    #[inline]
+    pub(super) fn wake(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
+        let Some(event_loop) = value.event_loop() else {
+            return Ok(());
+        };
+        match Ref::<EventLoop>::of(&event_loop) {
+            Some(native) if EventLoop::is_fast(native) => {
+                EventLoop::schedule(native, Entry::task(task));
+                Ok(())
+            }
+            _ => Waiter::task(task).schedule_through(&event_loop, this),
+        }
+    }
+
     /// Appends one to those who wait.
     #[inline]
     pub(super) fn keep_waiter(&self, waiter: Waiter) {

@@ -298,6 +298,16 @@ impl Future {
     /// Tells all who wait, in order. If scheduling one fails, the others are forgotten.
     #[inline]
     fn schedule_callbacks(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
+        if value.rare.get().is_none() {
+            if let Some(task) = value.first.take_task() {
+                return Future::wake(this, value, task);
+            }
+        }
+        Future::schedule_all(this, value)
+    }
+
+    #[inline(never)]
+    fn schedule_all(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
         let more = value.take_other_waiters();
         if let Some(first) = value.first.take() {
             first.schedule(this, value)?;

@@ -209,32 +209,30 @@ impl Handle {
     }
 
     /// As `Handle.cancel()`.
+    #[inline]
     pub(crate) fn cancel(this: &Ref<Handle>) -> Result<(), Raised> {
-        if this.cancelled.replace(true) {
+        let value: &Handle = this;
+        if value.cancelled.replace(true) {
             return Ok(());
         }
-        if this.in_debug_mode()? {
+        if value.in_debug_mode()? {
             // Keeps what a later report of a slow callback shows.
             let text = this.as_obj().repr()?;
-            this.repr.set(Some(text));
+            value.repr.set(Some(text));
         }
-        this.function.set(None);
-        this.args.set(None);
+        value.function.set(None);
+        value.args.set(None);
         Ok(())
     }
 
+    #[inline]
     fn in_debug_mode(&self) -> Result<bool, Raised> {
-        match self.event_loop.get() {
-            Some(event_loop) => {
-                if let Some(debug) = Runners::get().and_then(|runners| (runners.debug)(&event_loop))
-                {
-                    return Ok(debug);
-                }
-                event_loop
-                    .method(pyo3::intern!(event_loop.py(), "get_debug"), &[])?
-                    .truth()
-            }
-            None => Ok(false),
+        let Some(event_loop) = self.event_loop.get() else {
+            return Ok(false);
+        };
+        match Runners::get().and_then(|runners| (runners.debug)(&event_loop)) {
+            Some(debug) => Ok(debug),
+            None => foreign_debug_mode(&event_loop),
         }
     }
 
@@ -357,6 +355,13 @@ impl Handle {
         }
         Ok(())
     }
+}
+
+/// Whether a loop that is not native is in debug mode.
+#[cold]
+fn foreign_debug_mode(event_loop: &Obj) -> Result<bool, Raised> {
+    let name = pyo3::intern!(event_loop.py(), "get_debug");
+    event_loop.method(name, &[])?.truth()
 }
 
 impl Hot for Handle {

@@ -92,22 +92,22 @@ impl TimerHandle {
 
     fn cancel(this: &Ref<TimerHandle>) -> Result<(), Raised> {
         let handle = this.parent();
-        if !handle.is_cancelled() {
-            let event_loop = Handle::event_loop(handle);
-            // Cancelled first, so that a sweep of the heap lets it go.
-            Handle::cancel(handle)?;
-            if let Some(event_loop) = event_loop {
-                if !this.is_scheduled() {
-                    return Ok(());
-                }
+        if handle.is_cancelled() {
+            return Ok(());
+        }
+        let event_loop = Handle::event_loop(handle);
+        // Cancelled first, so that a sweep of the heap lets it go.
+        Handle::cancel(handle)?;
+        match event_loop {
+            Some(event_loop) if this.is_scheduled() => {
                 if Runners::get().is_some_and(|runners| (runners.timer_cancelled)(&event_loop)) {
                     return Ok(());
                 }
                 let name = pyo3::intern!(this.py(), "_timer_handle_cancelled");
-                event_loop.method(name, &[this.as_obj()])?;
+                event_loop.method(name, &[this.as_obj()]).map(drop)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

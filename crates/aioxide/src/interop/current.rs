@@ -5,7 +5,7 @@
 //! `asyncio.tasks`. We write to the same place, so that asyncio's own functions, C Tasks and
 //! debuggers see native tasks, whoever asks.
 
-use cpython::foreign::ThreadField;
+use cpython::foreign::{Filled, ThreadField};
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 
@@ -84,19 +84,33 @@ pub(crate) fn running_loop(py: Python<'_>) -> Result<Option<Obj>, Raised> {
     Ok(asyncio(py).get_running_loop.get(py).call0()?.not_none())
 }
 
+/// How the task became the running one.
+pub(crate) struct Entered(Option<Filled>);
+
 /// Makes the task the running one of its loop. Raises RuntimeError if another one runs.
 #[inline]
-pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
+pub(crate) fn enter(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<Entered, Raised> {
     if let Some(Place::Thread {
         task: field,
         running,
     }) = PLACE.get(py)
     {
-        if field.exchange(Some((*running, event_loop)), None, Some(task)) {
-            return Ok(());
+        if let Some(filled) = field.fill(*running, event_loop, task) {
+            return Ok(Entered(Some(filled)));
         }
     }
-    enter_elsewhere(py, event_loop, task)
+    enter_elsewhere(py, event_loop, task).map(|()| Entered(None))
+}
+
+impl Entered {
+    /// The task no longer runs. Raises RuntimeError if it did not.
+    #[inline]
+    pub(crate) fn leave(self, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
+        match self.0 {
+            Some(filled) if filled.empty(task) => Ok(()),
+            _ => leave(task.py(), event_loop, task),
+        }
+    }
 }
 
 #[inline(never)]
@@ -128,19 +142,13 @@ fn enter_elsewhere(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), R
 }
 
 /// The task no longer runs. Raises RuntimeError if it did not.
-#[inline]
-pub(crate) fn leave(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
-    if let Some(Place::Thread { task: field, .. }) = PLACE.get(py) {
-        if field.exchange(None, Some(task), None) {
-            return Ok(());
-        }
-    }
-    leave_elsewhere(py, event_loop, task)
-}
-
 #[inline(never)]
-fn leave_elsewhere(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
+pub(crate) fn leave(py: Python<'_>, event_loop: &Obj, task: &Obj) -> Result<(), Raised> {
     match PLACE.get(py) {
+        Some(Place::Thread { task: field, .. }) if field.holds(task) => {
+            drop(field.replace(py, None));
+            Ok(())
+        }
         Some(Place::Dict(dict)) => {
             let dict = dict.get(py);
             match dict.dict_get(event_loop)? {

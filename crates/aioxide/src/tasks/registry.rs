@@ -72,7 +72,7 @@ fn current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Raised> 
 fn enter_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     let [event_loop, task] = args.bind("_enter_task", &["loop", "task"], 2, 2)?;
     match (event_loop, task) {
-        (Some(event_loop), Some(task)) => current::enter(py, &event_loop, &task),
+        (Some(event_loop), Some(task)) => current::enter(py, &event_loop, &task).map(drop),
         _ => Ok(()),
     }
 }

@@ -123,18 +123,23 @@ fn step_in(
     error: Option<Obj>,
 ) -> Result<After, Raised> {
     let py = task.py();
-    current::enter(py, event_loop, task.as_obj())?;
+    let entered = current::enter(py, event_loop, task.as_obj())?;
     match advance(task, event_loop, native, error) {
-        Ok(after) => current::leave(py, event_loop, task.as_obj()).map(|()| after),
-        Err(raised) => Err(leave_raising(task, event_loop, raised)),
+        Ok(after) => entered.leave(event_loop, task.as_obj()).map(|()| after),
+        Err(raised) => Err(leave_raising(entered, task, event_loop, raised)),
     }
 }
 
 #[cold]
-fn leave_raising(task: &Ref<Task>, event_loop: &Obj, raised: Raised) -> Raised {
+fn leave_raising(
+    entered: current::Entered,
+    task: &Ref<Task>,
+    event_loop: &Obj,
+    raised: Raised,
+) -> Raised {
     let py = task.py();
     let exception = raised.take(py);
-    if let Err(second) = current::leave(py, event_loop, task.as_obj()) {
+    if let Err(second) = entered.leave(event_loop, task.as_obj()) {
         drop(second.take(py));
     }
     Raised::raise(exception)
@@ -305,7 +310,7 @@ fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
 }
 
 /// Waits on what the coroutine has yielded.
-#[inline]
+#[inline(always)]
 fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
     // Subclasses may have methods of their own, which are called as asyncio calls them.
     let future = match Ref::<Future>::of_exact(&awaited) {
