@@ -41,6 +41,12 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The positional arguments, if there are no others.
+    #[inline]
+    pub fn only_positional(&self) -> Option<&'a [Obj]> {
+        matches!(self.keywords, Keywords::None).then_some(self.positional)
+    }
+
     /// Whether there are keyword arguments.
     #[inline]
     pub fn has_keywords(&self) -> bool {

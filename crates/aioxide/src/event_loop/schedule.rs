@@ -22,8 +22,17 @@ impl EventLoop {
     #[inline]
     pub(crate) fn call_soon(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         let py = this.py();
-        let (callback, rest) = callback_of(py, args, "call_soon")?;
-        let context = context_of(args, "call_soon", &["callback"])?;
+        let (callback, rest, context) = match args.only_positional() {
+            Some([callback, rest @ ..]) => (callback, rest, None),
+            _ => {
+                let (callback, rest) = callback_of(py, args, "call_soon")?;
+                (
+                    callback,
+                    rest,
+                    context_of(args, "call_soon", &["callback"])?,
+                )
+            }
+        };
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon", true)?;
@@ -97,6 +106,17 @@ impl EventLoop {
 
     /// `call_later(delay, callback, *args, context=None)`.
     pub(crate) fn call_later(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
+        if let Some([delay, callback, rest @ ..]) = args.only_positional() {
+            if delay.is_float_exact() && !EventLoop::is_overridden(this) {
+                let when = Moment::Seconds(EventLoop::now_seconds(this) + delay.to_f64()?);
+                return EventLoop::push_timer(this, when, callback, rest, None);
+            }
+        }
+        EventLoop::call_later_of_any(this, args)
+    }
+
+    #[inline(never)]
+    fn call_later_of_any(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         let py = this.py();
         let (delay, callback, rest) = timed_callback_of(py, args, "call_later", "delay")?;
         if delay.is_none() {
@@ -118,37 +138,39 @@ impl EventLoop {
                 None => this.as_obj().method(name, &call),
             };
         }
-        let now = EventLoop::now_seconds(this);
-        let when = if delay.is_float_exact() {
-            Moment::Seconds(now + delay.to_f64()?)
-        } else {
-            Moment::Given(Obj::float(py, now)?.plus(delay)?)
-        };
-        EventLoop::push_timer(this, when, callback, rest, args, "call_later")
+        let now = Obj::float(py, EventLoop::now_seconds(this))?;
+        let when = Moment::Given(now.plus(delay)?);
+        let context = context_of(args, "call_later", &["delay", "callback"])?;
+        EventLoop::push_timer(this, when, callback, rest, context)
     }
 
     /// `call_at(when, callback, *args, context=None)`.
     pub(crate) fn call_at(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         let py = this.py();
+        if let Some([when, callback, rest @ ..]) = args.only_positional() {
+            if when.is_float_exact() {
+                let when = Moment::Seconds(when.to_f64()?);
+                return EventLoop::push_timer(this, when, callback, rest, None);
+            }
+        }
         let (when, callback, rest) = timed_callback_of(py, args, "call_at", "when")?;
         if when.is_none() {
             return Err(Raised::type_error(py, "when cannot be None"));
         }
         let when = Moment::Given(when.clone());
-        EventLoop::push_timer(this, when, callback, rest, args, "call_at")
+        let context = context_of(args, "call_at", &["when", "callback"])?;
+        EventLoop::push_timer(this, when, callback, rest, context)
     }
 
+    #[inline]
     fn push_timer(
         this: &Ref<EventLoop>,
         when: Moment,
         callback: &Obj,
         rest: &[Obj],
-        args: &Args<'_>,
-        method: &str,
+        context: Option<Obj>,
     ) -> Result<Obj, Raised> {
         let py = this.py();
-        let first = if method == "call_at" { "when" } else { "delay" };
-        let context = context_of(args, method, &[first, "callback"])?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_at", true)?;
