@@ -601,7 +601,8 @@ unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
     }
 }
 
-/// Memory for an object of the type or a subclass, for `tp_new`; tracked already.
+/// Memory for an object of the type or a subclass, for `tp_new`: where it is not seen by the garbage
+/// collector yet, [`Ref::track`] must follow once the values are written.
 ///
 /// # Safety
 /// The class is a hot type or a subclass of one, and the caller writes all values before any
@@ -614,9 +615,7 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
     // The caller writes the value before anything else can run.
     unsafe {
         if class == T::info().class() {
-            let object = allocate::<T>(py)?;
-            ffi::PyObject_GC_Track(object.cast());
-            return Ok(object);
+            return allocate::<T>(py);
         }
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);

@@ -316,6 +316,7 @@ where
             let value = instance::<F>()(py)?;
             let object = allocate_subclass::<T>(py, class)?;
             T::write_value(object, value);
+            Ref::<T>::of_unchecked(Obj::from_pointer(&object)).track();
             Ok(object)
         })
     }
@@ -340,6 +341,7 @@ where
             let object = allocate_subclass::<T>(py, class)?;
             <T::Parent as Payload>::write_value(object, parent);
             T::write_value(object, value);
+            Ref::<T>::of_unchecked(Obj::from_pointer(&object)).track();
             Ok(object)
         })
     }
