@@ -17,6 +17,7 @@
 //! | [`waker`]    | a descriptor by which any thread ends the selector's wait                 |
 //! | [`inbox`]    | how other threads reach the loop                                          |
 //! | [`signals`]  | how signal numbers reach the loop                                         |
+//! | [`children`] | how the end of a child process reaches the loop                           |
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
 //! | [`accept`]   | what a failed `accept` means                                              |
@@ -35,6 +36,7 @@ pub mod timers;
 pub mod selector;
 pub mod waker;
 
+pub mod children;
 pub mod inbox;
 pub mod signals;
 
@@ -49,6 +51,7 @@ mod testing;
 
 pub use accept::AcceptError;
 pub use buffer::{IoSlices, WriteBuffer};
+pub use children::ChildExit;
 pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};

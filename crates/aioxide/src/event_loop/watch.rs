@@ -9,14 +9,52 @@ use crate::handles::{Callback, Entry, Handle};
 /// What is watched of one descriptor.
 #[derive(Default)]
 struct Watch {
-    /// `add_reader`'s handle.
-    reader: Option<Ref<Handle>>,
-    /// `add_writer`'s handle.
-    writer: Option<Ref<Handle>>,
+    /// `add_reader`'s handle, or a pipe's transport.
+    reader: Option<Watcher>,
+    /// `add_writer`'s handle, or a pipe's transport.
+    writer: Option<Watcher>,
     /// A native transport, which has the descriptor to itself.
     io: Option<Obj>,
     /// What the selector was told.
     interest: Interest,
+}
+
+/// Who is told of one half of a descriptor's readiness. Two transports may share a descriptor, one
+/// for each half, as may a transport and a handle.
+#[derive(Clone)]
+enum Watcher {
+    Handle(Ref<Handle>),
+    Transport(Obj),
+}
+
+impl Watcher {
+    fn as_obj(&self) -> &Obj {
+        match self {
+            Watcher::Handle(handle) => handle.as_obj(),
+            Watcher::Transport(transport) => transport,
+        }
+    }
+
+    /// It is told no more.
+    fn cancel(self) -> Result<(), Raised> {
+        match self {
+            Watcher::Handle(handle) => {
+                let handle = handle.as_obj();
+                let name = pyo3::intern!(handle.py(), "cancel");
+                handle.method(name, &[]).map(drop)
+            }
+            Watcher::Transport(_) => Ok(()),
+        }
+    }
+}
+
+impl Watch {
+    fn side(&mut self, side: Side) -> &mut Option<Watcher> {
+        match side {
+            Side::Read => &mut self.reader,
+            Side::Write => &mut self.writer,
+        }
+    }
 }
 
 /// The watches by descriptor number.
@@ -42,8 +80,8 @@ impl WatchTable {
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
         for watch in self.0.iter().flatten() {
-            for handle in watch.reader.iter().chain(&watch.writer) {
-                visit.object(handle.as_obj());
+            for watcher in watch.reader.iter().chain(&watch.writer) {
+                visit.object(watcher.as_obj());
             }
             if let Some(io) = &watch.io {
                 visit.object(io);
@@ -172,6 +210,28 @@ impl EventLoop {
         if this.debug() {
             handle.remember_source(py, 0)?;
         }
+        EventLoop::set_side(this, side, fd, Watcher::Handle(handle.clone()))?;
+        Ok(handle.into_obj())
+    }
+
+    /// Watches one half of a descriptor's readiness for a transport, in the place of who was told
+    /// before. The other half may be someone else's.
+    pub(crate) fn watch_side(
+        this: &Ref<EventLoop>,
+        side: Side,
+        fd: i32,
+        transport: &Obj,
+    ) -> Result<(), Raised> {
+        this.check_closed(this.py())?;
+        EventLoop::set_side(this, side, fd, Watcher::Transport(transport.clone()))
+    }
+
+    fn set_side(
+        this: &Ref<EventLoop>,
+        side: Side,
+        fd: i32,
+        watcher: Watcher,
+    ) -> Result<(), Raised> {
         let before = this
             .watches
             .borrow()
@@ -185,17 +245,9 @@ impl EventLoop {
             let mut watches = this.watches.borrow_mut();
             let watch = watches.entry(fd);
             watch.interest = after;
-            let place = if side == Side::Read {
-                &mut watch.reader
-            } else {
-                &mut watch.writer
-            };
-            place.replace(handle.clone())
+            watch.side(side).replace(watcher)
         };
-        if let Some(replaced) = replaced {
-            replaced.as_obj().method(pyo3::intern!(py, "cancel"), &[])?;
-        }
-        Ok(handle.into_obj())
+        replaced.map_or(Ok(()), Watcher::cancel)
     }
 
     /// `_remove_reader(fd)` and `_remove_writer`: whether there was one.
@@ -207,7 +259,15 @@ impl EventLoop {
         if this.is_closed() {
             return Ok(false);
         }
-        let fd = descriptor(file)?;
+        EventLoop::unwatch_side(this, side, descriptor(file)?)
+    }
+
+    /// Watches one half of a descriptor's readiness no more: whether it was.
+    pub(crate) fn unwatch_side(
+        this: &Ref<EventLoop>,
+        side: Side,
+        fd: i32,
+    ) -> Result<bool, Raised> {
         let removed = {
             let mut watches = this.watches.borrow_mut();
             let Some(watch) = watches.get(fd) else {
@@ -217,12 +277,7 @@ impl EventLoop {
                 return Ok(false);
             }
             let watch = watches.entry(fd);
-            let place = if side == Side::Read {
-                &mut watch.reader
-            } else {
-                &mut watch.writer
-            };
-            let removed = place.take();
+            let removed = watch.side(side).take();
             let before = watch.interest;
             let after = before - interest_of(side);
             watch.interest = after;
@@ -236,12 +291,7 @@ impl EventLoop {
             removed
         };
         match removed {
-            Some(handle) => {
-                handle
-                    .as_obj()
-                    .method(pyo3::intern!(this.py(), "cancel"), &[])?;
-                Ok(true)
-            }
+            Some(watcher) => watcher.cancel().map(|()| true),
             None => Ok(false),
         }
     }
@@ -278,11 +328,15 @@ impl EventLoop {
             }
             return;
         }
-        if let (true, Some(reader)) = (readable, &watch.reader) {
-            ready.push(Entry::handle(reader.clone()));
+        match &watch.reader {
+            Some(Watcher::Handle(handle)) if readable => ready.push(Entry::handle(handle.clone())),
+            Some(Watcher::Transport(io)) if readable => ready.push(Entry::read(io.clone())),
+            _ => {}
         }
-        if let (true, Some(writer)) = (writable, &watch.writer) {
-            ready.push(Entry::handle(writer.clone()));
+        match &watch.writer {
+            Some(Watcher::Handle(handle)) if writable => ready.push(Entry::handle(handle.clone())),
+            Some(Watcher::Transport(io)) if writable => ready.push(Entry::write(io.clone())),
+            _ => {}
         }
     }
 

@@ -16,11 +16,13 @@ use std::io;
 
 mod accept;
 mod address;
+mod child;
 mod clock;
 mod close;
 mod connect;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;
+mod file;
 mod notify;
 mod options;
 mod pipe;
@@ -31,11 +33,14 @@ mod shutdown;
 
 pub use accept::accept;
 pub use address::{SocketAddrStorage, local_address, peer_address};
+pub(crate) use child::{block_signals, wait_for_exit};
+pub use child::{pidfd_open, reap};
 pub use clock::monotonic;
 pub use close::close;
 pub use connect::connect;
+pub use file::{FileKind, file_kind};
 pub use options::{is_nonblocking, set_nodelay, set_nonblocking, so_error};
-pub use pipe::{read, write};
+pub use pipe::{read, write, write_vectored};
 pub use recv::{recv, recv_uninit};
 pub use send::{send, send_vectored};
 pub use shutdown::{Shutdown, shutdown};

@@ -432,3 +432,34 @@ fn signal_ends_the_wait() {
         }
     }
 }
+
+#[test]
+fn pieces_leave_in_one_write() {
+    let (reader, writer) = pipe();
+    let slices = [b"ab".as_slice(), b"", b"cde"].map(IoSlice::new);
+    assert_eq!(write_vectored(writer.as_raw_fd(), &slices).unwrap(), 5);
+    let mut buffer = [0; 8];
+    assert_eq!(read(reader.as_raw_fd(), &mut buffer).unwrap(), 5);
+    assert_eq!(&buffer[..5], b"abcde");
+    drop(reader);
+    let error = write_vectored(writer.as_raw_fd(), &slices).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn kinds_of_files() {
+    let (reader, _writer) = pipe();
+    let (sock, _peer) = pair();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let folder = std::fs::File::open("/").unwrap();
+    let kinds = [
+        (reader.as_raw_fd(), FileKind::Pipe),
+        (sock.as_raw_fd(), FileKind::Socket),
+        (null.as_raw_fd(), FileKind::CharacterDevice),
+        (folder.as_raw_fd(), FileKind::Other),
+    ];
+    for (fd, kind) in kinds {
+        assert_eq!(file_kind(fd).unwrap(), kind);
+    }
+    assert!(file_kind(-1).is_err());
+}
