@@ -10,7 +10,7 @@
 //! | [`futures`] | Future |
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
-//! | [`transports`] | TCP and Unix streams |
+//! | [`transports`] | TCP and Unix streams, pipes |
 //! | [`operations`] | accepting connections |
 //! | [`loop_api`] | the loop's Python side |
 #![forbid(unsafe_code)]
@@ -85,6 +85,8 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<futures::Future>(py, module, "Future")?;
     add::<tasks::Task>(py, module, "Task")?;
     add::<transports::StreamTransport>(py, module, "StreamTransport")?;
+    add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
+    add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
     coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;

@@ -21,7 +21,6 @@ struct Watch {
 
 /// Who is told of one half of a descriptor's readiness. Two transports may share a descriptor, one
 /// for each half, as may a transport and a handle.
-#[derive(Clone)]
 enum Watcher {
     Handle(Ref<Handle>),
     Transport(Obj),

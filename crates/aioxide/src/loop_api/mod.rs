@@ -301,6 +301,16 @@ impl Hot for EventLoop {
                 transports::make_socket_transport,
             )
             .method(
+                c"_make_read_pipe_transport",
+                c"A transport that receives from a pipe.",
+                transports::pipes::make_read_pipe_transport,
+            )
+            .method(
+                c"_make_write_pipe_transport",
+                c"A transport that sends to a pipe.",
+                transports::pipes::make_write_pipe_transport,
+            )
+            .method(
                 c"_start_serving",
                 c"Accept connections on a listening socket.",
                 operations::start_serving,

@@ -8,6 +8,9 @@ use pyo3::types::PyString;
 pub(crate) struct Imports {
     /// A subclass of asyncio's `_FlowControlMixin` that allows weak references.
     pub(super) transport_base: Global,
+    /// The same of `ReadTransport`, and of `_FlowControlMixin` and `WriteTransport` together.
+    pub(super) read_base: Global,
+    pub(super) write_base: Global,
     pub(super) buffered_protocol: Global,
     pub(crate) transport_socket: Global,
     pub(crate) constants: Global,
@@ -51,11 +54,14 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
         let name = Obj::from_bound(PyString::intern(py, name));
         Ok(Global::new(Obj::tuple(py, &[name])?))
     };
+    let base = |names: &[&str]| make_base(py, names).map(Global::new);
     let constants = Obj::import(py, c"asyncio.constants")?;
     let socket = Obj::import(py, c"socket")?;
     let sendfile_modes = get(&constants, "_SendfileMode")?;
     let imports = Imports {
-        transport_base: Global::new(make_base(py)?),
+        transport_base: base(&["_FlowControlMixin"])?,
+        read_base: base(&["ReadTransport"])?,
+        write_base: base(&["_FlowControlMixin", "WriteTransport"])?,
         buffered_protocol: global(&Obj::import(py, c"asyncio.protocols")?, "BufferedProtocol")?,
         transport_socket: global(&Obj::import(py, c"asyncio.trsock")?, "TransportSocket")?,
         try_native_sendfile: global(&sendfile_modes, "TRY_NATIVE")?,
@@ -78,11 +84,15 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
 }
 
 /// asyncio's sendfile fallback wants a `_FlowControlMixin`, servers keep weak references to their
-/// transports; that class has no room for weak references, its subclasses in asyncio have.
-fn make_base(py: Python<'_>) -> Result<Obj, Raised> {
+/// transports; asyncio's base classes have no room for weak references, their subclasses there
+/// have.
+fn make_base(py: Python<'_>, bases: &[&str]) -> Result<Obj, Raised> {
     let transports = Obj::import(py, c"asyncio.transports")?;
-    let mixin = transports.attr(pyo3::intern!(py, "_FlowControlMixin"))?;
-    let bases = Obj::tuple(py, &[mixin])?;
+    let bases: Result<Vec<Obj>, Raised> = bases
+        .iter()
+        .map(|name| transports.attr(&PyString::intern(py, name)))
+        .collect();
+    let bases = Obj::tuple(py, &bases?)?;
     let slots = Obj::tuple(py, &[Obj::str(py, "__weakref__")?])?;
     let namespace = Obj::dict(py)?;
     namespace.dict_set(&Obj::str(py, "__slots__")?, &slots)?;

@@ -1,9 +1,12 @@
-//! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is.
+//! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is, and
+//! pipes.
 //!
 //! The Python socket object stays the one owner of the descriptor; bytes are read and written on
 //! the descriptor by the engine, without a Python call. Per round trip on an open connection
 //! there is one read, one call of the protocol and one write: no attribute is looked up, nothing
 //! is told to the selector.
+//!
+//! What all of them share is in [`core`] and [`outgoing`]; then, for sockets:
 //!
 //! - [`stream`]: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
@@ -11,11 +14,19 @@
 //! - [`lifecycle`]: `connection_made`, closing, errors, `connection_lost`.
 //! - [`extra_info`]: what `get_extra_info` answers.
 //! - [`registry`]: which transport has a descriptor.
+//!
+//! and for pipes [`pipes`].
+//!
+//! - [`core`]: how the first and the last callbacks are scheduled.
+//! - [`outgoing`]: the write buffer and flow control.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
 
+pub(crate) mod core;
 pub(crate) mod extra_info;
 mod imports;
 mod lifecycle;
+mod outgoing;
+pub(crate) mod pipes;
 mod reading;
 pub(crate) mod registry;
 pub(crate) mod reports;
@@ -28,12 +39,12 @@ pub(crate) use imports::imports;
 pub(crate) use registry::ensure_fd_no_transport;
 pub(crate) use stream::{StreamTransport, make_socket_transport};
 
-/// Imports what transports need and builds the type; called when the module starts. Returns the
-/// type.
-pub(crate) fn build(py: Python<'_>) -> Result<Obj, Raised> {
+/// Imports what transports need and builds the types; called when the module starts.
+pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     imports::load(py)?;
     let base = imports(py).transport_base.get(py);
-    cpython::build::build::<StreamTransport>(py, Some(base), 0)
+    cpython::build::build::<StreamTransport>(py, Some(base), 0)?;
+    pipes::build(py)
 }
 
 /// The object's descriptor can be read. Fails only with what ends the program.
@@ -41,7 +52,7 @@ pub(crate) fn build(py: Python<'_>) -> Result<Obj, Raised> {
 pub(crate) fn read_ready(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
         Some(transport) => reading::on_readable(transport),
-        None => Ok(()),
+        None => pipes::read_ready(io),
     }
 }
 
@@ -50,7 +61,7 @@ pub(crate) fn read_ready(io: &Obj) -> Result<(), Raised> {
 pub(crate) fn write_ready(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
         Some(transport) => writing::on_writable(transport),
-        None => Ok(()),
+        None => pipes::write_ready(io),
     }
 }
 
@@ -58,7 +69,7 @@ pub(crate) fn write_ready(io: &Obj) -> Result<(), Raised> {
 #[inline]
 pub(crate) fn deferred(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
-        Some(transport) => lifecycle::run_deferred(transport),
-        None => Ok(()),
+        Some(transport) => core::run_deferred(transport),
+        None => pipes::deferred(io),
     }
 }

@@ -7,6 +7,7 @@ use cpython::build::Builder;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::sys;
 
+use super::core::callback_context;
 use super::reports::{callback_failed, caught, in_context, os_exception};
 use super::{StreamTransport, imports, lifecycle};
 
@@ -151,7 +152,7 @@ pub(super) fn start_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     this.reading
-        .set_context(StreamTransport::callback_context(this)?);
+        .set_context(callback_context(this)?);
     start_reading_in_context(this)
 }
 
@@ -214,7 +215,7 @@ fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised
 }
 
 /// Outcome of a read that is not an exception.
-enum Received {
+pub(super) enum Received {
     Data(Obj),
     Eof,
     /// Nothing is there, after all.
@@ -222,11 +223,14 @@ enum Received {
     Failed(io::Error),
 }
 
+/// One read of bounded size, by `read`, as a bytes object.
 #[inline]
-fn receive_bytes(this: &Ref<StreamTransport>) -> Result<Received, Raised> {
-    let (py, fd) = (this.py(), this.fd.get());
+pub(super) fn receive_bytes(
+    py: Python<'_>,
+    read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+) -> Result<Received, Raised> {
     SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-        Ok(match sys::recv(fd, scratch) {
+        Ok(match read(scratch) {
             Ok(0) => Received::Eof,
             Ok(count) => Received::Data(Obj::bytes(py, &scratch[..count])?),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
@@ -238,7 +242,8 @@ fn receive_bytes(this: &Ref<StreamTransport>) -> Result<Received, Raised> {
 /// One read for a Protocol.
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let data = match receive_bytes(this)? {
+    let fd = this.fd.get();
+    let data = match receive_bytes(this.py(), |room| sys::recv(fd, room))? {
         Received::Data(data) => data,
         Received::Eof => return on_eof(this),
         Received::Nothing => return Ok(()),

@@ -78,6 +78,34 @@ pub(crate) fn log_debug(object: &Obj, message: &str) -> Result<(), Raised> {
         .map(drop)
 }
 
+/// A debug message about an object and an exception: `logger.debug("%r: message", object)`.
+#[cold]
+pub(crate) fn log_exception(object: &Obj, message: &str, exception: &Obj) -> Result<(), Raised> {
+    let py = object.py();
+    let names = imports(py).exc_info_name.get(py);
+    let logger = imports(py).logger.get(py);
+    let (format, message) = (Obj::str(py, "%r: %s")?, Obj::str(py, message)?);
+    let call = [&format, object, &message, exception];
+    logger
+        .method_named(pyo3::intern!(py, "debug"), &call, Some(names))
+        .map(drop)
+}
+
+/// The ResourceWarning about a transport that is released without having been closed.
+#[cold]
+pub(crate) fn warn_unclosed(transport: &Obj) -> Result<(), Raised> {
+    let py = transport.py();
+    let text = format!("unclosed transport {}", transport.repr()?.as_str()?);
+    let class = Obj::class_of::<pyo3::exceptions::PyResourceWarning>(py);
+    let names = imports(py).source_name.get(py);
+    let call = [&Obj::str(py, &text)?, &class, transport];
+    imports(py)
+        .warn
+        .get(py)
+        .call_named(&call, Some(names))
+        .map(drop)
+}
+
 /// Runs the body in a context, which is left again whatever comes.
 #[inline]
 pub(crate) fn in_context<R>(

@@ -6,9 +6,11 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::{SocketAddrStorage, sys};
 
+use super::core::{self, Core, Transport};
 use super::extra_info::{self, ExtraInfo};
 use super::imports;
 use super::lifecycle::{self, Lifecycle};
+use super::outgoing::{Outgoing, Writes};
 use super::reading::{self, Reading};
 use super::registry;
 use super::writing::{self, Writing};
@@ -131,7 +133,7 @@ impl StreamTransport {
             this.server.set(Some(server));
         }
         registry::register(event_loop, fd, this.as_obj())?;
-        lifecycle::start(&this, &protocol, waiter)?;
+        core::start(&this, &protocol, waiter)?;
         Ok(this)
     }
 
@@ -152,13 +154,41 @@ impl StreamTransport {
         let (read, write) = (this.reading.watching.get(), this.writing.watching.get());
         EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), read, write)
     }
+}
 
-    /// The context for callbacks to come: the one given, or a copy of the current one.
-    pub(super) fn callback_context(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
-        match this.context.get() {
-            Some(context) => Ok(context),
-            None => cpython::context::copy_current(this.py()),
-        }
+impl Transport for StreamTransport {
+    fn event_loop(&self) -> Option<Ref<EventLoop>> {
+        self.event_loop.get()
+    }
+
+    fn protocol(&self) -> Option<Obj> {
+        self.protocol.get()
+    }
+
+    fn core(&self) -> &Core {
+        &self.lifecycle.core
+    }
+
+    fn given_context(&self) -> Option<Obj> {
+        self.context.get()
+    }
+
+    fn set_reading_context(&self, context: Obj) {
+        self.reading.set_context(context);
+    }
+
+    fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
+        reading::start_reading_in_context(this)
+    }
+
+    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
+        lifecycle::call_connection_lost(this, exception)
+    }
+}
+
+impl Writes for StreamTransport {
+    fn outgoing(&self) -> &Outgoing {
+        &self.writing.outgoing
     }
 }
 

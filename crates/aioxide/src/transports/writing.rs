@@ -1,39 +1,24 @@
 //! Writing: what the socket takes leaves at once, the rest waits in the write buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 
 use cpython::build::Builder;
 use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
-use engine::buffer::IOV_MAX;
-use engine::{FlowControl, WriteBuffer, sys};
+use engine::sys;
 
-use super::reports::{callback_failed, caught, in_context, os_exception, report};
+use super::core::callback_context;
+use super::outgoing::{
+    self, Chunk, Outgoing, Plan, Sent, gathered, pause_if_full, resume_if_drained,
+};
+use super::reports::{callback_failed, caught, in_context, os_exception};
 use super::{StreamTransport, imports, lifecycle};
-
-/// Bytes that wait.
-pub(super) enum Chunk {
-    /// A `bytes` object, which never changes: kept, not copied.
-    Bytes(Obj),
-    /// A copy of memory that its owner may change.
-    Copy(Box<[u8]>),
-}
-
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Chunk::Bytes(object) => object.as_bytes().unwrap_or_default(),
-            Chunk::Copy(bytes) => bytes,
-        }
-    }
-}
 
 /// The writing half of a transport.
 pub(super) struct Writing {
     /// Whether the loop watches the descriptor for writing.
     pub(super) watching: Cell<bool>,
-    buffer: RefCell<WriteBuffer<Chunk>>,
-    flow: RefCell<FlowControl>,
+    pub(super) outgoing: Outgoing,
     /// `write_eof()` was called.
     eof: Cell<bool>,
     /// In which `resume_writing` and a late `connection_lost` are called.
@@ -46,8 +31,7 @@ impl Writing {
     pub(super) fn new() -> Writing {
         Writing {
             watching: Cell::new(false),
-            buffer: RefCell::new(WriteBuffer::new()),
-            flow: RefCell::new(FlowControl::new()),
+            outgoing: Outgoing::new(),
             eof: Cell::new(false),
             context: Slot::default(),
             empty_waiter: Slot::default(),
@@ -72,6 +56,7 @@ const WRITELINES: &str = if cfg!(Py_3_12) {
 };
 
 pub(super) fn build(builder: &mut Builder<StreamTransport>) {
+    outgoing::build(builder);
     builder
         .method(
             c"write",
@@ -96,50 +81,6 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
             |_| true,
         )
         .method0(
-            c"get_write_buffer_size",
-            c"get_write_buffer_size($self, /)\n--\n\nReturn the size of the write buffer in bytes.",
-            size,
-        )
-        .method0(
-            c"get_write_buffer_limits",
-            c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
-            |this| {
-                let flow = this.writing.flow.borrow().clone();
-                let py = this.py();
-                let marks = [
-                    Obj::int(py, flow.low() as i64)?,
-                    Obj::int(py, flow.high() as i64)?,
-                ];
-                Obj::tuple(py, &marks)
-            },
-        )
-        .method(
-            c"set_write_buffer_limits",
-            c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n\
-              Set the high and low water marks, in bytes, for pausing the protocol.",
-            |this, args: &Args<'_>| {
-                set_limits(this, args, "_FlowControlMixin.set_write_buffer_limits")?;
-                pause_if_full(this)
-            },
-        )
-        .method(
-            c"_set_write_buffer_limits",
-            c"_set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet the marks only.",
-            |this, args: &Args<'_>| {
-                set_limits(this, args, "_FlowControlMixin._set_write_buffer_limits")
-            },
-        )
-        .method0(
-            c"_maybe_pause_protocol",
-            c"_maybe_pause_protocol($self, /)\n--\n\nPause the protocol above high water.",
-            pause_if_full,
-        )
-        .method0(
-            c"_maybe_resume_protocol",
-            c"_maybe_resume_protocol($self, /)\n--\n\nResume the protocol at low water.",
-            resume_if_drained,
-        )
-        .method0(
             c"_make_empty_waiter",
             c"_make_empty_waiter($self, /)\n--\n\nReturn a future: the write buffer is empty.",
             make_empty_waiter,
@@ -157,28 +98,17 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
             c"The future that loop.sendfile() waits on.",
             |this| this.writing.empty_waiter.get(),
         )
-        .get(
-            c"_protocol_paused",
-            c"Whether the protocol is paused.",
-            |this| this.writing.flow.borrow().is_paused(),
-        )
-        .get(c"_high_water", c"The high water mark, in bytes.", |this| {
-            this.writing.flow.borrow().high()
-        })
-        .get(c"_low_water", c"The low water mark, in bytes.", |this| {
-            this.writing.flow.borrow().low()
-        })
         .get(c"_buffer", c"A copy of the write buffer.", buffer_copy);
 }
 
 /// Bytes that wait.
 pub(super) fn size(this: &Ref<StreamTransport>) -> usize {
-    this.writing.buffer.borrow().len()
+    this.writing.outgoing.size()
 }
 
 /// Whether nothing waits.
 pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
-    this.writing.buffer.borrow().is_empty()
+    this.writing.outgoing.is_empty()
 }
 
 /// `write(data)`.
@@ -188,23 +118,15 @@ fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
         return write_changeable(this, data);
     };
     let plan = plan(this)?;
-    match send(this.fd.get(), bytes, plan) {
+    let fd = this.fd.get();
+    match plan.send(bytes, |bytes| sys::send(fd, bytes)) {
         Sent::All => Ok(()),
         Sent::Part(sent) => {
-            let (chunk, sent) = bytes_chunk(data, bytes, sent);
+            let (chunk, sent) = Chunk::of_bytes(data, bytes, sent);
             keep(this, chunk, sent)
         }
         Sent::Failed(error) => write_failed(this, error).map(drop),
         Sent::Lost => count_lost_write(this),
-    }
-}
-
-/// Keeps a bytes object; of a subclass, which may do anything when released, a copy.
-fn bytes_chunk(data: &Obj, bytes: &[u8], sent: usize) -> (Chunk, usize) {
-    if data.is_exact(&Obj::class_of::<pyo3::types::PyBytes>(data.py())) {
-        (Chunk::Bytes(data.clone()), sent)
-    } else {
-        (Chunk::Copy(bytes[sent..].into()), 0)
     }
 }
 
@@ -217,10 +139,7 @@ fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     }
     let (plan, fd) = (plan(this)?, this.fd.get());
     // What is not sent is copied here, where nothing can change it yet.
-    let outcome = data.with_buffer(|bytes| match send(fd, bytes, plan) {
-        Sent::Part(sent) => Err(bytes[sent..].into()),
-        sent => Ok(sent),
-    });
+    let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::send(fd, bytes)));
     match outcome {
         Ok(Ok(Sent::Failed(error))) => write_failed(this, error).map(drop),
         Ok(Ok(Sent::Lost)) => count_lost_write(this),
@@ -228,14 +147,6 @@ fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
         Ok(Err(rest)) => keep(this, Chunk::Copy(rest), 0),
         Err(raised) => write(this, &gathered(data, raised)?),
     }
-}
-
-/// The bytes of a memoryview with gaps, joined.
-#[cold]
-fn gathered(data: &Obj, raised: Raised) -> Result<Obj, Raised> {
-    let py = data.py();
-    raised.ignore::<pyo3::exceptions::PyBufferError>(py)?;
-    data.method(pyo3::intern!(py, "tobytes"), &[])
 }
 
 #[cold]
@@ -259,25 +170,6 @@ fn not_bytes_like(data: &Obj) -> Raised {
     }
 }
 
-/// What a write has to do.
-#[derive(Clone, Copy)]
-enum Plan {
-    Send,
-    /// Other bytes wait already.
-    Queue,
-    /// The connection is lost.
-    Count,
-}
-
-/// What a write has done.
-enum Sent {
-    All,
-    /// So many bytes; the rest has to wait.
-    Part(usize),
-    Failed(io::Error),
-    Lost,
-}
-
 /// What is to be done with bytes. Raises RuntimeError if nothing may be written.
 #[inline]
 fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
@@ -295,25 +187,10 @@ fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     })
 }
 
-#[inline]
-fn send(fd: i32, bytes: &[u8], plan: Plan) -> Sent {
-    match plan {
-        _ if bytes.is_empty() => Sent::All,
-        Plan::Queue => Sent::Part(0),
-        Plan::Count => Sent::Lost,
-        Plan::Send => match sys::send(fd, bytes) {
-            Ok(count) if count == bytes.len() => Sent::All,
-            Ok(count) => Sent::Part(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part(0),
-            Err(error) => Sent::Failed(error),
-        },
-    }
-}
-
 /// Keeps a chunk of which so much is sent, until the descriptor can be written.
 fn keep(this: &Ref<StreamTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
     start_writing(this)?;
-    drop(this.writing.buffer.borrow_mut().push_from(chunk, sent));
+    this.writing.outgoing.push(chunk, sent);
     pause_if_full(this)
 }
 
@@ -326,23 +203,11 @@ fn refusal(this: &Ref<StreamTransport>, call: &str, name: &str) -> Raised {
     Raised::runtime_error(py, &format!("unable to {name}; sendfile is in progress"))
 }
 
-/// A write after the connection was lost: nothing happens, and the program is warned if it goes
-/// on like that.
+/// A write after the connection was lost.
 #[cold]
 fn count_lost_write(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let py = this.py();
-    let count = this.lifecycle.lost.get();
-    let name = pyo3::intern!(py, "LOG_THRESHOLD_FOR_CONNLOST_WRITES");
-    let threshold = imports(py).constants.get(py).attr(name)?.to_i64()?;
-    if i64::from(count) >= threshold {
-        let text = Obj::str(py, "socket.send() raised exception.")?;
-        imports(py)
-            .logger
-            .get(py)
-            .method(pyo3::intern!(py, "warning"), &[&text])?;
-    }
-    this.lifecycle.lost.set(count.saturating_add(1));
-    Ok(())
+    let text = "socket.send() raised exception.";
+    outgoing::count_lost_write(this.py(), &this.lifecycle.lost, text)
 }
 
 /// `writelines(list_of_data)`. Before 3.12 it was a join and a write.
@@ -367,7 +232,7 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
         chunks.extend(line_chunk(&line)?);
     }
     for chunk in chunks {
-        drop(this.writing.buffer.borrow_mut().push(chunk));
+        this.writing.outgoing.push(chunk, 0);
     }
     if is_empty(this) {
         return Ok(());
@@ -384,7 +249,7 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
 /// which is left out.
 fn line_chunk(line: &Obj) -> Result<Option<Chunk>, Raised> {
     if let Some(bytes) = line.as_bytes() {
-        return Ok(Some(bytes_chunk(line, bytes, 0).0));
+        return Ok(Some(Chunk::of_bytes(line, bytes, 0).0));
     }
     match line.with_buffer(|bytes| Chunk::Copy(bytes.into())) {
         Ok(chunk) => Ok(Some(chunk)),
@@ -428,7 +293,7 @@ fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     }
     this.writing
         .context
-        .set(Some(StreamTransport::callback_context(this)?));
+        .set(Some(callback_context(this)?));
     StreamTransport::update_watch(this)
 }
 
@@ -442,8 +307,7 @@ pub(super) fn stop_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 
 /// Forgets what waits.
 pub(super) fn discard(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let chunks = this.writing.buffer.borrow_mut().clear();
-    drop(chunks);
+    this.writing.outgoing.clear();
     stop_writing(this)
 }
 
@@ -471,16 +335,13 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
     lifecycle::look_next(this);
-    let result = {
-        let buffer = this.writing.buffer.borrow();
-        match buffer.first() {
-            Some(first) if buffer.chunks() == 1 => sys::send(this.fd.get(), first),
-            _ => sys::send_vectored(this.fd.get(), &buffer.slices(IOV_MAX)),
-        }
-    };
-    match result {
-        // Nothing but bytes objects and memory of ours is released here.
-        Ok(count) => this.writing.buffer.borrow_mut().consume(count, &mut drop),
+    let fd = this.fd.get();
+    let sent = this.writing.outgoing.send(
+        |piece| sys::send(fd, piece),
+        |pieces| sys::send_vectored(fd, pieces),
+    );
+    match sent {
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
         Err(error) => {
             discard(this)?;
@@ -510,94 +371,6 @@ fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Ra
     let exception = os_exception(this.py(), error);
     lifecycle::fatal_error(this, &exception, "Fatal write error on socket transport")?;
     Ok(exception)
-}
-
-/// Calls `pause_writing` if the buffer has come above the high water mark.
-#[inline]
-fn pause_if_full(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let size = size(this);
-    let pause = this.writing.flow.borrow_mut().on_grow(size);
-    if pause {
-        tell_protocol(this, "pause_writing")
-    } else {
-        Ok(())
-    }
-}
-
-/// Calls `resume_writing` if the buffer has come down to the low water mark.
-#[inline]
-fn resume_if_drained(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let size = size(this);
-    let resume = this.writing.flow.borrow_mut().on_shrink(size);
-    if resume {
-        tell_protocol(this, "resume_writing")
-    } else {
-        Ok(())
-    }
-}
-
-fn tell_protocol(this: &Ref<StreamTransport>, method: &str) -> Result<(), Raised> {
-    let py = this.py();
-    let Some(protocol) = this.protocol.get() else {
-        return Ok(());
-    };
-    match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
-        Ok(_) => Ok(()),
-        Err(raised) => {
-            let exception = caught(py, raised)?;
-            let Some(event_loop) = this.event_loop.get() else {
-                return Ok(());
-            };
-            let parts = [
-                ("exception", &exception),
-                ("transport", this.as_obj()),
-                ("protocol", &protocol),
-            ];
-            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
-        }
-    }
-}
-
-/// Sets the water marks. Raises ValueError if they contradict each other.
-fn set_limits(this: &Ref<StreamTransport>, args: &Args<'_>, name: &str) -> Result<(), Raised> {
-    let py = this.py();
-    let [high, low] = args.bind_as_python(name, &["high", "low"], 0)?;
-    let (high, low) = (limit(high)?, limit(low)?);
-    let high = match (high, low) {
-        (Some(high), _) => high,
-        (None, Some(low)) => low.saturating_mul(4),
-        (None, None) => 64 * 1024,
-    };
-    let low = low.unwrap_or(high.div_euclid(4));
-    let valid = usize::try_from(high).ok().zip(usize::try_from(low).ok());
-    if let Some((high, low)) = valid {
-        if this
-            .writing
-            .flow
-            .borrow_mut()
-            .set_limits(Some(high), Some(low))
-            .is_ok()
-        {
-            return Ok(());
-        }
-    }
-    let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
-    Err(Raised::value_error(py, &text))
-}
-
-/// A water mark; what is more than all memory counts as that.
-fn limit(value: Option<Obj>) -> Result<Option<i64>, Raised> {
-    match value.and_then(Obj::not_none) {
-        Some(value) if value.is_int() => match value.to_i64() {
-            Ok(limit) => Ok(Some(limit)),
-            Err(raised) => {
-                raised.ignore::<pyo3::exceptions::PyOverflowError>(value.py())?;
-                Ok(Some(value.to_f64()? as i64))
-            }
-        },
-        Some(value) => Ok(Some(value.to_f64()? as i64)),
-        None => Ok(None),
-    }
 }
 
 /// `_make_empty_waiter()`, for asyncio's sendfile.
@@ -649,19 +422,7 @@ pub(super) fn connection_lost(this: &Ref<StreamTransport>) -> Result<(), Raised>
 /// What asyncio calls `_buffer`: a bytearray up to 3.11, a deque since.
 fn buffer_copy(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     let py = this.py();
-    let mut copies: Vec<Vec<u8>> = {
-        let buffer = this.writing.buffer.borrow();
-        buffer
-            .into_iter()
-            .map(|chunk| chunk.as_ref().to_vec())
-            .collect()
-    };
-    if let (Some(first), Some(left)) = (
-        copies.first_mut(),
-        this.writing.buffer.borrow().first().map(<[u8]>::len),
-    ) {
-        first.drain(..first.len() - left);
-    }
+    let copies = this.writing.outgoing.copies();
     if !cfg!(Py_3_12) {
         let class = Obj::class_of::<pyo3::types::PyByteArray>(py);
         return class.call1(&Obj::bytes(py, &copies.concat())?);

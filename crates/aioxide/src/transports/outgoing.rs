@@ -1,0 +1,341 @@
+//! Bytes that wait to be written, and the flow control that they drive: what every transport that
+//! writes has, whatever its channel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::vec_deque;
+use std::io::{self, IoSlice};
+
+use cpython::build::Builder;
+use cpython::{Args, Obj, Python, Raised, Ref};
+use engine::buffer::IOV_MAX;
+use engine::{FlowControl, WriteBuffer};
+
+use super::core::Transport;
+use super::imports;
+use super::reports::{caught, report};
+
+/// Bytes that wait.
+pub(crate) enum Chunk {
+    /// A `bytes` object, which never changes: kept, not copied.
+    Bytes(Obj),
+    /// A copy of memory that its owner may change.
+    Copy(Box<[u8]>),
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Chunk::Bytes(object) => object.as_bytes().unwrap_or_default(),
+            Chunk::Copy(bytes) => bytes,
+        }
+    }
+}
+
+impl Chunk {
+    /// A bytes object of which so much is sent; of a subclass, which may do anything when
+    /// released, a copy of the rest.
+    pub(super) fn of_bytes(data: &Obj, bytes: &[u8], sent: usize) -> (Chunk, usize) {
+        if data.is_exact(&Obj::class_of::<pyo3::types::PyBytes>(data.py())) {
+            (Chunk::Bytes(data.clone()), sent)
+        } else {
+            (Chunk::Copy(bytes[sent..].into()), 0)
+        }
+    }
+}
+
+/// The write buffer of one transport and its water marks.
+pub(crate) struct Outgoing {
+    buffer: RefCell<WriteBuffer<Chunk>>,
+    flow: RefCell<FlowControl>,
+}
+
+impl Outgoing {
+    pub(crate) fn new() -> Outgoing {
+        Outgoing {
+            buffer: RefCell::new(WriteBuffer::new()),
+            flow: RefCell::new(FlowControl::new()),
+        }
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn size(&self) -> usize {
+        self.buffer.borrow().len()
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.borrow().is_empty()
+    }
+
+    /// Keeps a chunk of which so much is sent.
+    pub(crate) fn push(&self, chunk: Chunk, sent: usize) {
+        // An empty chunk comes back; what it holds is no more than bytes.
+        drop(self.buffer.borrow_mut().push_from(chunk, sent));
+    }
+
+    /// Forgets what waits.
+    pub(crate) fn clear(&self) {
+        let chunks = self.buffer.borrow_mut().clear();
+        drop(chunks);
+    }
+
+    /// Sends what the system takes in one call, of `one` piece or of `many`, and forgets it.
+    pub(crate) fn send(
+        &self,
+        one: impl FnOnce(&[u8]) -> io::Result<usize>,
+        many: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let count = {
+            let buffer = self.buffer.borrow();
+            match buffer.first() {
+                Some(first) if buffer.chunks() == 1 => one(first)?,
+                _ => many(&buffer.slices(IOV_MAX))?,
+            }
+        };
+        // Nothing but bytes objects and memory of ours is released here.
+        self.buffer.borrow_mut().consume(count, &mut drop);
+        Ok(())
+    }
+
+    /// Copies of the chunks that wait, without what of the first is sent.
+    pub(crate) fn copies(&self) -> Vec<Vec<u8>> {
+        let buffer = self.buffer.borrow();
+        let all: vec_deque::Iter<'_, Chunk> = buffer.iter();
+        let mut copies: Vec<Vec<u8>> = all.map(|chunk| chunk.as_ref().to_vec()).collect();
+        if let (Some(copy), Some(left)) = (copies.first_mut(), buffer.first().map(<[u8]>::len)) {
+            copy.drain(..copy.len() - left);
+        }
+        copies
+    }
+}
+
+/// What a write has to do.
+#[derive(Clone, Copy)]
+pub(super) enum Plan {
+    Send,
+    /// Other bytes wait already.
+    Queue,
+    /// The connection is lost.
+    Count,
+}
+
+/// What a write has done.
+pub(super) enum Sent {
+    All,
+    /// So many bytes; the rest has to wait.
+    Part(usize),
+    Failed(io::Error),
+    Lost,
+}
+
+impl Plan {
+    /// Does it, sending by `send`.
+    #[inline]
+    pub(super) fn send(
+        self,
+        bytes: &[u8],
+        send: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> Sent {
+        match self {
+            _ if bytes.is_empty() => Sent::All,
+            Plan::Queue => Sent::Part(0),
+            Plan::Count => Sent::Lost,
+            Plan::Send => match send(bytes) {
+                Ok(count) if count == bytes.len() => Sent::All,
+                Ok(count) => Sent::Part(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part(0),
+                Err(error) => Sent::Failed(error),
+            },
+        }
+    }
+
+    /// The same with memory that its owner may change: a copy of what is not sent as the error.
+    pub(super) fn send_or_copy(
+        self,
+        bytes: &[u8],
+        send: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> Result<Sent, Box<[u8]>> {
+        match self.send(bytes, send) {
+            Sent::Part(sent) => Err(bytes[sent..].into()),
+            sent => Ok(sent),
+        }
+    }
+}
+
+/// The bytes of a memoryview with gaps, joined.
+#[cold]
+pub(super) fn gathered(data: &Obj, raised: Raised) -> Result<Obj, Raised> {
+    let py = data.py();
+    raised.ignore::<pyo3::exceptions::PyBufferError>(py)?;
+    data.method(pyo3::intern!(py, "tobytes"), &[])
+}
+
+/// A write after the connection was lost: nothing happens, and the program is warned if it goes
+/// on like that.
+#[cold]
+pub(super) fn count_lost_write(
+    py: Python<'_>,
+    lost: &Cell<u32>,
+    warning: &str,
+) -> Result<(), Raised> {
+    let count = lost.get();
+    let name = pyo3::intern!(py, "LOG_THRESHOLD_FOR_CONNLOST_WRITES");
+    let threshold = imports(py).constants.get(py).attr(name)?.to_i64()?;
+    if i64::from(count) >= threshold {
+        imports(py)
+            .logger
+            .get(py)
+            .method(pyo3::intern!(py, "warning"), &[&Obj::str(py, warning)?])?;
+    }
+    lost.set(count.saturating_add(1));
+    Ok(())
+}
+
+/// A transport that writes.
+pub(crate) trait Writes: Transport {
+    /// What waits to be written.
+    fn outgoing(&self) -> &Outgoing;
+}
+
+/// Calls `pause_writing` if the buffer has come above the high water mark.
+#[inline]
+pub(crate) fn pause_if_full<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
+    let outgoing = this.outgoing();
+    let pause = outgoing.flow.borrow_mut().on_grow(outgoing.size());
+    if pause {
+        tell_protocol(this, "pause_writing")
+    } else {
+        Ok(())
+    }
+}
+
+/// Calls `resume_writing` if the buffer has come down to the low water mark.
+#[inline]
+pub(crate) fn resume_if_drained<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
+    let outgoing = this.outgoing();
+    let resume = outgoing.flow.borrow_mut().on_shrink(outgoing.size());
+    if resume {
+        tell_protocol(this, "resume_writing")
+    } else {
+        Ok(())
+    }
+}
+
+fn tell_protocol<T: Writes>(this: &Ref<T>, method: &str) -> Result<(), Raised> {
+    let py = this.py();
+    let Some(protocol) = this.protocol() else {
+        return Ok(());
+    };
+    match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
+        Ok(_) => Ok(()),
+        Err(raised) => {
+            let exception = caught(py, raised)?;
+            let Some(event_loop) = this.event_loop() else {
+                return Ok(());
+            };
+            let parts = [
+                ("exception", &exception),
+                ("transport", this.as_obj()),
+                ("protocol", &protocol),
+            ];
+            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
+        }
+    }
+}
+
+/// The methods about the write buffer's size and its water marks.
+pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
+    builder
+        .method0(
+            c"get_write_buffer_size",
+            c"get_write_buffer_size($self, /)\n--\n\nReturn the size of the write buffer in bytes.",
+            |this| this.outgoing().size(),
+        )
+        .method0(
+            c"get_write_buffer_limits",
+            c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
+            |this| {
+                let flow = this.outgoing().flow.borrow().clone();
+                let py = this.py();
+                let marks = [
+                    Obj::int(py, flow.low() as i64)?,
+                    Obj::int(py, flow.high() as i64)?,
+                ];
+                Obj::tuple(py, &marks)
+            },
+        )
+        .method(
+            c"set_write_buffer_limits",
+            c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\n\
+              Set the high and low water marks, in bytes, for pausing the protocol.",
+            |this, args: &Args<'_>| {
+                set_limits(this, args, "_FlowControlMixin.set_write_buffer_limits")?;
+                pause_if_full(this)
+            },
+        )
+        .method(
+            c"_set_write_buffer_limits",
+            c"_set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet the marks only.",
+            |this, args: &Args<'_>| {
+                set_limits(this, args, "_FlowControlMixin._set_write_buffer_limits")
+            },
+        )
+        .method0(
+            c"_maybe_pause_protocol",
+            c"_maybe_pause_protocol($self, /)\n--\n\nPause the protocol above high water.",
+            pause_if_full,
+        )
+        .method0(
+            c"_maybe_resume_protocol",
+            c"_maybe_resume_protocol($self, /)\n--\n\nResume the protocol at low water.",
+            resume_if_drained,
+        )
+        .get(
+            c"_protocol_paused",
+            c"Whether the protocol is paused.",
+            |this| this.outgoing().flow.borrow().is_paused(),
+        )
+        .get(c"_high_water", c"The high water mark, in bytes.", |this| {
+            this.outgoing().flow.borrow().high()
+        })
+        .get(c"_low_water", c"The low water mark, in bytes.", |this| {
+            this.outgoing().flow.borrow().low()
+        });
+}
+
+/// Sets the water marks. Raises ValueError if they contradict each other.
+fn set_limits<T: Writes>(this: &Ref<T>, args: &Args<'_>, name: &str) -> Result<(), Raised> {
+    let py = this.py();
+    let [high, low] = args.bind_as_python(name, &["high", "low"], 0)?;
+    let (high, low) = (limit(high)?, limit(low)?);
+    let high = match (high, low) {
+        (Some(high), _) => high,
+        (None, Some(low)) => low.saturating_mul(4),
+        (None, None) => 64 * 1024,
+    };
+    let low = low.unwrap_or(high.div_euclid(4));
+    let valid = usize::try_from(high).ok().zip(usize::try_from(low).ok());
+    if let Some((high, low)) = valid {
+        let mut flow = this.outgoing().flow.borrow_mut();
+        if flow.set_limits(Some(high), Some(low)).is_ok() {
+            return Ok(());
+        }
+    }
+    let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
+    Err(Raised::value_error(py, &text))
+}
+
+/// A water mark; what is more than all memory counts as that.
+fn limit(value: Option<Obj>) -> Result<Option<i64>, Raised> {
+    match value.and_then(Obj::not_none) {
+        Some(value) if value.is_int() => match value.to_i64() {
+            Ok(limit) => Ok(Some(limit)),
+            Err(raised) => {
+                raised.ignore::<pyo3::exceptions::PyOverflowError>(value.py())?;
+                Ok(Some(value.to_f64()? as i64))
+            }
+        },
+        Some(value) => Ok(Some(value.to_f64()? as i64)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,57 @@
+//! Transports over pipes, and over sockets and character devices that a program hands over as
+//! file objects: what asyncio's `_UnixReadPipeTransport` and `_UnixWritePipeTransport` are.
+//!
+//! Each direction has a transport of its own and watches only its half of the descriptor, so that
+//! both may share one, as for a terminal.
+//!
+//! - [`channel`]: the file object under either of them.
+//! - [`read_pipe`]: receiving.
+//! - [`write_pipe`]: sending.
+
+pub(crate) mod channel;
+pub(crate) mod read_pipe;
+pub(crate) mod write_pipe;
+
+use cpython::{Obj, Python, Raised, Ref};
+
+use super::{core, imports};
+pub(crate) use read_pipe::{ReadPipeTransport, make_read_pipe_transport};
+pub(crate) use write_pipe::{WritePipeTransport, make_write_pipe_transport};
+
+/// Builds the types; called when the module starts.
+pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
+    let imports = imports(py);
+    cpython::build::build::<ReadPipeTransport>(py, Some(imports.read_base.get(py)), 0)?;
+    cpython::build::build::<WritePipeTransport>(py, Some(imports.write_base.get(py)), 0)?;
+    Ok(())
+}
+
+/// The object's descriptor can be read.
+pub(super) fn read_ready(io: &Obj) -> Result<(), Raised> {
+    if let Some(transport) = Ref::<ReadPipeTransport>::of(io) {
+        return read_pipe::on_readable(transport);
+    }
+    match Ref::<WritePipeTransport>::of(io) {
+        Some(transport) => write_pipe::on_readable(transport),
+        None => Ok(()),
+    }
+}
+
+/// The object's descriptor can be written.
+pub(super) fn write_ready(io: &Obj) -> Result<(), Raised> {
+    match Ref::<WritePipeTransport>::of(io) {
+        Some(transport) => write_pipe::on_writable(transport),
+        None => Ok(()),
+    }
+}
+
+/// What the object has put off.
+pub(super) fn deferred(io: &Obj) -> Result<(), Raised> {
+    if let Some(transport) = Ref::<ReadPipeTransport>::of(io) {
+        return read_pipe::run_deferred(transport);
+    }
+    match Ref::<WritePipeTransport>::of(io) {
+        Some(transport) => core::run_deferred(transport),
+        None => Ok(()),
+    }
+}

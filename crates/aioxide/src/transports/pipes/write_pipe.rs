@@ -1,0 +1,397 @@
+//! Sending to a pipe: what it takes leaves at once, the rest waits in the write buffer.
+
+use std::cell::Cell;
+use std::io;
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use engine::sys::{self, FileKind};
+
+use super::super::core::{self, Core, Transport, callback_context};
+use super::super::outgoing::{
+    self, Chunk, Outgoing, Plan, Sent, Writes, gathered, pause_if_full, resume_if_drained,
+};
+use super::super::reports::{in_context, os_exception};
+use super::channel::{self, Channel, OverPipe, Pipe};
+use crate::event_loop::{EventLoop, Side};
+
+/// The value of a transport that sends to a pipe.
+pub(crate) struct WritePipeTransport {
+    channel: Channel,
+    outgoing: Outgoing,
+    /// Whether the loop watches for the end of the reader: then the descriptor becomes readable.
+    watching_peer: Cell<bool>,
+    /// In which that is noticed.
+    peer_context: Slot,
+    /// Whether the loop watches the descriptor for writing.
+    watching: Cell<bool>,
+    /// In which `resume_writing` and a late `connection_lost` are called.
+    context: Slot,
+    /// asyncio's `_conn_lost`: counts failed writes.
+    lost_writes: Cell<u32>,
+}
+
+/// `_make_write_pipe_transport(pipe, protocol, waiter=None, extra=None)`.
+pub(crate) fn make_write_pipe_transport(
+    this: &Ref<EventLoop>,
+    args: &Args<'_>,
+) -> Result<Obj, Raised> {
+    let pipe = Pipe::bind(args, "_make_write_pipe_transport", this.as_obj())?;
+    WritePipeTransport::open(this, pipe).map(Ref::into_obj)
+}
+
+impl WritePipeTransport {
+    /// Makes a transport; `connection_made` is called in the next iteration.
+    pub(crate) fn open(
+        event_loop: &Ref<EventLoop>,
+        pipe: Pipe,
+    ) -> Result<Ref<WritePipeTransport>, Raised> {
+        let this = WritePipeTransport::make(event_loop, &pipe)?;
+        core::start(&this, &pipe.protocol, pipe.waiter)?;
+        Ok(this)
+    }
+
+    /// Makes a transport whose protocol needs no call of `connection_made`.
+    pub(crate) fn open_connected(
+        event_loop: &Ref<EventLoop>,
+        pipe: &Pipe,
+    ) -> Result<Ref<WritePipeTransport>, Raised> {
+        let this = WritePipeTransport::make(event_loop, pipe)?;
+        watch_peer(&this)?;
+        Ok(this)
+    }
+
+    fn make(event_loop: &Ref<EventLoop>, pipe: &Pipe) -> Result<Ref<WritePipeTransport>, Raised> {
+        let refusal = "Pipe transport is only for pipes, sockets and character devices";
+        Ref::new(
+            event_loop.py(),
+            WritePipeTransport {
+                channel: Channel::open(event_loop, pipe, refusal)?,
+                outgoing: Outgoing::new(),
+                watching_peer: Cell::new(false),
+                peer_context: Slot::default(),
+                watching: Cell::new(false),
+                context: Slot::default(),
+                lost_writes: Cell::new(0),
+            },
+        )
+    }
+
+    fn unwatch(&self, side: Side) -> Result<(), Raised> {
+        let watching = match side {
+            Side::Read => &self.watching_peer,
+            Side::Write => &self.watching,
+        };
+        if !watching.replace(false) {
+            return Ok(());
+        }
+        match self.channel.event_loop.get() {
+            Some(event_loop) => {
+                EventLoop::unwatch_side(&event_loop, side, self.channel.fd).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn watch_peer(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+    this.peer_context.set(Some(callback_context(this)?));
+    WritePipeTransport::start_reading_in_context(this)
+}
+
+/// The reader has closed its end, or it is a socket and has sent something, which is nothing that
+/// it should do.
+pub(super) fn on_readable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+    if !this.watching_peer.get() {
+        return Ok(());
+    }
+    let Some(context) = this.peer_context.get() else {
+        return Ok(());
+    };
+    let noticed = in_context(&context, || {
+        channel::log_if_debug(this, "info", "%r was closed by peer")?;
+        let exception = if this.outgoing.is_empty() {
+            None
+        } else {
+            let class = Obj::class_of::<pyo3::exceptions::PyBrokenPipeError>(this.py());
+            Some(class.call0()?)
+        };
+        abandon(this, exception)
+    });
+    match noticed {
+        Ok(()) => Ok(()),
+        Err(raised) => channel::callback_failed(this, "_start_reading", raised),
+    }
+}
+
+/// `write(data)`.
+fn write(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
+    let Some(bytes) = data.as_bytes() else {
+        return write_changeable(this, data);
+    };
+    let (plan, fd) = (plan(this), this.channel.fd);
+    match plan.send(bytes, |bytes| sys::write(fd, bytes)) {
+        Sent::Part(sent) => {
+            let (chunk, sent) = Chunk::of_bytes(data, bytes, sent);
+            keep(this, chunk, sent)
+        }
+        sent => finish(this, sent),
+    }
+}
+
+fn write_changeable(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    let accepted = data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(py))
+        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
+    if !accepted {
+        let class = Obj::class_of::<pyo3::exceptions::PyAssertionError>(py);
+        return Err(Raised::raise(class.call1(&data.repr()?)?));
+    }
+    let (plan, fd) = (plan(this), this.channel.fd);
+    let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::write(fd, bytes)));
+    match outcome {
+        Ok(Ok(sent)) => finish(this, sent),
+        Ok(Err(rest)) => keep(this, Chunk::Copy(rest), 0),
+        Err(raised) => write(this, &gathered(data, raised)?),
+    }
+}
+
+fn plan(this: &Ref<WritePipeTransport>) -> Plan {
+    if this.lost_writes.get() > 0 || this.channel.closing.get() {
+        Plan::Count
+    } else if this.outgoing.is_empty() {
+        channel::look_next(&this.channel);
+        Plan::Send
+    } else {
+        Plan::Queue
+    }
+}
+
+/// What comes after a write that leaves nothing to be kept.
+fn finish(this: &Ref<WritePipeTransport>, sent: Sent) -> Result<(), Raised> {
+    match sent {
+        Sent::All | Sent::Part(_) => Ok(()),
+        Sent::Failed(error) => write_failed(this, error),
+        Sent::Lost => {
+            let text = "pipe closed by peer or os.write(pipe, data) raised exception.";
+            outgoing::count_lost_write(this.py(), &this.lost_writes, text)
+        }
+    }
+}
+
+/// Keeps a chunk of which so much is sent, until the descriptor can be written.
+fn keep(this: &Ref<WritePipeTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
+    if let (false, Some(event_loop)) = (this.watching.get(), this.channel.event_loop.get()) {
+        this.context.set(Some(callback_context(this)?));
+        EventLoop::watch_side(&event_loop, Side::Write, this.channel.fd, this.as_obj())?;
+        this.watching.set(true);
+    }
+    this.outgoing.push(chunk, sent);
+    pause_if_full(this)
+}
+
+#[cold]
+fn write_failed(this: &Ref<WritePipeTransport>, error: io::Error) -> Result<(), Raised> {
+    let exception = os_exception(this.py(), error);
+    this.lost_writes
+        .set(this.lost_writes.get().saturating_add(1));
+    channel::report_error(this, &exception, "Fatal write error on pipe transport", true)?;
+    abandon(this, Some(exception))
+}
+
+/// The descriptor can be written.
+pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+    if !this.watching.get() {
+        return Ok(());
+    }
+    let Some(context) = this.context.get() else {
+        return Ok(());
+    };
+    match in_context(&context, || flush(this)) {
+        Ok(()) => Ok(()),
+        Err(raised) => channel::callback_failed(this, "write", raised),
+    }
+}
+
+/// Sends what the pipe takes in one call, and does what comes after the last byte.
+fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+    let fd = this.channel.fd;
+    channel::look_next(&this.channel);
+    let sent = this.outgoing.send(
+        |piece| sys::write(fd, piece),
+        |pieces| sys::write_vectored(fd, pieces),
+    );
+    match sent {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return write_failed(this, error),
+    }
+    if !this.outgoing.is_empty() {
+        return Ok(());
+    }
+    this.unwatch(Side::Write)?;
+    // asyncio's pipes resume when everything has left, not at the low water mark. The protocol
+    // may write again at once.
+    resume_if_drained(this)?;
+    if this.channel.closing.get() && this.outgoing.is_empty() {
+        this.unwatch(Side::Read)?;
+        return channel::lose_now(this);
+    }
+    Ok(())
+}
+
+/// `write_eof()` and `close()`: flush, then lose.
+fn close(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+    if this.channel.closing.replace(true) {
+        return Ok(());
+    }
+    if this.outgoing.is_empty() {
+        this.unwatch(Side::Read)?;
+        return channel::lose(this, None);
+    }
+    Ok(())
+}
+
+/// `abort()` and what follows errors: lose now.
+fn abandon(this: &Ref<WritePipeTransport>, exception: Option<Obj>) -> Result<(), Raised> {
+    this.channel.closing.set(true);
+    this.outgoing.clear();
+    this.unwatch(Side::Write)?;
+    this.unwatch(Side::Read)?;
+    channel::lose(this, exception)
+}
+
+impl Transport for WritePipeTransport {
+    fn event_loop(&self) -> Option<Ref<EventLoop>> {
+        self.channel.event_loop.get()
+    }
+
+    fn protocol(&self) -> Option<Obj> {
+        self.channel.protocol.get()
+    }
+
+    fn core(&self) -> &Core {
+        &self.channel.core
+    }
+
+    fn set_reading_context(&self, context: Obj) {
+        self.peer_context.set(Some(context));
+    }
+
+    /// Watches for the end of the reader; a terminal has data to read instead.
+    fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
+        let channel = &this.channel;
+        let Some(event_loop) = channel.event_loop.get() else {
+            return Ok(());
+        };
+        if channel.kind == FileKind::CharacterDevice || channel.closing.get() {
+            return Ok(());
+        }
+        EventLoop::watch_side(&event_loop, Side::Read, channel.fd, this.as_obj())?;
+        this.watching_peer.set(true);
+        Ok(())
+    }
+
+    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
+        channel::connection_lost(this, exception)
+    }
+}
+
+impl Writes for WritePipeTransport {
+    fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+}
+
+impl OverPipe for WritePipeTransport {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn activity(&self) -> String {
+        let state = if self.watching.get() { "polling" } else { "idle" };
+        format!("{state} bufsize={}", self.outgoing.size())
+    }
+
+    fn set_protocol(&self, protocol: &Obj) {
+        self.channel.protocol.set(Some(protocol.clone()));
+    }
+
+    fn release(&self) {
+        self.peer_context.set(None);
+        self.context.set(None);
+    }
+}
+
+impl Hot for WritePipeTransport {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide.WritePipeTransport";
+    const DOC: &'static std::ffi::CStr = c"Transport that sends to a pipe.";
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        channel::build(builder);
+        outgoing::build(builder);
+        builder
+            .method(
+                c"write",
+                c"write($self, /, data)\n--\n\nWrite some data bytes to the transport.",
+                |this, args: &Args<'_>| {
+                    write(this, args.one("_UnixWritePipeTransport.write", "data")?)
+                },
+            )
+            .method0(
+                c"write_eof",
+                c"write_eof($self, /)\n--\n\nClose the write end after flushing buffered data.",
+                close,
+            )
+            .method0(
+                c"can_write_eof",
+                c"can_write_eof($self, /)\n--\n\nReturn True: write_eof() is supported.",
+                |_| true,
+            )
+            .method0(
+                c"close",
+                c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
+                close,
+            )
+            .method0(
+                c"abort",
+                c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
+                |this| abandon(this, None),
+            )
+            .method0(
+                c"_start_reading",
+                c"_start_reading($self, /)\n--\n\nWatch for the end of the reader.",
+                watch_peer,
+            )
+            .get(c"_conn_lost", c"Counts failed writes.", |this| {
+                i64::from(this.lost_writes.get())
+            })
+            .get(c"_buffer", c"A copy of the write buffer.", |this| {
+                let py = this.py();
+                let class = Obj::class_of::<pyo3::types::PyByteArray>(py);
+                class.call1(&Obj::bytes(py, &this.outgoing.copies().concat())?)
+            });
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        self.channel.traverse(visit);
+        visit.slot(&self.peer_context);
+        visit.slot(&self.context);
+    }
+
+    fn clear(&self) {
+        self.release();
+        self.outgoing.clear();
+        self.channel.clear();
+    }
+
+    fn needs_finalizer(&self, _: &NoParent) -> bool {
+        self.channel.pipe.is_some()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        channel::finalize(this);
+    }
+}
