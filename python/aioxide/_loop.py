@@ -16,13 +16,12 @@ import weakref
 from asyncio import constants, coroutines, selector_events, sslproto, unix_events
 from asyncio.log import logger
 
-from . import _resolver
+from . import _resolver, _subprocess
 from ._aioxide import EventLoop
 
 # asyncio's class as it is now: install() puts ours under this name later.
 _SelectorEventLoop = unix_events._UnixSelectorEventLoop
 _CLEANS_UNIX_SOCKETS = sys.version_info >= (3, 13)
-_HAS_CHILD_WATCHER = sys.version_info >= (3, 14)
 
 # Since 3.12 asyncio takes the wake-up descriptor from a forked child by itself.
 _FORK_KEEPS_WAKEUP = sys.version_info < (3, 12)
@@ -52,7 +51,6 @@ class Loop(EventLoop, _SelectorEventLoop):
         "_transports",
         "_unix_server_sockets",
         "_unused_selector",
-        "_watcher",
     )
 
     def __init__(self, selector=None):
@@ -70,11 +68,6 @@ class Loop(EventLoop, _SelectorEventLoop):
         self._signal_handlers = {}
         if _CLEANS_UNIX_SOCKETS:
             self._unix_server_sockets = {}
-        if _HAS_CHILD_WATCHER:
-            if unix_events.can_use_pidfd():
-                self._watcher = unix_events._PidfdChildWatcher()
-            else:
-                self._watcher = unix_events._ThreadedChildWatcher()
         self.set_debug(coroutines._is_debug_mode())
 
     def close(self):
@@ -241,6 +234,8 @@ class Loop(EventLoop, _SelectorEventLoop):
                 pass
             except OSError as error:
                 logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
+
+    _make_subprocess_transport = _subprocess.make_transport
 
     # There is no selector, no self-pipe and no list of handles for these to work on.
 

@@ -12,6 +12,7 @@
 //! | [`tasks`] | Task |
 //! | [`transports`] | TCP and Unix streams, pipes |
 //! | [`operations`] | accepting connections |
+//! | [`subprocess`] | child processes |
 //! | [`loop_api`] | the loop's Python side |
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,8 @@ mod tasks;
 mod transports;
 
 mod operations;
+
+mod subprocess;
 
 mod loop_api;
 
@@ -65,11 +68,12 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     }
     transports::build(py)?;
     operations::build(py)?;
+    subprocess::build(py)?;
 
     handles::Runners {
-        read: operations::read_ready,
+        read: subprocess::read_ready,
         write: transports::write_ready,
-        call: transports::deferred,
+        call: subprocess::deferred,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
         reclaim: event_loop::EventLoop::reclaim_context,
@@ -87,6 +91,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::StreamTransport>(py, module, "StreamTransport")?;
     add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
     add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
+    add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
     coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;

@@ -262,11 +262,7 @@ impl EventLoop {
     }
 
     /// Watches one half of a descriptor's readiness no more: whether it was.
-    pub(crate) fn unwatch_side(
-        this: &Ref<EventLoop>,
-        side: Side,
-        fd: i32,
-    ) -> Result<bool, Raised> {
+    pub(crate) fn unwatch_side(this: &Ref<EventLoop>, side: Side, fd: i32) -> Result<bool, Raised> {
         let removed = {
             let mut watches = this.watches.borrow_mut();
             let Some(watch) = watches.get(fd) else {

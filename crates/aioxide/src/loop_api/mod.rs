@@ -12,7 +12,7 @@ use crate::futures::Future;
 use crate::interop::asyncio;
 use crate::interop::current::running_loop;
 use crate::tasks::{Task, is_coroutine};
-use crate::{operations, transports};
+use crate::{operations, subprocess, transports};
 
 /// What the program has put in the place of a class in asyncio's module, if it has: neither
 /// asyncio's own nor ours.
@@ -309,6 +309,11 @@ impl Hot for EventLoop {
                 c"_make_write_pipe_transport",
                 c"A transport that sends to a pipe.",
                 transports::pipes::make_write_pipe_transport,
+            )
+            .method(
+                c"_make_child_transport",
+                c"A transport for a child process.",
+                subprocess::make_child_transport,
             )
             .method(
                 c"_start_serving",

@@ -263,10 +263,7 @@ fn run_lost<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
         return Ok(());
     };
     let core = this.core();
-    let exception = core
-        .lost_exception
-        .take()
-        .unwrap_or_else(|| Obj::none(py));
+    let exception = core.lost_exception.take().unwrap_or_else(|| Obj::none(py));
     let Some(context) = core.lost_context.take() else {
         return Ok(());
     };

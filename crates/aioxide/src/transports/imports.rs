@@ -8,15 +8,12 @@ use pyo3::types::PyString;
 pub(crate) struct Imports {
     /// A subclass of asyncio's `_FlowControlMixin` that allows weak references.
     pub(super) transport_base: Global,
-    /// The same of `ReadTransport`, and of `_FlowControlMixin` and `WriteTransport` together.
-    pub(super) read_base: Global,
-    pub(super) write_base: Global,
     pub(super) buffered_protocol: Global,
     pub(crate) transport_socket: Global,
     pub(crate) constants: Global,
     pub(crate) logger: Global,
     pub(super) try_native_sendfile: Global,
-    pub(super) set_result_unless_cancelled: Global,
+    pub(crate) set_result_unless_cancelled: Global,
     /// `socket.socket`.
     pub(crate) socket: Global,
     pub(super) weak_reference: Global,
@@ -54,14 +51,11 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
         let name = Obj::from_bound(PyString::intern(py, name));
         Ok(Global::new(Obj::tuple(py, &[name])?))
     };
-    let base = |names: &[&str]| make_base(py, names).map(Global::new);
     let constants = Obj::import(py, c"asyncio.constants")?;
     let socket = Obj::import(py, c"socket")?;
     let sendfile_modes = get(&constants, "_SendfileMode")?;
     let imports = Imports {
-        transport_base: base(&["_FlowControlMixin"])?,
-        read_base: base(&["ReadTransport"])?,
-        write_base: base(&["_FlowControlMixin", "WriteTransport"])?,
+        transport_base: Global::new(make_base(py, &["_FlowControlMixin"])?),
         buffered_protocol: global(&Obj::import(py, c"asyncio.protocols")?, "BufferedProtocol")?,
         transport_socket: global(&Obj::import(py, c"asyncio.trsock")?, "TransportSocket")?,
         try_native_sendfile: global(&sendfile_modes, "TRY_NATIVE")?,
@@ -83,10 +77,10 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// asyncio's sendfile fallback wants a `_FlowControlMixin`, servers keep weak references to their
-/// transports; asyncio's base classes have no room for weak references, their subclasses there
-/// have.
-fn make_base(py: Python<'_>, bases: &[&str]) -> Result<Obj, Raised> {
+/// A subclass of classes of `asyncio.transports`. asyncio's sendfile fallback wants a
+/// `_FlowControlMixin`, servers keep weak references to their transports; asyncio's base classes
+/// have no room for weak references, their subclasses there have.
+pub(crate) fn make_base(py: Python<'_>, bases: &[&str]) -> Result<Obj, Raised> {
     let transports = Obj::import(py, c"asyncio.transports")?;
     let bases: Result<Vec<Obj>, Raised> = bases
         .iter()

@@ -35,7 +35,7 @@ mod writing;
 
 use cpython::{Obj, Python, Raised, Ref};
 
-pub(crate) use imports::imports;
+pub(crate) use imports::{imports, make_base};
 pub(crate) use registry::ensure_fd_no_transport;
 pub(crate) use stream::{StreamTransport, make_socket_transport};
 

@@ -131,11 +131,7 @@ pub(super) enum Sent {
 impl Plan {
     /// Does it, sending by `send`.
     #[inline]
-    pub(super) fn send(
-        self,
-        bytes: &[u8],
-        send: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> Sent {
+    pub(super) fn send(self, bytes: &[u8], send: impl FnOnce(&[u8]) -> io::Result<usize>) -> Sent {
         match self {
             _ if bytes.is_empty() => Sent::All,
             Plan::Queue => Sent::Part(0),

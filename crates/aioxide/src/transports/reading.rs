@@ -151,8 +151,7 @@ pub(super) fn start_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !is_reading(this) {
         return Ok(());
     }
-    this.reading
-        .set_context(callback_context(this)?);
+    this.reading.set_context(callback_context(this)?);
     start_reading_in_context(this)
 }
 

@@ -291,9 +291,7 @@ fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.writing.watching.replace(true) {
         return Ok(());
     }
-    this.writing
-        .context
-        .set(Some(callback_context(this)?));
+    this.writing.context.set(Some(callback_context(this)?));
     StreamTransport::update_watch(this)
 }
 

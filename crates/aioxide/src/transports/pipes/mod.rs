@@ -14,15 +14,16 @@ pub(crate) mod write_pipe;
 
 use cpython::{Obj, Python, Raised, Ref};
 
-use super::{core, imports};
+use super::{core, make_base};
 pub(crate) use read_pipe::{ReadPipeTransport, make_read_pipe_transport};
 pub(crate) use write_pipe::{WritePipeTransport, make_write_pipe_transport};
 
 /// Builds the types; called when the module starts.
 pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
-    let imports = imports(py);
-    cpython::build::build::<ReadPipeTransport>(py, Some(imports.read_base.get(py)), 0)?;
-    cpython::build::build::<WritePipeTransport>(py, Some(imports.write_base.get(py)), 0)?;
+    let base = make_base(py, &["ReadTransport"])?;
+    cpython::build::build::<ReadPipeTransport>(py, Some(&base), 0)?;
+    let base = make_base(py, &["_FlowControlMixin", "WriteTransport"])?;
+    cpython::build::build::<WritePipeTransport>(py, Some(&base), 0)?;
     Ok(())
 }
 

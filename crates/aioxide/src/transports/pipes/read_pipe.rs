@@ -256,7 +256,12 @@ impl OverPipe for ReadPipeTransport {
     }
 
     fn activity(&self) -> String {
-        if self.watching.get() { "polling" } else { "idle" }.to_owned()
+        if self.watching.get() {
+            "polling"
+        } else {
+            "idle"
+        }
+        .to_owned()
     }
 
     fn set_protocol(&self, protocol: &Obj) {

@@ -195,7 +195,12 @@ fn write_failed(this: &Ref<WritePipeTransport>, error: io::Error) -> Result<(), 
     let exception = os_exception(this.py(), error);
     this.lost_writes
         .set(this.lost_writes.get().saturating_add(1));
-    channel::report_error(this, &exception, "Fatal write error on pipe transport", true)?;
+    channel::report_error(
+        this,
+        &exception,
+        "Fatal write error on pipe transport",
+        true,
+    )?;
     abandon(this, Some(exception))
 }
 
@@ -309,7 +314,11 @@ impl OverPipe for WritePipeTransport {
     }
 
     fn activity(&self) -> String {
-        let state = if self.watching.get() { "polling" } else { "idle" };
+        let state = if self.watching.get() {
+            "polling"
+        } else {
+            "idle"
+        };
         format!("{state} bufsize={}", self.outgoing.size())
     }
 
