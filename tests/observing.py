@@ -50,7 +50,7 @@ def finish(loop):
 _RULES = [
     (re.compile(r"0x[0-9a-fA-F]+"), "0x?"),
     (re.compile(r"\bTask-\d+"), "Task-?"),
-    (re.compile(r"\bfd=\d+"), "fd=?"),
+    (re.compile(r"\b(fd|pid)=\d+"), r"\1=?"),
     (re.compile(r"\bdescriptor \d+"), "descriptor ?"),
     (re.compile(r"(Object created at \(most recent call last\)):\n(?:  .*\n?)*"), r"\1"),
     (re.compile(r"<(?:\w+\.)*(?:_UnixSelectorEventLoop|Loop) "), "<loop "),

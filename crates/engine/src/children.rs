@@ -22,15 +22,19 @@ const STACK: usize = 64 * 1024;
 pub struct ChildExit(OwnedFd);
 
 impl ChildExit {
-    /// Of the child with this process id, which nobody has reaped.
+    /// Of the child with this process id. One that is reaped already has exited.
     ///
     /// # Errors
     /// The system's, when it is out of descriptors or threads.
     pub fn watch(pid: i32) -> io::Result<ChildExit> {
         match sys::pidfd_open(pid) {
             Ok(fd) => Ok(ChildExit(fd)),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => ChildExit::by_thread(pid),
-            Err(error) => Err(error),
+            Err(error) => match error.kind() {
+                // Where `SIGCHLD` is ignored, a child may be gone already. The thread finds that
+                // out.
+                io::ErrorKind::Unsupported | io::ErrorKind::NotFound => ChildExit::by_thread(pid),
+                _ => Err(error),
+            },
         }
     }
 
@@ -113,6 +117,7 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(is_readable(&exit, None));
+        assert!(is_readable(&ChildExit::watch(pid).unwrap(), None));
         assert_eq!(
             sys::reap(pid).unwrap_err().raw_os_error(),
             Some(libc::ECHILD)

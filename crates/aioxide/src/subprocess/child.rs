@@ -459,6 +459,9 @@ impl Hot for SubprocessTransport {
     }
 
     fn finalize(this: &Ref<Self>) {
+        if this.closed.get() {
+            return;
+        }
         for result in [warn_unclosed(this.as_obj()), close(this)] {
             if let Err(raised) = result {
                 raised.report_unraisable(Some(this.as_obj()));

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use super::retry;
 
 /// A descriptor that becomes readable when the process has exited. It stands for this process,
-/// whoever gets its number later. `Unsupported` where the system has none, or hides it.
+/// whoever gets its number later. `Unsupported` where the system has none, or hides it; `NotFound`
+/// when there is no such process.
 ///
 /// # Errors
 /// What `pidfd_open(2)` gives.
@@ -22,6 +23,7 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
         // Sandboxes that do not know the call refuse it.
         Err(error) => Err(match error.raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => io::ErrorKind::Unsupported.into(),
+            Some(libc::ESRCH) => io::ErrorKind::NotFound.into(),
             _ => error,
         }),
     }
