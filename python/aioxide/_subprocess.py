@@ -7,6 +7,7 @@ from asyncio import base_events, events
 from asyncio.log import logger
 
 _CHILD_WATCHERS = sys.version_info < (3, 14)
+_ASKS_WHAT_IS_ENTERED = sys.version_info < (3, 12)
 
 
 async def make_transport(
@@ -14,7 +15,9 @@ async def make_transport(
 ):
     """asyncio's _make_subprocess_transport()."""
     watcher = _watcher_of_program() if _CHILD_WATCHERS else None
-    with watcher or contextlib.nullcontext():
+    with watcher or contextlib.nullcontext() as entered:
+        if _ASKS_WHAT_IS_ENTERED:
+            watcher = entered
         if watcher is not None and not watcher.is_active():
             raise RuntimeError(
                 "asyncio.get_child_watcher() is not activated, "

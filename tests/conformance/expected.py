@@ -18,9 +18,9 @@ MODULES = {
         "test_eager_task_factory", "test_events", "test_futures",
         "test_futures2", "test_locks", "test_pep492", "test_queues",
         "test_runners", "test_selector_events", "test_server",
-        "test_sock_lowlevel", "test_streams", "test_taskgroups", "test_tasks",
-        "test_threads", "test_timeouts", "test_transports",
-        "test_unix_events", "test_waitfor",
+        "test_sock_lowlevel", "test_streams", "test_subprocess",
+        "test_taskgroups", "test_tasks", "test_threads", "test_timeouts",
+        "test_transports", "test_unix_events", "test_waitfor",
     ),
     "full": (
         "test_context", "test_eager_task_factory", "test_futures",
