@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import os
 import socket
 import sys
+import tempfile
 
 ALL = {}
 variable = contextvars.ContextVar("variable")
@@ -623,3 +625,93 @@ async def primitives(aio, loop):
         async with asyncio.TaskGroup() as group:
             group.create_task(fails())
             group.create_task(asyncio.sleep(1000))
+
+
+@on_loop
+async def pipes(aio, loop):
+    class Wrong(asyncio.Protocol):
+        def data_received(self, data):
+            raise ValueError(object())
+
+    for make in (asyncio.Protocol, Wrong):
+        reader, writer = (open(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
+        receiver, _ = await loop.connect_read_pipe(make, reader)
+        sender, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, writer)
+        sender.write(b"data")
+        await asyncio.sleep(0.0001)
+        receiver.pause_reading()
+        sender.write(bytearray(200_000))
+        sender.write(b"more")
+        repr(receiver), repr(sender), sender.get_extra_info("pipe")
+        receiver.close()
+        await asyncio.sleep(0.0001)
+        sender.abort() if not sender.is_closing() else None
+        await asyncio.sleep(0)
+    with tempfile.TemporaryFile() as file, contextlib.suppress(ValueError):
+        await loop.connect_read_pipe(asyncio.Protocol, file)
+    reader, writer = os.pipe()
+    task = loop.create_task(loop.connect_read_pipe(asyncio.Protocol, open(reader, "rb", 0)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    os.close(writer)
+    await asyncio.sleep(0.0001)
+
+
+@on_loop
+async def children(aio, loop):
+    process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1, stderr=-1)
+    await process.communicate(b"data")
+    repr(process._transport)
+    process = await asyncio.create_subprocess_exec("sleep", "1000", stdin=-1)
+    process.kill()
+    await asyncio.gather(process.wait(), process.wait())
+
+
+@on_loop
+async def children_that_fail(aio, loop):
+    with contextlib.suppress(FileNotFoundError):
+        await asyncio.create_subprocess_exec("/no/such/program", stdin=-1, stdout=-1)
+    for iterations in (1, 2, 3):
+        create = asyncio.create_subprocess_exec("sleep", "1000", stdin=-1, stdout=-1)
+        task = loop.create_task(create)
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()._transport.close()
+            await task.result().wait()
+
+    class Wrong(asyncio.SubprocessProtocol):
+        def __init__(self):
+            self.lost = loop.create_future()
+
+        def pipe_data_received(self, fd, data):
+            raise ValueError(object())
+
+        def connection_lost(self, error):
+            self.lost.set_result(None)
+            raise ValueError(error)
+
+    transport, protocol = await loop.subprocess_exec(Wrong, "echo", stderr=None)
+    await protocol.lost
+    transport.close()
+
+    async def connect_read_pipe(*args):
+        raise ValueError(object())
+
+    loop.connect_read_pipe = connect_read_pipe
+    with contextlib.suppress(ValueError):
+        await asyncio.create_subprocess_exec("sleep", "1000", stdin=-1, stdout=-1)
+    del loop.connect_read_pipe
+
+
+@whole
+def children_left_to_a_closed_loop(aio):
+    loop = aio.new_event_loop()
+    process = loop.run_until_complete(asyncio.create_subprocess_exec("sleep", "1000", stdin=-1))
+    popen = process._transport.get_extra_info("subprocess")
+    loop.close()
+    popen.kill()
+    popen.wait()
