@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use pyo3::ffi;
+use pyo3::{Python, ffi};
 
 use crate::error::Raised;
 use crate::obj::{Obj, done};
@@ -33,6 +33,35 @@ impl Obj {
         let (data, size) = view.span();
         // SAFETY: as above, and the exporter has granted writing.
         Ok(body(unsafe { std::slice::from_raw_parts_mut(data, size) }))
+    }
+
+    /// A new `bytes` object with what `fill` writes into memory for at most `size` bytes. `fill`
+    /// answers with what it has written, from the memory's start on: only then is it known to be
+    /// initialized. Less than `size` bytes are copied once more. The outer error is CPython's (no
+    /// memory), the inner one `fill`'s.
+    #[inline]
+    pub fn bytes_filled<E>(
+        py: Python<'_>,
+        size: usize,
+        fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> Result<&'a [u8], E>,
+    ) -> Result<Result<Obj, E>, Raised> {
+        let length = ffi::Py_ssize_t::try_from(size).unwrap_or(ffi::Py_ssize_t::MAX);
+        // SAFETY: the token proves that we are attached; a null pointer asks for memory that is
+        // not initialized. A new object or null comes back.
+        let bytes =
+            unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))? };
+        // SAFETY: the object is a bytes object of `size` bytes which nobody else has seen.
+        let room = unsafe {
+            let data = ffi::PyBytes_AS_STRING(bytes.as_ptr()) as *mut MaybeUninit<u8>;
+            std::slice::from_raw_parts_mut(data, size)
+        };
+        let start = room.as_ptr().cast::<u8>();
+        match fill(room) {
+            Ok(filled) if filled.len() == size && filled.as_ptr() == start => Ok(Ok(bytes)),
+            // The rest of the memory must not be seen.
+            Ok(filled) => Obj::bytes(py, filled).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     /// The bytes of a `bytes` object, which never change.

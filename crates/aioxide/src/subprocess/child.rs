@@ -133,7 +133,7 @@ fn make_pipe_protocol(this: &Ref<SubprocessTransport>, fd: &Obj) -> Result<Obj, 
     Ok(protocol.into_obj())
 }
 
-fn slot_of<'a>(this: &'a Ref<SubprocessTransport>, fd: i64) -> Option<&'a Slot<Ref<PipeProtocol>>> {
+fn slot_of(this: &Ref<SubprocessTransport>, fd: i64) -> Option<&Slot<Ref<PipeProtocol>>> {
     this.pipes.get(usize::try_from(fd).ok()?)
 }
 

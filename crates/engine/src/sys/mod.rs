@@ -40,7 +40,7 @@ pub use close::close;
 pub use connect::connect;
 pub use file::{FileKind, file_kind};
 pub use options::{is_nonblocking, set_nodelay, set_nonblocking, so_error};
-pub use pipe::{read, write, write_vectored};
+pub use pipe::{read, read_uninit, readable_bytes, write, write_vectored};
 pub use recv::{recv, recv_uninit};
 pub use send::{send, send_vectored};
 pub use shutdown::{Shutdown, shutdown};

@@ -463,3 +463,21 @@ fn kinds_of_files() {
     }
     assert!(file_kind(-1).is_err());
 }
+
+#[test]
+fn pipes_are_read_into_uninitialized_memory() {
+    let (reader, writer) = pipe();
+    assert_eq!(readable_bytes(reader.as_raw_fd()).unwrap(), 0);
+    write(writer.as_raw_fd(), b"abc").unwrap();
+    assert_eq!(readable_bytes(reader.as_raw_fd()).unwrap(), 3);
+    let mut buffer = [MaybeUninit::uninit(); 16];
+    assert_eq!(
+        read_uninit(reader.as_raw_fd(), &mut buffer).unwrap(),
+        b"abc"
+    );
+    let error = read_uninit(reader.as_raw_fd(), &mut buffer).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    drop(writer);
+    assert_eq!(read_uninit(reader.as_raw_fd(), &mut buffer).unwrap(), b"");
+    assert!(readable_bytes(-1).is_err());
+}

@@ -4,9 +4,9 @@
 //! Each direction has a transport of its own and watches only its half of the descriptor, so that
 //! both may share one, as for a terminal.
 //!
-//! - [`channel`]: the file object under either of them.
-//! - [`read_pipe`]: receiving.
-//! - [`write_pipe`]: sending.
+//! - [`channel`] is the file object under either of them,
+//! - [`read_pipe`] receives,
+//! - [`write_pipe`] sends.
 
 pub(crate) mod channel;
 pub(crate) mod read_pipe;

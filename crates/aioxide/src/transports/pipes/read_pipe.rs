@@ -1,6 +1,7 @@
 //! Receiving from a pipe.
 
 use std::cell::Cell;
+use std::io;
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
@@ -19,6 +20,8 @@ pub(crate) struct ReadPipeTransport {
     /// Whether the loop watches the descriptor.
     watching: Cell<bool>,
     paused: Cell<bool>,
+    /// Much came with the last read.
+    plenty: Cell<bool>,
     /// In which the protocol is called.
     context: Slot,
     /// The protocol's bound `data_received`, looked up at its first use.
@@ -66,6 +69,7 @@ impl ReadPipeTransport {
                 channel: Channel::open(event_loop, pipe, refusal)?,
                 watching: Cell::new(false),
                 paused: Cell::new(false),
+                plenty: Cell::new(false),
                 context: Slot::default(),
                 receive: Slot::default(),
                 eof: Slot::default(),
@@ -132,9 +136,39 @@ pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
     }
 }
 
-fn read(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
+/// The most that one readiness reads, in bytes; asyncio's `max_size`.
+const MOST: usize = 256 * 1024;
+
+/// From so many bytes on, a system call more costs less than a copy.
+const PLENTY: usize = 16 * 1024;
+
+/// One read: through the thread's buffer, or, where much is to be expected, directly into a bytes
+/// object of the right size.
+fn receive(this: &Ref<ReadPipeTransport>) -> Result<Received, Raised> {
     let (py, fd) = (this.py(), this.channel.fd);
-    match receive_bytes(py, |room| sys::read(fd, room))? {
+    if this.plenty.get() {
+        let ready = sys::readable_bytes(fd).unwrap_or_default();
+        if ready >= PLENTY {
+            let filled = Obj::bytes_filled(py, ready.min(MOST), |room| sys::read_uninit(fd, room));
+            return Ok(match filled? {
+                Ok(data) => Received::Data(data),
+                // Someone else reads from the pipe, too.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+                Err(error) => Received::Failed(error),
+            });
+        }
+    }
+    let received = receive_bytes(py, |room| sys::read(fd, room))?;
+    if let Received::Data(data) = &received {
+        let size = data.as_bytes().map_or(0, <[u8]>::len);
+        this.plenty.set(size >= PLENTY);
+    }
+    Ok(received)
+}
+
+fn read(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    match receive(this)? {
         Received::Data(data) => {
             let receive = match this.receive.get() {
                 Some(receive) => receive,

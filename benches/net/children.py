@@ -1,0 +1,176 @@
+"""Child processes on every loop that is there: start one and wait for its end, and 64 KiB to a
+`cat` and back.
+
+Each measurement is a process of its own; the targets take turns in every round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from report import interpreter, machine, output, picture, table, targets  # noqa: E402
+from report.progress import progress  # noqa: E402
+from report.spread import Spread  # noqa: E402
+
+PIPE = subprocess.PIPE
+DATA = bytes(range(256)) * 256  # 64 KiB
+# asyncio is a peer here: most other loops are slower
+PEERS = ("asyncio", *targets.PEERS)
+
+# figures of every round by row and target
+Samples = dict[str, dict[str, list[dict[str, float]]]]
+
+
+async def spawn(count: int) -> None:
+    """Start a program that does nothing and wait for its end."""
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec("true")
+        await process.wait()
+
+
+async def communicate(count: int) -> None:
+    """Start a `cat`, send it 64 KiB, read them back and wait for its end."""
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        out, _ = await process.communicate(DATA)
+        assert out == DATA
+
+
+async def round_trip(count: int) -> None:
+    """Send 64 KiB to a `cat` that runs and read them back."""
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    for _ in range(count):
+        process.stdin.write(DATA)
+        out = await process.stdout.readexactly(len(DATA))
+        assert out == DATA
+    process.stdin.close()
+    await process.wait()
+
+
+# what is run, its title, how often in one measurement
+ROWS: dict[str, tuple[Callable[[int], Awaitable[None]], str, int]] = {
+    "spawn": (spawn, "spawn and wait", 200),
+    "communicate": (communicate, "spawn cat, 64 KiB by communicate", 200),
+    "round_trip": (round_trip, "64 KiB through cat", 5000),
+}
+
+
+def measured(row: str, target: str) -> None:
+    """The measured process: microseconds of time and of its own CPU per operation."""
+    factory = targets.load(target)
+    run, _, count = ROWS[row]
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run(count // 10))
+        started, used = time.perf_counter(), time.process_time()
+        runner.run(run(count))
+        took, used = time.perf_counter() - started, time.process_time() - used
+    print(json.dumps({"us": took / count * 1e6, "cpu_us": used / count * 1e6}))
+
+
+def measure(python: str, row: str, target: str) -> dict[str, float]:
+    """The figures of one fresh process; RuntimeError with the reason if it fails."""
+    ended = subprocess.run(
+        [python, __file__, "--measure", row, "--targets", target],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=interpreter.environment(),
+    )
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+        raise RuntimeError(lines[-1])
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def collect(python: str, names: list[str], rounds: int) -> tuple[Samples, dict[str, str]]:
+    """All samples and what failed; Ctrl-C ends it early with what there is."""
+    samples: Samples = {title: {} for _, title, _ in ROWS.values()}
+    failed: dict[str, str] = {}
+    turns = [(row, name) for row in ROWS for name in names]
+    try:
+        for turn in range(rounds):
+            for row, name in turns:
+                _, title, _ = ROWS[row]
+                what = f"{title} on {name}"
+                if what in failed:
+                    continue
+                progress(f"round {turn + 1} of {rounds}: {what}")
+                try:
+                    figures = measure(python, row, name)
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    failed[what] = str(error)
+                    continue
+                samples[title].setdefault(name, []).append(figures)
+    except KeyboardInterrupt:
+        failed["the run"] = "ended early by Ctrl-C"
+    progress("")
+    return samples, failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", help="interpreter to measure on (default: the benches' venv)")
+    parser.add_argument(
+        "--targets", default=",".join(targets.ALL), help="names, separated by commas"
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--measure", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for the results")
+    options = parser.parse_args()
+    if options.measure:
+        measured(options.measure, options.targets)
+        return
+    if options.rounds < 1:
+        parser.error("--rounds must be positive")
+    try:
+        wanted = targets.parse(options.targets)
+    except ValueError as error:
+        parser.error(str(error))
+
+    python = options.python or interpreter.default()
+    probed = targets.probe(python, wanted)
+    names = list(probed.versions)
+    head = machine.head(python, probed, {"rounds": options.rounds})
+    samples, failed = collect(python, names, options.rounds)
+
+    if failed:
+        head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
+    time_of, cpu = (
+        {
+            row: {name: Spread.of([one[figure] for one in them]) for name, them in named.items()}
+            for row, named in samples.items()
+            if named
+        }
+        for figure in ("us", "cpu_us")
+    )
+    bases = dict.fromkeys(time_of, PEERS)
+    text = (
+        "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "
+        "run, asyncio among them, above 1 being better.\n\n"
+        "## Microseconds per operation\n\n"
+        f"{table.comparison(time_of, names, bases=bases)}\n\n"
+        "## CPU microseconds of the parent process per operation\n\n"
+        f"{table.comparison(cpu, names, bases=bases)}"
+    )
+    subtitle = f"times better than the best peer, longer is better · {head['Machine']}"
+    pictures = {
+        "children": picture.bars(
+            "Child processes", subtitle, output.ratios(time_of, bases=bases), names
+        )
+    }
+    output.write(options.output, "children", head, text, samples, pictures)
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
