@@ -6,19 +6,15 @@
 //! there is one read, one call of the protocol and one write: no attribute is looked up, nothing
 //! is told to the selector.
 //!
-//! What all of them share is in [`core`] and [`outgoing`]; then, for sockets:
-//!
-//! - [`stream`]: the type, its Python face, and how one is made.
+//! - [`core`]: what all share: how their first and their last callbacks are scheduled.
+//! - [`outgoing`]: the write buffer and flow control.
+//! - [`pipes`]: pipes, whose transports go one way.
+//! - [`stream`]: sockets: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
-//! - [`writing`]: `write`, the write buffer, flow control.
-//! - [`lifecycle`]: `connection_made`, closing, errors, `connection_lost`.
+//! - [`writing`]: `write` and what comes after the last byte.
+//! - [`lifecycle`]: closing, errors, `connection_lost`.
 //! - [`extra_info`]: what `get_extra_info` answers.
 //! - [`registry`]: which transport has a descriptor.
-//!
-//! and for pipes [`pipes`].
-//!
-//! - [`core`]: how the first and the last callbacks are scheduled.
-//! - [`outgoing`]: the write buffer and flow control.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
 
 pub(crate) mod core;
