@@ -1,11 +1,13 @@
-"""Connections, tasks and timers by the thousand leave nothing behind.
+"""Connections, tasks, timers and child processes in great number leave nothing behind.
 
-AIOXIDE_SOAK=1 makes it 100,000 connections, a million tasks and a million timers of each kind.
+AIOXIDE_SOAK=1 makes it 100,000 connections, a million tasks and a million timers of
+each kind, and 20,000 child processes.
 """
 
 import asyncio
 import gc
 import os
+import subprocess
 import sys
 
 import pytest
@@ -16,6 +18,7 @@ SOAK = os.environ.get("AIOXIDE_SOAK", "") not in ("", "0")
 CONNECTIONS = 100_000 if SOAK else 500
 TASKS = 1_000_000 if SOAK else 10_000
 TIMERS = 1_000_000 if SOAK else 12_000
+CHILDREN = 20_000 if SOAK else 100
 
 pytestmark = pytest.mark.hung_after(1800 if SOAK else 60)
 
@@ -179,6 +182,27 @@ def test_timers_and_callbacks(run, kind):
         await flat(TIMERS, 1000, work)
 
     run(main)
+
+
+def test_children(run):
+    """No exit is lost, no process and no descriptor stays."""
+
+    async def main():
+        async def one(number):
+            process = await asyncio.create_subprocess_shell(
+                f"cat; exit {number}", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            assert await process.communicate(b"data") == (b"data", None)
+            assert process.returncode == number
+
+        async def work(count):
+            await asyncio.gather(*map(one, range(count)))
+
+        await flat(CHILDREN, 20, work)
+
+    run(main)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_loops(loop_factory):
