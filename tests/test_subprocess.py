@@ -22,7 +22,7 @@ BLOCKED = "sleep", "1000"
 # gh-119710: before, wait() waited for the pipes too
 WAIT_NEEDS_PIPES = sys.version_info < (3, 14)
 CHILD_WATCHERS = sys.version_info < (3, 14)
-# then a thread may take the status before anybody else
+# then a thread may take the status before anybody else, and it keeps the transport for a while
 THREAD_REAPS = sys.version_info < (3, 12)
 
 
@@ -586,6 +586,7 @@ def test_children_whose_ends_the_program_ignores(aio):
     assert out.split() == ["255", "255"]
 
 
+@(pytest.mark.aioxide_alone if THREAD_REAPS else lambda test: test)
 def test_unclosed_transports_warn(run):
     async def main():
         transport, protocol = await asyncio.get_running_loop().subprocess_exec(
