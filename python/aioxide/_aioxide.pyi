@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -33,7 +33,7 @@ class ReadPipeTransport(asyncio.ReadTransport): ...
 @disjoint_base
 class WritePipeTransport(asyncio.Transport): ...
 
-@disjoint_base
+@final
 class SubprocessTransport(asyncio.SubprocessTransport): ...
 
 # A native function that is a coroutine function to all who ask, but no types.FunctionType.
