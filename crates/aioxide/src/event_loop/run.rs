@@ -11,7 +11,7 @@ use crate::handles::{Entry, Handle};
 use crate::interop::asyncio;
 
 /// With work queued, the selector is looked at after so many entries …
-const ENTRIES_BETWEEN_POLLS: usize = 64;
+const ENTRIES_BETWEEN_POLLS: usize = 128;
 /// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
 const NANOS_BETWEEN_POLLS: Nanos = 10_000;
 /// While entries take less than a sixteenth of that, so many iterations pass between two looks at
@@ -98,26 +98,31 @@ impl EventLoop {
     }
 
     /// One iteration: collects what has become ready and runs what was there.
+    #[inline]
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
-        let queued = this.ready.borrow().len();
-        if queued == 0 || this.is_stopping() || this.budget.get() == 0 || this.time_overridden.get()
+        let value: &EventLoop = this;
+        let queued = value.ready.borrow().len();
+        if queued == 0
+            || value.budget.get() == 0
+            || value.stopping.get()
+            || value.time_overridden.get()
         {
             EventLoop::collect(this, queued > 0)?;
-        } else if this.unlooked.get() > 0 {
-            this.unlooked.set(this.unlooked.get() - 1);
+        } else if value.unlooked.get() > 0 {
+            value.unlooked.set(value.unlooked.get() - 1);
         } else {
             EventLoop::look_at_clock(this)?;
         }
-        let count = this.ready.borrow().len();
-        this.budget.set(this.budget.get().saturating_sub(count));
-        if this.debug() {
+        let count = value.ready.borrow().len();
+        value.budget.set(value.budget.get().saturating_sub(count));
+        if value.debug.get() {
             return EventLoop::run_entries_in_debug_mode(this, count);
         }
         if count > MANY_ENTRIES {
             return EventLoop::run_many_entries(this, count);
         }
         for _ in 0..count {
-            let Some(entry) = this.ready.borrow_mut().pop() else {
+            let Some(entry) = value.ready.borrow_mut().pop() else {
                 break;
             };
             EventLoop::run_entry(this, entry)?;
@@ -144,7 +149,7 @@ impl EventLoop {
     }
 
     /// Runs an entry. Fails only with what ends the program.
-    #[inline]
+    #[inline(always)]
     fn run_entry(this: &Ref<EventLoop>, entry: Entry) -> Result<(), Raised> {
         match (entry.into_task(), STEPPER.get()) {
             (Ok(task), Some(step)) => step(this, task),
@@ -155,6 +160,7 @@ impl EventLoop {
 
     /// Looks at the selector if the last look is too long ago. While iterations are short the
     /// clock is read only every few of them: reading it takes as long as a step.
+    #[inline(never)]
     fn look_at_clock(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let since = this.clock.now().wrapping_sub(this.polled.get());
         if since > NANOS_BETWEEN_POLLS {
@@ -168,6 +174,7 @@ impl EventLoop {
     }
 
     /// Looks at the selector, waiting if nothing else is to do, and at the timers.
+    #[inline(never)]
     fn collect(this: &Ref<EventLoop>, has_work: bool) -> Result<(), Raised> {
         let py = this.py();
         let selector = this.selector.borrow().clone();
