@@ -177,6 +177,24 @@ impl Selector {
         on!(self, system => system.modify(fd, token, interest))
     }
 
+    /// Watches `fd` until the next event on it, which carries `token`. Then the descriptor stays
+    /// registered, but silent, until it is armed or modified again: who waits once after another
+    /// saves registering and unregistering each time. `registered` says what is probably the
+    /// case, which is tried first; it need not be true.
+    ///
+    /// # Errors
+    /// As [`register`](Selector::register), but for `EEXIST`.
+    pub fn arm(
+        &self,
+        fd: RawFd,
+        token: u64,
+        interest: Interest,
+        registered: bool,
+    ) -> io::Result<()> {
+        check_interest(interest)?;
+        on!(self, system => system.arm(fd, token, interest, registered))
+    }
+
     /// Stops to watch `fd`.
     ///
     /// # Errors
@@ -303,6 +321,35 @@ mod tests {
                 ours.read_exact(&mut byte).unwrap();
             }
             assert_eq!(ready(&selector), []);
+        }
+    }
+
+    #[test]
+    fn armed_descriptors_report_once() {
+        for selector in selectors() {
+            let (ours, mut peer) = pair();
+            let fd = ours.as_raw_fd();
+            for registered in [false, true, false] {
+                selector.arm(fd, 7, Interest::READ, registered).unwrap();
+                assert_eq!(ready(&selector), []);
+                peer.write_all(b"a").unwrap();
+                assert_eq!(ready(&selector), [event(7, true, false)]);
+                assert_eq!(ready(&selector), []);
+                // Still something to read: armed again, it says so again.
+                selector.arm(fd, 8, Interest::READ, registered).unwrap();
+                assert_eq!(ready(&selector), [event(8, true, false)]);
+                (&ours).read_exact(&mut [0]).unwrap();
+            }
+            // A silent descriptor does not even report that the peer is gone.
+            drop(peer);
+            assert_eq!(ready(&selector), []);
+            selector.modify(fd, 9, Interest::READ).unwrap();
+            for _ in 0..2 {
+                assert_eq!(ready(&selector), [event(9, true, true)]);
+            }
+            selector.unregister(fd).unwrap();
+            assert_eq!(code(selector.unregister(fd)), Some(libc::ENOENT));
+            assert_eq!(code(selector.arm(fd, 1, Interest::NONE, false)), None);
         }
     }
 

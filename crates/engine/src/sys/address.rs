@@ -17,6 +17,16 @@ pub struct SocketAddrStorage {
     size: libc::socklen_t,
 }
 
+/// The families whose addresses are known here, as the system numbers them.
+pub mod family {
+    /// IPv4.
+    pub const INET: i32 = libc::AF_INET;
+    /// IPv6.
+    pub const INET6: i32 = libc::AF_INET6;
+    /// Unix sockets.
+    pub const UNIX: i32 = libc::AF_UNIX;
+}
+
 /// The address `fd` is bound to: Python's `getsockname()`.
 ///
 /// # Errors
@@ -146,11 +156,30 @@ impl SocketAddrStorage {
         Ok(address)
     }
 
+    /// An address of no family, which a system call is going to fill.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) const fn empty() -> SocketAddrStorage {
+        SocketAddrStorage::zeroed()
+    }
+
+    /// The memory for a system call to fill, and how large it is.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn as_raw_mut(&mut self) -> (*mut libc::sockaddr, libc::socklen_t) {
+        let room = size_of_val(&self.storage) as libc::socklen_t;
+        ((&raw mut self.storage).cast(), room)
+    }
+
+    /// The system has filled so many bytes (and says how many it would have).
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn set_size(&mut self, size: libc::socklen_t) {
+        self.size = size.min(size_of_val(&self.storage) as libc::socklen_t);
+    }
+
     fn holds<T>(&self) -> bool {
         self.size as usize >= size_of::<T>()
     }
 
-    fn zeroed() -> SocketAddrStorage {
+    const fn zeroed() -> SocketAddrStorage {
         SocketAddrStorage {
             // SAFETY: it is made of integers, for which zero is a value.
             storage: unsafe { MaybeUninit::zeroed().assume_init() },

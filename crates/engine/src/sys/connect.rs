@@ -5,6 +5,12 @@ use std::os::fd::RawFd;
 
 use super::{SocketAddrStorage, check};
 
+/// Whether a failed [`connect`] has failed for now only: the socket will be writable once it is
+/// decided. A Unix socket whose peer has no room for another connection says `EAGAIN`.
+pub fn is_in_progress(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EAGAIN))
+}
+
 /// Connects a non-blocking socket to `address`. `Ok` means connected already.
 ///
 /// # Errors

@@ -39,6 +39,27 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, token, mask(interest))
     }
 
+    pub(crate) fn arm(
+        &self,
+        fd: RawFd,
+        token: u64,
+        interest: Interest,
+        registered: bool,
+    ) -> io::Result<()> {
+        let events = mask(interest) | libc::EPOLLONESHOT as u32;
+        let (first, other, turned_down) = if registered {
+            (libc::EPOLL_CTL_MOD, libc::EPOLL_CTL_ADD, libc::ENOENT)
+        } else {
+            (libc::EPOLL_CTL_ADD, libc::EPOLL_CTL_MOD, libc::EEXIST)
+        };
+        match self.control(first, fd, token, events) {
+            Err(error) if error.raw_os_error() == Some(turned_down) => {
+                self.control(other, fd, token, events)
+            }
+            result => result,
+        }
+    }
+
     pub(crate) fn unregister(&self, fd: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }

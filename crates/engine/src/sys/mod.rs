@@ -20,6 +20,7 @@ mod child;
 mod clock;
 mod close;
 mod connect;
+mod datagram;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;
 mod file;
@@ -32,12 +33,13 @@ mod send;
 mod shutdown;
 
 pub use accept::accept;
-pub use address::{SocketAddrStorage, local_address, peer_address};
+pub use address::{SocketAddrStorage, family, local_address, peer_address};
 pub(crate) use child::{block_signals, wait_for_exit};
 pub use child::{pidfd_open, reap};
 pub use clock::monotonic;
 pub use close::close;
-pub use connect::connect;
+pub use connect::{connect, is_in_progress};
+pub use datagram::{DatagramBuffer, MAX_DATAGRAMS, Outgoing, recv_from, send_many, send_to};
 pub use file::{FileKind, file_kind};
 pub use options::{is_nonblocking, set_nodelay, set_nonblocking, so_error};
 pub use pipe::{read, read_uninit, readable_bytes, write, write_vectored};

@@ -26,6 +26,8 @@ struct Registered {
     requests: Vec<libc::pollfd>,
     /// The token of each request.
     tokens: Vec<u64>,
+    /// Which requests end with the next event. They stay, asking for nothing.
+    once: Vec<bool>,
     /// Where each descriptor's request is.
     places: HashMap<RawFd, usize>,
     /// The place from which the next wait reports, so that with more than `MAX_EVENTS`
@@ -47,6 +49,7 @@ impl Poll {
                 place.insert(registered.requests.len());
                 registered.requests.push(request(fd, interest));
                 registered.tokens.push(token);
+                registered.once.push(false);
                 Ok(())
             }
         }
@@ -57,6 +60,24 @@ impl Poll {
         let place = registered.place(fd)?;
         registered.requests[place] = request(fd, interest);
         registered.tokens[place] = token;
+        registered.once[place] = false;
+        Ok(())
+    }
+
+    pub(crate) fn arm(
+        &self,
+        fd: RawFd,
+        token: u64,
+        interest: Interest,
+        registered: bool,
+    ) -> io::Result<()> {
+        if !registered || self.modify(fd, token, interest).is_err() {
+            self.register(fd, token, interest)
+                .or_else(|_| self.modify(fd, token, interest))?;
+        }
+        let registered = &mut *self.lock();
+        let place = registered.place(fd)?;
+        registered.once[place] = true;
         Ok(())
     }
 
@@ -94,6 +115,10 @@ impl Poll {
                 registered.start = place;
                 break;
             }
+            if registered.once[place_now] {
+                // `poll` passes over negative numbers: not even a hang-up is reported.
+                registered.requests[place_now].fd = !request.fd;
+            }
             events.push(Event {
                 token: registered.tokens[place_now],
                 readable: request.revents & !libc::POLLOUT != 0,
@@ -121,9 +146,10 @@ impl Registered {
     fn remove(&mut self, place: usize) {
         let removed = self.requests.swap_remove(place);
         self.tokens.swap_remove(place);
-        self.places.remove(&removed.fd);
+        self.once.swap_remove(place);
+        self.places.remove(&descriptor(removed));
         if let Some(moved) = self.requests.get(place) {
-            self.places.insert(moved.fd, place);
+            self.places.insert(descriptor(*moved), place);
         }
     }
 }
@@ -189,6 +215,15 @@ fn request(fd: RawFd, interest: Interest) -> libc::pollfd {
         fd,
         events,
         revents: 0,
+    }
+}
+
+/// The descriptor of a request, silent or not.
+fn descriptor(request: libc::pollfd) -> RawFd {
+    if request.fd < 0 {
+        !request.fd
+    } else {
+        request.fd
     }
 }
 

@@ -34,8 +34,8 @@ pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 }
 
 #[cfg(not(target_vendor = "apple"))]
-const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+pub(super) const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
 /// There the flag does not exist; `accept` and `connect` set `SO_NOSIGPIPE` on the socket.
 #[cfg(target_vendor = "apple")]
-const FLAGS: libc::c_int = 0;
+pub(super) const FLAGS: libc::c_int = 0;
