@@ -13,7 +13,7 @@ import socket
 import sys
 import warnings
 import weakref
-from asyncio import constants, coroutines, selector_events, sslproto, unix_events
+from asyncio import constants, coroutines, sslproto, unix_events
 from asyncio.log import logger
 
 from . import _resolver, _subprocess
@@ -214,10 +214,6 @@ class Loop(EventLoop, _SelectorEventLoop):
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, **context)
         return tls._app_transport
 
-    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        self._ensure_fd_no_transport(sock)
-        return _SelectorDatagramTransport(self, sock, protocol, address, waiter, extra)
-
     if _CLEANS_UNIX_SOCKETS:
 
         def _stop_serving(self, sock):
@@ -262,24 +258,6 @@ class _WakeupDescriptor:
 
     def __init__(self, loop):
         self.fileno = loop._signal_wakeup_fd
-
-
-class _SelectorDatagramTransport(selector_events._SelectorDatagramTransport):
-    """asyncio's UDP transport, with a repr() that does not ask a selector."""
-
-    def __repr__(self):
-        shown = [self.__class__.__name__]
-        if self._sock is None:
-            shown.append("closed")
-        elif self._closing:
-            shown.append("closing")
-        shown.append(f"fd={self._sock_fd}")
-        if self._loop is not None and not self._loop.is_closed():
-            buffered = self.get_write_buffer_size()
-            shown.append("read=idle" if self._closing else "read=polling")
-            writing = "polling" if self._buffer else "idle"
-            shown.append(f"write=<{writing}, bufsize={buffered}>")
-        return f"<{' '.join(shown)}>"
 
 
 def _forget_wakeup():

@@ -11,7 +11,7 @@
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
 //! | [`transports`] | TCP and Unix streams, pipes |
-//! | [`operations`] | accepting connections |
+//! | [`operations`] | accepting connections, `sock_*` |
 //! | [`subprocess`] | child processes |
 //! | [`loop_api`] | the loop's Python side |
 #![forbid(unsafe_code)]
@@ -72,7 +72,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
 
     handles::Runners {
         read: subprocess::read_ready,
-        write: transports::write_ready,
+        write: operations::write_ready,
         call: subprocess::deferred,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
@@ -89,6 +89,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<futures::Future>(py, module, "Future")?;
     add::<tasks::Task>(py, module, "Task")?;
     add::<transports::StreamTransport>(py, module, "StreamTransport")?;
+    add::<transports::DatagramTransport>(py, module, "DatagramTransport")?;
     add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
     add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;

@@ -262,7 +262,7 @@ impl<'a> Args<'a> {
 
     #[cold]
     fn one_slowly(&self, function: &str, parameter: &str) -> Result<&'a Obj, Raised> {
-        self.check_as_python(function, &[parameter], 1)?;
+        self.check_as_python(1, function, &[parameter], 1)?;
         let given = self.positional.first();
         given.or_else(|| self.named(parameter)).ok_or_else(|| {
             // SAFETY: a call from Python is in progress, so the thread is attached.
@@ -281,9 +281,32 @@ impl<'a> Args<'a> {
         parameters: &[&str; N],
         required: usize,
     ) -> Result<[Option<Obj>; N], Raised> {
+        self.bind_beside(1, function, parameters, required)
+    }
+
+    /// The same of a function: the first parameter is `self` where it is a method.
+    #[inline]
+    pub fn bind_function<const N: usize>(
+        &self,
+        function: &str,
+        parameters: &[&str; N],
+        required: usize,
+    ) -> Result<[Option<Obj>; N], Raised> {
+        self.bind_beside(0, function, parameters, required)
+    }
+
+    /// The same beside so many arguments that are already taken.
+    #[inline]
+    fn bind_beside<const N: usize>(
+        &self,
+        taken: usize,
+        function: &str,
+        parameters: &[&str; N],
+        required: usize,
+    ) -> Result<[Option<Obj>; N], Raised> {
         let plain = matches!(self.keywords, Keywords::None);
         if !plain || self.positional.len() < required || self.positional.len() > N {
-            self.check_as_python(function, parameters, required)?;
+            self.check_as_python(taken, function, parameters, required)?;
         }
         let mut bound = [const { None }; N];
         for (index, slot) in bound.iter_mut().enumerate() {
@@ -299,6 +322,7 @@ impl<'a> Args<'a> {
     #[cold]
     fn check_as_python(
         &self,
+        taken: usize,
         function: &str,
         parameters: &[&str],
         required: usize,
@@ -321,7 +345,8 @@ impl<'a> Args<'a> {
             return Err(Raised::type_error(py, &text));
         }
         // Python counts `self`.
-        let (least, most, given_and_self) = (required + 1, parameters.len() + 1, given + 1);
+        let (least, most) = (required + taken, parameters.len() + taken);
+        let given_and_self = given + taken;
         if given > parameters.len() {
             let takes = if least == most {
                 format!("{most}")

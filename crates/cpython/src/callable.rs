@@ -3,8 +3,9 @@
 //! A native function that stands for an `async def` must say so: `inspect.iscoroutinefunction`
 //! looks for a marker among its attributes, `inspect.signature` for `__signature__`. So this type
 //! has a `__dict__` and holds everything in it: `__name__`, `__qualname__`, `__module__`,
-//! `__doc__` and what the caller adds. It is called by vectorcall and, as built-in functions, does
-//! not bind when it is a class's attribute.
+//! `__doc__` and what the caller adds. It is called by vectorcall. A [`callable`] does, as built-in
+//! functions, not bind when it is a class's attribute; a [`method`] does, as functions of Python,
+//! and is called without making a bound method where it is called at once.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -26,8 +27,9 @@ struct Callable {
     function: Option<ffi::PyCFunctionFastWithKeywords>,
 }
 
-/// The type, built once and kept for ever.
-static TYPE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+/// The two types, each built once and kept for ever.
+static FUNCTIONS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+static METHODS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`.
 pub fn callable<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
@@ -35,7 +37,23 @@ where
     F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
     R: Answer + 'static,
 {
-    let class = class(py)?;
+    make::<F, R>(py, &class(py, false)?, name, doc)
+}
+
+/// As [`callable`], for an attribute of a class: the instance comes first among the arguments.
+pub fn method<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
+where
+    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
+    make::<F, R>(py, &class(py, true)?, name, doc)
+}
+
+fn make<F, R>(py: Python<'_>, class: &Obj, name: &str, doc: &str) -> Result<Obj, Raised>
+where
+    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
     // SAFETY: the type is ready; a new object is zeroed and nobody has seen it yet.
     let made = unsafe {
         let object = ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0);
@@ -150,8 +168,33 @@ fn member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
     }
 }
 
-fn class(_py: Python<'_>) -> Result<Obj, Raised> {
-    let known = TYPE.load(Ordering::Relaxed);
+/// `__get__`: a bound method, unless it is looked up on the class.
+unsafe extern "C" fn bind(
+    object: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type; `instance` is alive or null.
+    unsafe {
+        if instance.is_null() || instance == ffi::Py_None() {
+            ffi::Py_INCREF(object);
+            return object;
+        }
+        PyMethod_New(object, instance)
+    }
+}
+
+// SAFETY: CPython exports it with this signature; PyO3 does not declare it.
+unsafe extern "C" {
+    fn PyMethod_New(
+        function: *mut ffi::PyObject,
+        instance: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
+    let kept = if binds { &METHODS } else { &FUNCTIONS };
+    let known = kept.load(Ordering::Relaxed);
     if !known.is_null() {
         // SAFETY: the type is kept for ever.
         return Ok(unsafe { Obj::from_borrowed(known) });
@@ -199,20 +242,30 @@ fn class(_py: Python<'_>) -> Result<Obj, Raised> {
             slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
             slot(ffi::Py_tp_getset, getsets.as_mut_ptr().cast()),
             std::mem::zeroed(),
+            std::mem::zeroed(),
         ];
-        let flags = ffi::Py_TPFLAGS_DEFAULT
+        let mut flags = ffi::Py_TPFLAGS_DEFAULT
             | ffi::Py_TPFLAGS_HAVE_GC
             | ffi::Py_TPFLAGS_HAVE_VECTORCALL
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+        if binds {
+            let last = slots.len() - 2;
+            slots[last] = slot(ffi::Py_tp_descr_get, bind as *mut c_void);
+            flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+        }
         let mut spec = ffi::PyType_Spec {
-            name: c"aioxide._aioxide.coroutine_function".as_ptr(),
+            name: if binds {
+                c"aioxide._aioxide.coroutine_method".as_ptr()
+            } else {
+                c"aioxide._aioxide.coroutine_function".as_ptr()
+            },
             basicsize: size_of::<Callable>() as c_int,
             itemsize: 0,
             flags: flags as _,
             slots: slots.as_mut_ptr(),
         };
         let class = Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?;
-        TYPE.store(class.clone().into_ptr(), Ordering::Relaxed);
+        kept.store(class.clone().into_ptr(), Ordering::Relaxed);
         Ok(class)
     }
 }

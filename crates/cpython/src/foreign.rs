@@ -240,6 +240,51 @@ impl<T: Hot> Number<T> {
     }
 }
 
+/// A whole number in the C struct of another extension's objects, to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Int {
+    offset: usize,
+    wide: bool,
+}
+
+impl Int {
+    /// The number of four bytes at an offset behind the object's header, if the sample object
+    /// holds the expected one there.
+    pub fn narrow(sample: &Obj, offset: usize, expected: i64) -> Option<Int> {
+        let offset = size_of::<ffi::PyObject>() + offset;
+        let wide = false;
+        let int = Int { offset, wide };
+        (offset % 4 == 0 && int.read(sample) == Some(expected)).then_some(int)
+    }
+
+    /// The same, of eight bytes.
+    pub fn wide(sample: &Obj, offset: usize, expected: i64) -> Option<Int> {
+        let offset = size_of::<ffi::PyObject>() + offset;
+        let int = Int { offset, wide: true };
+        (offset % 8 == 0 && int.read(sample) == Some(expected)).then_some(int)
+    }
+
+    /// The number in an object of the sample's class. In objects of another class it has no
+    /// meaning; nothing if they are too small.
+    #[inline]
+    pub fn read(self, object: &Obj) -> Option<i64> {
+        // SAFETY: an object is at least as large as its class says, and all of it is initialized;
+        // the offset is aligned and was compared with the size.
+        unsafe {
+            let size = (*ffi::Py_TYPE(object.as_ptr())).tp_basicsize as usize;
+            if self.offset + if self.wide { 8 } else { 4 } > size {
+                return None;
+            }
+            let place = object.as_ptr().cast::<u8>().add(self.offset);
+            Some(if self.wide {
+                *place.cast::<i64>()
+            } else {
+                i64::from(*place.cast::<i32>())
+            })
+        }
+    }
+}
+
 /// A field of the thread state that holds a counted reference.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadField {

@@ -1,11 +1,13 @@
 //! Which interpreter of the process the types belong to.
 
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use pyo3::exceptions::PyImportError;
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
+use crate::obj::{Obj, done};
 
 /// The number of the interpreter that was first.
 static OWNER: AtomicI64 = AtomicI64::new(NOBODY);
@@ -28,4 +30,22 @@ pub fn claim(py: Python<'_>) -> Result<(), Raised> {
             "only one interpreter of a process can import aioxide",
         )),
     }
+}
+
+/// Tells audit hooks of an event about two objects (`sys.audit`). Raises what they raise.
+pub fn audit(event: &CStr, first: &Obj, second: &Obj) -> Result<(), Raised> {
+    // SAFETY: the format asks for two objects, both alive; both texts end with NUL.
+    done(unsafe {
+        PySys_Audit(
+            event.as_ptr(),
+            c"OO".as_ptr(),
+            first.as_ptr(),
+            second.as_ptr(),
+        )
+    })
+}
+
+// SAFETY: CPython exports it with this signature; PyO3 does not declare it.
+unsafe extern "C" {
+    fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
 }

@@ -363,6 +363,42 @@ impl Obj {
         Ok(value)
     }
 
+    /// The value of exactly an int that fits; nothing of anything else, and no exception.
+    #[inline]
+    pub fn small_int(&self) -> Option<i64> {
+        // SAFETY: only ints are asked; those that are too large set the flag and raise nothing.
+        unsafe {
+            if ffi::PyLong_CheckExact(self.as_ptr()) == 0 {
+                return None;
+            }
+            let mut overflow = 0;
+            let value = ffi::PyLong_AsLongLongAndOverflow(self.as_ptr(), &mut overflow);
+            (overflow == 0).then_some(value)
+        }
+    }
+
+    /// The text of a str of ASCII characters alone; nothing of anything else, and no exception.
+    #[inline]
+    pub fn as_ascii(&self) -> Option<&str> {
+        if !self.is_str_exact() {
+            return None;
+        }
+        let mut size: ffi::Py_ssize_t = 0;
+        // SAFETY: the object is a str, which keeps its UTF-8 form for its lifetime. Null means
+        // that it has none (a lone surrogate), and the exception that says so is dropped.
+        unsafe {
+            let data = ffi::PyUnicode_AsUTF8AndSize(self.as_ptr(), &mut size);
+            if data.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            let bytes = std::slice::from_raw_parts(data.cast::<u8>(), size as usize);
+            std::str::from_utf8(bytes)
+                .ok()
+                .filter(|text| text.is_ascii())
+        }
+    }
+
     /// The text of a str.
     pub fn to_string(&self) -> Result<String, Raised> {
         Ok(self.as_str()?.to_owned())

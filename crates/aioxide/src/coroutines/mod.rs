@@ -3,8 +3,10 @@
 //! They run nothing until awaited, can be sent into and thrown into as any coroutine, and warn if
 //! they never were.
 //!
+//! - [`coroutine`]: what they have in common.
 //! - [`sleep`]: `sleep(delay, result=None)`.
 
+pub(crate) mod coroutine;
 mod sleep;
 
 pub(crate) use sleep::{Sleep, add_functions};

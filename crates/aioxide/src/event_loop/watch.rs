@@ -1,4 +1,10 @@
-//! Descriptors: readers and writers of the program, and native transports.
+//! Descriptors: readers and writers of the program, native operations that wait, and native
+//! transports.
+//!
+//! An operation waits in the reader's or the writer's place, as asyncio's do, so that whoever
+//! comes after it takes the place from it. Alone on its descriptor it is watched for one event:
+//! the selector keeps the descriptor afterwards, silent, and the next operation need not register
+//! it again nor the last one take it out.
 
 use cpython::{Args, Obj, Raised, Ref, Visit};
 use engine::{Event, Interest};
@@ -9,28 +15,33 @@ use crate::handles::{Callback, Entry, Handle};
 /// What is watched of one descriptor.
 #[derive(Default)]
 struct Watch {
-    /// `add_reader`'s handle, or a pipe's transport.
+    /// `add_reader`'s handle, a pipe's transport, or an operation.
     reader: Option<Watcher>,
-    /// `add_writer`'s handle, or a pipe's transport.
+    /// `add_writer`'s handle, a pipe's transport, or an operation.
     writer: Option<Watcher>,
     /// A native transport, which has the descriptor to itself.
     io: Option<Obj>,
-    /// What the selector was told.
+    /// What the selector reports.
     interest: Interest,
+    /// It reports one event only.
+    once: bool,
+    /// The selector has probably kept the descriptor, though it reports nothing.
+    silent: bool,
 }
 
 /// Who is told of one half of a descriptor's readiness. Two transports may share a descriptor, one
 /// for each half, as may a transport and a handle.
 enum Watcher {
     Handle(Ref<Handle>),
-    Transport(Obj),
+    /// A transport or an operation.
+    Native(Obj),
 }
 
 impl Watcher {
     fn as_obj(&self) -> &Obj {
         match self {
             Watcher::Handle(handle) => handle.as_obj(),
-            Watcher::Transport(transport) => transport,
+            Watcher::Native(native) => native,
         }
     }
 
@@ -42,7 +53,7 @@ impl Watcher {
                 let name = pyo3::intern!(handle.py(), "cancel");
                 handle.method(name, &[]).map(drop)
             }
-            Watcher::Transport(_) => Ok(()),
+            Watcher::Native(_) => Ok(()),
         }
     }
 }
@@ -63,6 +74,10 @@ pub(super) struct WatchTable(Vec<Option<Box<Watch>>>);
 impl WatchTable {
     fn get(&self, fd: i32) -> Option<&Watch> {
         self.0.get(usize::try_from(fd).ok()?)?.as_deref()
+    }
+
+    fn get_mut(&mut self, fd: i32) -> Option<&mut Watch> {
+        self.0.get_mut(usize::try_from(fd).ok()?)?.as_deref_mut()
     }
 
     fn entry(&mut self, fd: i32) -> &mut Watch {
@@ -129,21 +144,109 @@ impl EventLoop {
                 EventLoop::tell(this, fd, Interest::READ, Interest::NONE)?;
             }
         } else {
-            let before = this
-                .watches
-                .borrow()
-                .get(fd)
-                .map_or(Interest::NONE, |watch| watch.interest);
-            if before != interest {
+            let (before, once) = this.interest(fd);
+            if before != interest || once {
                 EventLoop::tell(this, fd, before, interest)?;
             }
             let mut watches = this.watches.borrow_mut();
             let watch = watches.entry(fd);
-            watch.interest = interest;
+            (watch.interest, watch.once) = (interest, false);
             released = watch.io.replace(io.clone()).map(|io| (Some(io), interest));
         }
         drop(released);
         Ok(())
+    }
+
+    /// What the selector reports of a descriptor, and whether once only.
+    fn interest(&self, fd: i32) -> (Interest, bool) {
+        match self.watches.borrow().get(fd) {
+            Some(watch) => (watch.interest, watch.once),
+            None => (Interest::NONE, false),
+        }
+    }
+
+    /// Has a native operation wait until the descriptor is ready: `Entry::read` or
+    /// `Entry::write`, once or until [`EventLoop::stop_waiting`]. It takes the place of the
+    /// program's reader or writer.
+    pub(crate) fn wait_for(
+        this: &Ref<EventLoop>,
+        side: Side,
+        fd: i32,
+        operation: &Obj,
+    ) -> Result<(), Raised> {
+        let (before, once) = this.interest(fd);
+        let after = before | interest_of(side);
+        let arm = before.is_empty();
+        if arm {
+            EventLoop::arm(this, fd, after)?;
+        } else if before != after {
+            EventLoop::tell(this, fd, before, after)?;
+        }
+        let replaced = {
+            let mut watches = this.watches.borrow_mut();
+            let watch = watches.entry(fd);
+            watch.once = arm || (once && before == after);
+            (watch.interest, watch.silent) = (after, false);
+            watch.side(side).replace(Watcher::Native(operation.clone()))
+        };
+        replaced.map_or(Ok(()), Watcher::cancel)
+    }
+
+    /// Has the selector report one event.
+    fn arm(this: &Ref<EventLoop>, fd: i32, interest: Interest) -> Result<(), Raised> {
+        let silent = this
+            .watches
+            .borrow()
+            .get(fd)
+            .is_some_and(|watch| watch.silent);
+        match &*this.selector.borrow() {
+            Some(selector) => selector
+                .arm(fd, u64::from(fd.unsigned_abs()), interest, silent)
+                .map_err(|error| Raised::os_error(this.py(), error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the operation waits for the descriptor: nobody has taken its place.
+    pub(crate) fn waits(this: &Ref<EventLoop>, side: Side, fd: i32, operation: &Obj) -> bool {
+        let watches = this.watches.borrow();
+        let Some(watch) = watches.get(fd) else {
+            return false;
+        };
+        let place = match side {
+            Side::Read => &watch.reader,
+            Side::Write => &watch.writer,
+        };
+        place
+            .as_ref()
+            .is_some_and(|waiting| waiting.as_obj().is(operation))
+    }
+
+    /// The operation no longer waits. Does nothing if its place was taken, nor where the
+    /// descriptor was closed meanwhile.
+    pub(crate) fn stop_waiting(this: &Ref<EventLoop>, side: Side, fd: i32, operation: &Obj) {
+        if !EventLoop::waits(this, side, fd, operation) {
+            return;
+        }
+        let (released, before, after) = {
+            let mut watches = this.watches.borrow_mut();
+            let watch = watches.entry(fd);
+            let released = watch.side(side).take();
+            let before = watch.interest;
+            let after = before - interest_of(side);
+            watch.interest = after;
+            watch.once &= before == after;
+            if after.is_empty() && !watch.silent && watch.io.is_none() {
+                drop(watches.remove(fd));
+            }
+            (released, before, after)
+        };
+        drop(released);
+        if before != after {
+            if let Err(raised) = EventLoop::tell(this, fd, before, after) {
+                drop(raised.take(this.py()));
+            }
+        }
     }
 
     /// The native object that has the descriptor, if any.
@@ -222,7 +325,7 @@ impl EventLoop {
         transport: &Obj,
     ) -> Result<(), Raised> {
         this.check_closed(this.py())?;
-        EventLoop::set_side(this, side, fd, Watcher::Transport(transport.clone()))
+        EventLoop::set_side(this, side, fd, Watcher::Native(transport.clone()))
     }
 
     fn set_side(
@@ -231,19 +334,15 @@ impl EventLoop {
         fd: i32,
         watcher: Watcher,
     ) -> Result<(), Raised> {
-        let before = this
-            .watches
-            .borrow()
-            .get(fd)
-            .map_or(Interest::NONE, |watch| watch.interest);
+        let (before, once) = this.interest(fd);
         let after = before | interest_of(side);
-        if before != after {
+        if before != after || once {
             EventLoop::tell(this, fd, before, after)?;
         }
         let replaced = {
             let mut watches = this.watches.borrow_mut();
             let watch = watches.entry(fd);
-            watch.interest = after;
+            (watch.interest, watch.once) = (after, false);
             watch.side(side).replace(watcher)
         };
         replaced.map_or(Ok(()), Watcher::cancel)
@@ -276,6 +375,7 @@ impl EventLoop {
             let before = watch.interest;
             let after = before - interest_of(side);
             watch.interest = after;
+            watch.once &= before == after;
             if after.is_empty() {
                 drop(watches.remove(fd));
             }
@@ -309,8 +409,10 @@ impl EventLoop {
 
     #[inline]
     fn deliver_readiness(this: &Ref<EventLoop>, fd: i32, event: &Event) {
-        let watches = this.watches.borrow();
-        let Some(watch) = watches.get(fd) else { return };
+        let mut watches = this.watches.borrow_mut();
+        let Some(watch) = watches.get_mut(fd) else {
+            return;
+        };
         let readable = event.readable && watch.interest.contains(Interest::READ);
         let writable = event.writable && watch.interest.contains(Interest::WRITE);
         let mut ready = this.ready.borrow_mut();
@@ -323,14 +425,17 @@ impl EventLoop {
             }
             return;
         }
+        if watch.once {
+            (watch.interest, watch.once, watch.silent) = (Interest::NONE, false, true);
+        }
         match &watch.reader {
             Some(Watcher::Handle(handle)) if readable => ready.push(Entry::handle(handle.clone())),
-            Some(Watcher::Transport(io)) if readable => ready.push(Entry::read(io.clone())),
+            Some(Watcher::Native(io)) if readable => ready.push(Entry::read(io.clone())),
             _ => {}
         }
         match &watch.writer {
             Some(Watcher::Handle(handle)) if writable => ready.push(Entry::handle(handle.clone())),
-            Some(Watcher::Transport(io)) if writable => ready.push(Entry::write(io.clone())),
+            Some(Watcher::Native(io)) if writable => ready.push(Entry::write(io.clone())),
             _ => {}
         }
     }

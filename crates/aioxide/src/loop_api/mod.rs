@@ -316,6 +316,11 @@ impl Hot for EventLoop {
                 subprocess::make_child_transport,
             )
             .method(
+                c"_make_datagram_transport",
+                c"A transport for a datagram socket.",
+                transports::make_datagram_transport,
+            )
+            .method(
                 c"_start_serving",
                 c"Accept connections on a listening socket.",
                 operations::start_serving,

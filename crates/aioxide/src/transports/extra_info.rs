@@ -5,11 +5,11 @@
 
 use std::cell::RefCell;
 
-use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Obj, Python, Raised, Slot, Visit};
 use engine::SocketAddrStorage;
 use engine::sys;
 
-use super::{StreamTransport, imports};
+use super::imports;
 
 /// A family whose addresses this file knows how to turn into Python objects.
 fn is_known(address: &SocketAddrStorage) -> bool {
@@ -152,14 +152,14 @@ impl ExtraInfo {
 
 /// `get_extra_info(name, default=None)`.
 pub(super) fn get_extra_info(
-    this: &Ref<StreamTransport>,
+    extra: &ExtraInfo,
+    py: Python<'_>,
     args: &cpython::Args<'_>,
 ) -> Result<Obj, Raised> {
-    let py = this.py();
     let [name, default] =
         args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)?;
     let name = name.unwrap_or_else(|| Obj::none(py));
-    match this.extra.dict(py)?.dict_get(&name)? {
+    match extra.dict(py)?.dict_get(&name)? {
         Some(value) => Ok(value),
         None => Ok(default.unwrap_or_else(|| Obj::none(py))),
     }

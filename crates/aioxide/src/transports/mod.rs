@@ -1,5 +1,5 @@
-//! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is, and
-//! pipes.
+//! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is,
+//! datagrams, and pipes.
 //!
 //! The Python socket object stays the one owner of the descriptor; bytes are read and written on
 //! the descriptor by the engine, without a Python call. Per round trip on an open connection
@@ -8,22 +8,26 @@
 //!
 //! - [`core`]: what all share: how their first and their last callbacks are scheduled.
 //! - [`outgoing`]: the write buffer and flow control.
+//! - [`datagram`]: UDP and Unix datagrams.
 //! - [`pipes`]: pipes, whose transports go one way.
 //! - [`stream`]: sockets: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
 //! - [`writing`]: `write` and what comes after the last byte.
 //! - [`lifecycle`]: closing, errors, `connection_lost`.
+//! - [`addresses`]: addresses that Python's socket module takes.
 //! - [`extra_info`]: what `get_extra_info` answers.
 //! - [`registry`]: which transport has a descriptor.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
 
+pub(crate) mod addresses;
 pub(crate) mod core;
+mod datagram;
 pub(crate) mod extra_info;
 mod imports;
 mod lifecycle;
 mod outgoing;
 pub(crate) mod pipes;
-mod reading;
+pub(crate) mod reading;
 pub(crate) mod registry;
 pub(crate) mod reports;
 pub(crate) mod stream;
@@ -31,6 +35,7 @@ mod writing;
 
 use cpython::{Obj, Python, Raised, Ref};
 
+pub(crate) use datagram::{DatagramTransport, make_datagram_transport};
 pub(crate) use imports::{imports, make_base};
 pub(crate) use registry::ensure_fd_no_transport;
 pub(crate) use stream::{StreamTransport, make_socket_transport};
@@ -40,6 +45,7 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     imports::load(py)?;
     let base = imports(py).transport_base.get(py);
     cpython::build::build::<StreamTransport>(py, Some(base), 0)?;
+    datagram::build(py)?;
     pipes::build(py)
 }
 
@@ -48,7 +54,7 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
 pub(crate) fn read_ready(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
         Some(transport) => reading::on_readable(transport),
-        None => pipes::read_ready(io),
+        None => datagram::read_ready(io).unwrap_or_else(|| pipes::read_ready(io)),
     }
 }
 
@@ -57,7 +63,7 @@ pub(crate) fn read_ready(io: &Obj) -> Result<(), Raised> {
 pub(crate) fn write_ready(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
         Some(transport) => writing::on_writable(transport),
-        None => pipes::write_ready(io),
+        None => datagram::write_ready(io).unwrap_or_else(|| pipes::write_ready(io)),
     }
 }
 
@@ -66,6 +72,6 @@ pub(crate) fn write_ready(io: &Obj) -> Result<(), Raised> {
 pub(crate) fn deferred(io: &Obj) -> Result<(), Raised> {
     match Ref::<StreamTransport>::of(io) {
         Some(transport) => core::run_deferred(transport),
-        None => pipes::deferred(io),
+        None => datagram::deferred(io).unwrap_or_else(|| pipes::deferred(io)),
     }
 }

@@ -46,7 +46,7 @@ impl Chunk {
 /// The write buffer of one transport and its water marks.
 pub(crate) struct Outgoing {
     buffer: RefCell<WriteBuffer<Chunk>>,
-    flow: RefCell<FlowControl>,
+    pub(super) flow: RefCell<FlowControl>,
 }
 
 impl Outgoing {
@@ -189,15 +189,17 @@ pub(super) fn count_lost_write(
 
 /// A transport that writes.
 pub(crate) trait Writes: Transport {
-    /// What waits to be written.
-    fn outgoing(&self) -> &Outgoing;
+    /// Its flow control.
+    fn flow(&self) -> &RefCell<FlowControl>;
+
+    /// Bytes that wait to be written.
+    fn waiting(&self) -> usize;
 }
 
 /// Calls `pause_writing` if the buffer has come above the high water mark.
 #[inline]
 pub(crate) fn pause_if_full<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
-    let outgoing = this.outgoing();
-    let pause = outgoing.flow.borrow_mut().on_grow(outgoing.size());
+    let pause = this.flow().borrow_mut().on_grow(this.waiting());
     if pause {
         tell_protocol(this, "pause_writing")
     } else {
@@ -208,8 +210,7 @@ pub(crate) fn pause_if_full<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
 /// Calls `resume_writing` if the buffer has come down to the low water mark.
 #[inline]
 pub(crate) fn resume_if_drained<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
-    let outgoing = this.outgoing();
-    let resume = outgoing.flow.borrow_mut().on_shrink(outgoing.size());
+    let resume = this.flow().borrow_mut().on_shrink(this.waiting());
     if resume {
         tell_protocol(this, "resume_writing")
     } else {
@@ -245,13 +246,13 @@ pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
         .method0(
             c"get_write_buffer_size",
             c"get_write_buffer_size($self, /)\n--\n\nReturn the size of the write buffer in bytes.",
-            |this| this.outgoing().size(),
+            |this| this.waiting(),
         )
         .method0(
             c"get_write_buffer_limits",
             c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
             |this| {
-                let flow = this.outgoing().flow.borrow().clone();
+                let flow = this.flow().borrow().clone();
                 let py = this.py();
                 let marks = [
                     Obj::int(py, flow.low() as i64)?,
@@ -289,13 +290,13 @@ pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
         .get(
             c"_protocol_paused",
             c"Whether the protocol is paused.",
-            |this| this.outgoing().flow.borrow().is_paused(),
+            |this| this.flow().borrow().is_paused(),
         )
         .get(c"_high_water", c"The high water mark, in bytes.", |this| {
-            this.outgoing().flow.borrow().high()
+            this.flow().borrow().high()
         })
         .get(c"_low_water", c"The low water mark, in bytes.", |this| {
-            this.outgoing().flow.borrow().low()
+            this.flow().borrow().low()
         });
 }
 
@@ -312,7 +313,7 @@ fn set_limits<T: Writes>(this: &Ref<T>, args: &Args<'_>, name: &str) -> Result<(
     let low = low.unwrap_or(high.div_euclid(4));
     let valid = usize::try_from(high).ok().zip(usize::try_from(low).ok());
     if let Some((high, low)) = valid {
-        let mut flow = this.outgoing().flow.borrow_mut();
+        let mut flow = this.flow().borrow_mut();
         if flow.set_limits(Some(high), Some(low)).is_ok() {
             return Ok(());
         }

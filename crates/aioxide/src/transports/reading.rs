@@ -14,10 +14,16 @@ use super::{StreamTransport, imports, lifecycle};
 /// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
 /// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
 /// costs a mapping and its page faults for each read, several times the copy.
-const SCRATCH: usize = 256 * 1024;
+pub(crate) const SCRATCH: usize = 256 * 1024;
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
+
+/// Calls the function with the thread's buffer of [`SCRATCH`] bytes. It must not call Python code,
+/// which may come here again.
+pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| body(scratch))
 }
 
 /// The reading half of a transport.

@@ -1,16 +1,16 @@
 //! `StreamTransport`: the type, its Python face, and how one is made.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
-use engine::{SocketAddrStorage, sys};
+use engine::{FlowControl, SocketAddrStorage, sys};
 
 use super::core::{self, Core, Transport};
 use super::extra_info::{self, ExtraInfo};
 use super::imports;
 use super::lifecycle::{self, Lifecycle};
-use super::outgoing::{Outgoing, Writes};
+use super::outgoing::Writes;
 use super::reading::{self, Reading};
 use super::registry;
 use super::writing::{self, Writing};
@@ -187,8 +187,12 @@ impl Transport for StreamTransport {
 }
 
 impl Writes for StreamTransport {
-    fn outgoing(&self) -> &Outgoing {
-        &self.writing.outgoing
+    fn flow(&self) -> &RefCell<FlowControl> {
+        &self.writing.outgoing.flow
+    }
+
+    fn waiting(&self) -> usize {
+        self.writing.outgoing.size()
     }
 }
 
@@ -211,7 +215,7 @@ impl Hot for StreamTransport {
                 c"get_extra_info",
                 c"get_extra_info($self, /, name, default=None)\n--\n\n\
                   Get optional transport information.",
-                extra_info::get_extra_info,
+                |this, args: &Args<'_>| extra_info::get_extra_info(&this.extra, this.py(), args),
             )
             .get(
                 c"_start_tls_compatible",

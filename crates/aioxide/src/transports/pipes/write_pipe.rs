@@ -1,10 +1,11 @@
 //! Sending to a pipe: what it takes leaves at once, the rest waits in the write buffer.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use engine::FlowControl;
 use engine::sys::{self, FileKind};
 
 use super::super::core::{self, Core, Transport, callback_context};
@@ -303,8 +304,12 @@ impl Transport for WritePipeTransport {
 }
 
 impl Writes for WritePipeTransport {
-    fn outgoing(&self) -> &Outgoing {
-        &self.outgoing
+    fn flow(&self) -> &RefCell<FlowControl> {
+        &self.outgoing.flow
+    }
+
+    fn waiting(&self) -> usize {
+        self.outgoing.size()
     }
 }
 

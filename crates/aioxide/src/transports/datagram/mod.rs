@@ -1,0 +1,308 @@
+//! `DatagramTransport`: UDP and Unix datagrams, what asyncio's `_SelectorDatagramTransport` is.
+//!
+//! Datagrams of IP sockets come several at one readiness, by one call, and are handed to the
+//! protocol one by one: asyncio looks at the selector between two, which costs more than the
+//! datagram. If the protocol pauses reading in between, the rest waits here. What is sent leaves
+//! at once, as asyncio sends it; only what had to wait leaves by one call for several.
+//!
+//! - [`receiving`]: readiness to read, `datagram_received`, pausing.
+//! - [`sending`]: `sendto`, the queue, flow control.
+//! - [`lifecycle`]: closing, errors, `connection_lost`.
+//! - [`senders`]: addresses, and the objects that stand for them.
+
+mod lifecycle;
+mod receiving;
+mod senders;
+mod sending;
+
+use std::cell::{Cell, RefCell};
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use engine::FlowControl;
+use engine::sys::{family, peer_address};
+
+use super::core::{self, Core, Transport};
+use super::extra_info::{ExtraInfo, get_extra_info};
+use super::imports::make_base;
+use super::outgoing::Writes;
+use super::registry;
+use crate::event_loop::EventLoop;
+use crate::interop::sockets::socket_state;
+use receiving::Receiving;
+use sending::Sending;
+
+/// The value of a transport over a datagram socket.
+pub(crate) struct DatagramTransport {
+    /// The loop, until the connection is lost.
+    event_loop: Slot<Ref<EventLoop>>,
+    /// The Python socket, which owns the descriptor, until the connection is lost.
+    sock: Slot,
+    fd: i32,
+    /// The family, if the system's calls can be made here: the socket is of the standard
+    /// library's own class, does not block, and its addresses are known.
+    native: Option<i32>,
+    protocol: Slot,
+    /// The remote address that the caller has given, or nothing.
+    address: Slot,
+    /// `get_extra_info('peername')` is true: the system knows where to send.
+    has_peer: bool,
+    extra: ExtraInfo,
+    receiving: Receiving,
+    sending: Sending,
+    core: Core,
+    /// `close()` was called, or an error has closed it.
+    closing: Cell<bool>,
+    /// asyncio's `_conn_lost`: not 0 once `connection_lost` is scheduled; counts writes after.
+    lost: Cell<u32>,
+}
+
+/// `_make_datagram_transport(sock, protocol, address=None, waiter=None, extra=None)`.
+pub(crate) fn make_datagram_transport(
+    this: &Ref<EventLoop>,
+    args: &Args<'_>,
+) -> Result<Obj, Raised> {
+    let py = this.py();
+    let names = &["sock", "protocol", "address", "waiter", "extra"];
+    let [sock, protocol, address, waiter, extra] =
+        args.bind("_make_datagram_transport", names, 5, 2)?;
+    let (Some(sock), Some(protocol)) = (sock, protocol) else {
+        return Err(Raised::type_error(
+            py,
+            "a socket and a protocol are required",
+        ));
+    };
+    if cfg!(Py_3_12) {
+        registry::ensure_fd_no_transport(this, &sock)?;
+    }
+    let address = match address {
+        Some(address) if address.truth()? => Some(address),
+        _ => None,
+    };
+    let extra = extra.and_then(Obj::not_none);
+    let waiter = waiter.and_then(Obj::not_none);
+    open(this, sock, &protocol, address, extra, waiter).map(Ref::into_obj)
+}
+
+/// Makes a transport; `connection_made` is called in the next iteration.
+fn open(
+    event_loop: &Ref<EventLoop>,
+    sock: Obj,
+    protocol: &Obj,
+    address: Option<Obj>,
+    extra: Option<Obj>,
+    waiter: Option<Obj>,
+) -> Result<Ref<DatagramTransport>, Raised> {
+    let py = event_loop.py();
+    let number = sock.method(pyo3::intern!(py, "fileno"), &[])?.to_i64()?;
+    let fd = i32::try_from(number).unwrap_or(-1);
+    let native = socket_state(&sock)?
+        .filter(|state| state.nonblocking && state.fd == fd)
+        .map(|state| state.family)
+        .filter(|known| matches!(*known, family::INET | family::INET6 | family::UNIX));
+    let given_peer = match &extra {
+        Some(extra) => extra.dict_get(Obj::name(pyo3::intern!(py, "peername")))?,
+        None => None,
+    };
+    let extra = ExtraInfo::new(py, fd, &sock, extra, None)?;
+    let has_peer = match (given_peer, native) {
+        (Some(peer), _) => peer.truth()?,
+        (None, Some(_)) => peer_address(fd).is_ok_and(|peer| {
+            peer.ip().is_some() || peer.unix_path().is_some_and(|path| !path.is_empty())
+        }),
+        (None, None) => {
+            let dict = extra.dict(py)?;
+            match dict.dict_get(Obj::name(pyo3::intern!(py, "peername")))? {
+                Some(peer) => peer.truth()?,
+                None => false,
+            }
+        }
+    };
+    let this = Ref::new(
+        py,
+        DatagramTransport {
+            event_loop: Slot::new(Some(event_loop.clone())),
+            sock: Slot::new(Some(sock)),
+            fd,
+            native,
+            protocol: Slot::new(Some(protocol.clone())),
+            address: Slot::new(address),
+            has_peer,
+            extra,
+            receiving: Receiving::new(),
+            sending: Sending::new(),
+            core: Core::new(),
+            closing: Cell::new(false),
+            lost: Cell::new(0),
+        },
+    )?;
+    registry::register(event_loop, fd, this.as_obj())?;
+    core::start(&this, protocol, waiter)?;
+    Ok(this)
+}
+
+impl DatagramTransport {
+    /// Tells the loop what to watch the descriptor for.
+    fn update_watch(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+        let Some(event_loop) = this.event_loop.get() else {
+            return Ok(());
+        };
+        if event_loop.is_closed() {
+            return Ok(());
+        }
+        let (read, write) = (this.receiving.watching.get(), this.sending.watching.get());
+        EventLoop::watch(&event_loop, this.fd, this.as_obj(), read, write)
+    }
+
+    /// The socket, or the exception of a method that looks for one of its own.
+    fn sock(this: &Ref<DatagramTransport>, method: &str) -> Result<Obj, Raised> {
+        this.sock.get().ok_or_else(|| {
+            let text = format!("'NoneType' object has no attribute '{method}'");
+            Raised::new::<pyo3::exceptions::PyAttributeError>(this.py(), &text)
+        })
+    }
+}
+
+impl Transport for DatagramTransport {
+    fn event_loop(&self) -> Option<Ref<EventLoop>> {
+        self.event_loop.get()
+    }
+
+    fn protocol(&self) -> Option<Obj> {
+        self.protocol.get()
+    }
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn set_reading_context(&self, context: Obj) {
+        self.receiving.context.set(Some(context));
+    }
+
+    fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
+        receiving::start_reading_in_context(this)
+    }
+
+    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
+        lifecycle::call_connection_lost(this, exception)
+    }
+}
+
+impl Writes for DatagramTransport {
+    fn flow(&self) -> &RefCell<FlowControl> {
+        &self.sending.flow
+    }
+
+    fn waiting(&self) -> usize {
+        self.sending.size()
+    }
+}
+
+/// Builds the type; called when the module starts.
+pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
+    let bases: &[&str] = if cfg!(Py_3_12) {
+        &["_FlowControlMixin", "DatagramTransport"]
+    } else {
+        &["_FlowControlMixin"]
+    };
+    let base = make_base(py, bases)?;
+    cpython::build::build::<DatagramTransport>(py, Some(&base), 0).map(drop)
+}
+
+/// The descriptor can be read, if the object is such a transport.
+#[inline]
+pub(super) fn read_ready(io: &Obj) -> Option<Result<(), Raised>> {
+    Ref::<DatagramTransport>::of(io).map(receiving::on_readable)
+}
+
+/// The descriptor can be written, if the object is such a transport.
+#[inline]
+pub(super) fn write_ready(io: &Obj) -> Option<Result<(), Raised>> {
+    Ref::<DatagramTransport>::of(io).map(sending::on_writable)
+}
+
+/// What the transport has put off, if the object is one.
+#[inline]
+pub(super) fn deferred(io: &Obj) -> Option<Result<(), Raised>> {
+    let this = Ref::<DatagramTransport>::of(io)?;
+    Some(receiving::deliver_waiting(this).and_then(|()| core::run_deferred(this)))
+}
+
+impl Hot for DatagramTransport {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide.DatagramTransport";
+    const DOC: &'static std::ffi::CStr = c"Transport over a UDP or Unix datagram socket.";
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        lifecycle::build(builder);
+        receiving::build(builder);
+        sending::build(builder);
+        builder
+            .instance_dict()
+            .method(
+                c"get_extra_info",
+                c"get_extra_info($self, /, name, default=None)\n--\n\n\
+                  Get optional transport information.",
+                |this, args: &Args<'_>| get_extra_info(&this.extra, this.py(), args),
+            )
+            .get(
+                c"_loop",
+                c"The loop, until the connection is lost.",
+                |this| this.event_loop.get(),
+            )
+            .get(
+                c"_sock",
+                c"The socket, until the connection is lost.",
+                |this| this.sock.get(),
+            )
+            .get(c"_sock_fd", c"Number of the descriptor.", |this| {
+                i64::from(this.fd)
+            })
+            .get(
+                c"_address",
+                c"The remote address, if one was given.",
+                |this| this.address.get(),
+            )
+            .get_set(
+                c"_extra",
+                c"What get_extra_info() looks up.",
+                |this| this.extra.dict(this.py()),
+                |this, value| {
+                    this.extra.set_dict(value.cloned());
+                    Ok(())
+                },
+            );
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.event_loop);
+        visit.slot(&self.sock);
+        visit.slot(&self.protocol);
+        visit.slot(&self.address);
+        self.extra.traverse(visit);
+        self.receiving.traverse(visit);
+        self.sending.traverse(visit);
+        self.core.traverse(visit);
+    }
+
+    fn clear(&self) {
+        self.receiving.clear();
+        self.sending.clear();
+        self.core.clear();
+        self.extra.clear();
+        self.event_loop.set(None);
+        self.protocol.set(None);
+        self.address.set(None);
+        self.sock.set(None);
+    }
+
+    fn needs_finalizer(&self, _: &NoParent) -> bool {
+        self.sock.is_some()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        lifecycle::finalize(this);
+    }
+}

@@ -1,0 +1,444 @@
+//! Readiness to read: a bounded number of datagrams, then the protocol, one by one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+
+use cpython::build::Builder;
+use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use engine::sys::{self, DatagramBuffer, MAX_DATAGRAMS, family};
+
+use super::senders::Senders;
+use super::{DatagramTransport, lifecycle};
+use crate::event_loop::EventLoop;
+use crate::handles::Entry;
+use crate::transports::core::callback_context;
+use crate::transports::extra_info::address_object;
+use crate::transports::reading::{SCRATCH, with_scratch};
+use crate::transports::reports::{callback_failed, caught, in_context, os_exception};
+
+/// No datagram of UDP is larger, in bytes. Others go one by one through the thread's buffer.
+const LARGEST: usize = 64 * 1024;
+
+/// While datagrams come one by one, every so many readinesses look for a second one.
+const READS_BETWEEN_TRIES: u32 = 8;
+
+thread_local! {
+    static BUFFER: Cell<Option<Box<DatagramBuffer>>> = const { Cell::new(None) };
+}
+
+/// The receiving half of a transport.
+pub(super) struct Receiving {
+    /// Whether the loop watches the descriptor for reading.
+    pub(super) watching: Cell<bool>,
+    /// `pause_reading()` was called.
+    paused: Cell<bool>,
+    /// In which the protocol is called.
+    pub(super) context: Slot,
+    /// The protocol's bound `datagram_received`, looked up at its first use.
+    receive: Slot,
+    pub(super) senders: Senders,
+    /// How many datagrams the next readiness receives.
+    batch: Cell<usize>,
+    reads: Cell<u32>,
+    /// Received already, when the protocol paused or the program was ended.
+    waiting: RefCell<VecDeque<(Obj, Obj)>>,
+    /// An entry of ours will deliver them.
+    scheduled: Cell<bool>,
+}
+
+impl Receiving {
+    pub(super) fn new() -> Receiving {
+        Receiving {
+            watching: Cell::new(false),
+            paused: Cell::new(false),
+            context: Slot::default(),
+            receive: Slot::default(),
+            senders: Senders::default(),
+            batch: Cell::new(1),
+            reads: Cell::new(0),
+            waiting: RefCell::default(),
+            scheduled: Cell::new(false),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.context);
+        visit.slot(&self.receive);
+    }
+
+    /// Releases everything; nothing is received any more.
+    pub(super) fn clear(&self) {
+        self.context.set(None);
+        self.receive.set(None);
+        self.senders.clear();
+        self.forget_waiting();
+    }
+
+    fn forget_waiting(&self) {
+        let waiting = self.waiting.take();
+        drop(waiting);
+    }
+
+    /// Another readiness is there: so many datagrams to receive. Grows while more come than were
+    /// asked for, and shrinks with them.
+    fn next_batch(&self) -> usize {
+        let batch = self.batch.get();
+        if batch > 1 {
+            return batch;
+        }
+        let reads = self.reads.get().wrapping_add(1);
+        self.reads.set(reads);
+        if reads % READS_BETWEEN_TRIES == 0 {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn adapt(&self, asked: usize, received: usize) {
+        if asked > 1 {
+            let next = if received == asked {
+                asked * 2
+            } else {
+                received.max(1)
+            };
+            self.batch.set(next.min(MAX_DATAGRAMS));
+        }
+    }
+}
+
+pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
+    builder
+        .method(
+            c"set_protocol",
+            c"set_protocol($self, /, protocol)\n--\n\nSet a new protocol.",
+            |this, args: &Args<'_>| -> Result<(), Raised> {
+                let protocol = args.one("_SelectorTransport.set_protocol", "protocol")?;
+                this.receiving.receive.set(None);
+                this.protocol.set(Some(protocol.clone()));
+                Ok(())
+            },
+        )
+        .method0(
+            c"get_protocol",
+            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
+            |this| this.protocol.get(),
+        )
+        .method0(
+            c"is_reading",
+            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
+            is_reading,
+        )
+        .method0(
+            c"pause_reading",
+            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
+            pause_reading,
+        )
+        .method0(
+            c"resume_reading",
+            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
+            resume_reading,
+        )
+        .method0(
+            c"_start_reading",
+            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
+            start_reading,
+        )
+        .method0(
+            c"_read_ready",
+            c"_read_ready($self, /)\n--\n\nReceive what is there.",
+            receive,
+        )
+        .get(
+            c"_protocol",
+            c"The protocol, until the connection is lost.",
+            |this| this.protocol.get(),
+        )
+        .get(c"_paused", c"Whether reading is paused.", |this| {
+            this.receiving.paused.get()
+        })
+        .get(
+            c"max_size",
+            c"The most that is received at once, in bytes.",
+            |_| SCRATCH,
+        );
+}
+
+fn is_reading(this: &Ref<DatagramTransport>) -> bool {
+    !this.closing.get() && !this.receiving.paused.get()
+}
+
+fn pause_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if !is_reading(this) {
+        return Ok(());
+    }
+    this.receiving.paused.set(true);
+    stop_watching(this)?;
+    lifecycle::log_if_debug(this, "%r pauses reading")
+}
+
+fn resume_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if this.closing.get() || !this.receiving.paused.get() {
+        return Ok(());
+    }
+    this.receiving.paused.set(false);
+    start_reading(this)?;
+    lifecycle::log_if_debug(this, "%r resumes reading")
+}
+
+/// Starts to receive, unless paused or closing.
+fn start_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if !is_reading(this) {
+        return Ok(());
+    }
+    this.receiving.context.set(Some(callback_context(this)?));
+    start_reading_in_context(this)
+}
+
+/// As [`start_reading`], in the context that was set before. What was received already comes
+/// first.
+pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    let Some(event_loop) = this.event_loop.get() else {
+        return Ok(());
+    };
+    if !is_reading(this) {
+        return Ok(());
+    }
+    event_loop.check_closed(this.py())?;
+    if this.receiving.waiting.borrow().is_empty() {
+        return start_watching(this);
+    }
+    if !this.receiving.scheduled.replace(true) {
+        EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
+    }
+    Ok(())
+}
+
+fn start_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if !this.receiving.watching.replace(true) {
+        DatagramTransport::update_watch(this)?;
+    }
+    Ok(())
+}
+
+fn stop_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if this.receiving.watching.replace(false) {
+        DatagramTransport::update_watch(this)?;
+    }
+    Ok(())
+}
+
+/// Nothing is received any more.
+pub(super) fn stop_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    this.receiving.forget_waiting();
+    stop_watching(this)
+}
+
+/// The descriptor can be read.
+pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if this.receiving.watching.get() {
+        in_reading_context(this, receive)
+    } else {
+        Ok(())
+    }
+}
+
+/// An entry of ours has come to its turn: hands out what was received before, if that is what it
+/// is about.
+pub(super) fn deliver_waiting(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if !this.receiving.scheduled.replace(false) || !is_reading(this) {
+        return Ok(());
+    }
+    in_reading_context(this, hand_out)?;
+    if is_reading(this) && this.receiving.waiting.borrow().is_empty() {
+        start_watching(this)?;
+    }
+    Ok(())
+}
+
+/// Calls the function in the protocol's context, and reports what it raises as asyncio does of
+/// `_read_ready`. Fails only with what ends the program.
+fn in_reading_context(
+    this: &Ref<DatagramTransport>,
+    body: fn(&Ref<DatagramTransport>) -> Result<(), Raised>,
+) -> Result<(), Raised> {
+    let Some(context) = this.receiving.context.get() else {
+        return Ok(());
+    };
+    match in_context(&context, || body(this)) {
+        Ok(()) => Ok(()),
+        Err(raised) => read_failed(this, raised),
+    }
+}
+
+#[cold]
+fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
+    let py = this.py();
+    let exception = caught(py, raised)?;
+    let Some(event_loop) = this.event_loop.get() else {
+        return Ok(());
+    };
+    let callback = this.as_obj().attr(pyo3::intern!(py, "_read_ready"))?;
+    callback_failed(&event_loop, &callback, &[], Raised::raise(exception))
+}
+
+/// `_read_ready()`.
+fn receive(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    if this.lost.get() > 0 {
+        return Ok(());
+    }
+    if !this.receiving.waiting.borrow().is_empty() {
+        return hand_out(this);
+    }
+    match this.native {
+        Some(family::UNIX) => receive_one(this),
+        Some(_) => receive_several(this),
+        None => receive_by_methods(this),
+    }
+}
+
+/// One datagram of any size.
+fn receive_one(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    let (py, fd) = (this.py(), this.fd);
+    let received = with_scratch(|scratch| {
+        let result = sys::recv_from(fd, scratch);
+        result.map(|(count, from)| (Obj::bytes(py, &scratch[..count]), from))
+    });
+    match received {
+        Ok((data, from)) => deliver(this, &data?, &address_object(py, &from)?),
+        Err(error) => receive_failed(this, error),
+    }
+}
+
+/// As many as are probably there, of an IP socket.
+fn receive_several(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    let asked = this.receiving.next_batch();
+    // Objects are made of it, and making one may run Python code that comes here again.
+    let mut buffer = BUFFER
+        .take()
+        .unwrap_or_else(|| Box::new(DatagramBuffer::new(LARGEST)));
+    let received = buffer.receive(this.fd, asked);
+    let first = match &received {
+        Ok(count) => {
+            this.receiving.adapt(asked, *count);
+            make_objects(this, &buffer, *count)
+        }
+        Err(_) => Ok(None),
+    };
+    BUFFER.set(Some(buffer));
+    if let Err(error) = received {
+        return receive_failed(this, error);
+    }
+    let Some((data, from)) = first? else {
+        return Ok(());
+    };
+    let delivered = deliver(this, &data, &from);
+    if this.receiving.waiting.borrow().is_empty() {
+        return delivered;
+    }
+    if let Err(raised) = delivered {
+        after_failure(this, raised)?;
+    }
+    hand_out(this)
+}
+
+/// Makes objects of what was received: the first is returned, the others wait.
+fn make_objects(
+    this: &Ref<DatagramTransport>,
+    buffer: &DatagramBuffer,
+    count: usize,
+) -> Result<Option<(Obj, Obj)>, Raised> {
+    let py = this.py();
+    let mut first = None;
+    for index in 0..count {
+        if let Some((data, from)) = buffer.get(index) {
+            let data = Obj::bytes(py, data)?;
+            let datagram = (data, this.receiving.senders.object(py, from)?);
+            if index == 0 {
+                first = Some(datagram);
+            } else {
+                this.receiving.waiting.borrow_mut().push_back(datagram);
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// Hands out what waits, as long as the protocol wants it.
+fn hand_out(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    while is_reading(this) {
+        let next = this.receiving.waiting.borrow_mut().pop_front();
+        let Some((data, from)) = next else {
+            return Ok(());
+        };
+        if let Err(raised) = deliver(this, &data, &from) {
+            after_failure(this, raised)?;
+        }
+    }
+    Ok(())
+}
+
+/// The protocol has raised, and more waits: reports it and goes on, unless the program ends; then
+/// what waits is for the next run of the loop.
+#[cold]
+fn after_failure(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
+    let Err(raised) = read_failed(this, raised) else {
+        return Ok(());
+    };
+    if !this.receiving.waiting.borrow().is_empty() {
+        if let (false, Some(event_loop)) = (
+            this.receiving.scheduled.replace(true),
+            this.event_loop.get(),
+        ) {
+            EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
+        }
+    }
+    Err(raised)
+}
+
+/// Calls `datagram_received`.
+#[inline]
+fn deliver(this: &Ref<DatagramTransport>, data: &Obj, from: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    let receive = match this.receiving.receive.get() {
+        Some(receive) => receive,
+        None => {
+            let protocol = this.protocol.get().unwrap_or_else(|| Obj::none(py));
+            let receive = protocol.attr(pyo3::intern!(py, "datagram_received"))?;
+            this.receiving.receive.set(Some(receive.clone()));
+            receive
+        }
+    };
+    receive.call(&[data, from]).map(drop)
+}
+
+#[cold]
+fn receive_failed(this: &Ref<DatagramTransport>, error: io::Error) -> Result<(), Raised> {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Ok(());
+    }
+    lifecycle::error_received(this, &os_exception(this.py(), error))
+}
+
+/// By the socket's own method.
+#[cold]
+fn receive_by_methods(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+    let py = this.py();
+    let size = Obj::int(py, SCRATCH as i64)?;
+    let received = DatagramTransport::sock(this, "recvfrom")
+        .and_then(|sock| sock.method(pyo3::intern!(py, "recvfrom"), &[&size]));
+    match received {
+        Ok(received) => {
+            let items = received.iter()?;
+            match (items.next()?, items.next()?) {
+                (Some(data), Some(from)) => deliver(this, &data, &from),
+                _ => Err(Raised::value_error(py, "not enough values to unpack")),
+            }
+        }
+        Err(raised) => {
+            let message = "Fatal read error on datagram transport";
+            lifecycle::method_failed(this, raised, message).map(drop)
+        }
+    }
+}
