@@ -17,7 +17,7 @@ MODULES = {
         "test_base_events", "test_buffered_proto", "test_context",
         "test_eager_task_factory", "test_events", "test_futures",
         "test_futures2", "test_locks", "test_pep492", "test_queues",
-        "test_runners", "test_selector_events", "test_server",
+        "test_runners", "test_selector_events", "test_sendfile", "test_server",
         "test_sock_lowlevel", "test_streams", "test_subprocess",
         "test_taskgroups", "test_tasks", "test_threads", "test_timeouts",
         "test_transports", "test_unix_events", "test_waitfor",
