@@ -60,6 +60,7 @@ _RULES = [
     # the class's name, a known difference; reprlib may have cut it short
     (re.compile(r"\b(?:_SelectorSocketTransport|StreamTransport)\b"), "Transport"),
     (re.compile(r"\b(?:_Unix|Base)?(Subprocess|ReadPipe|WritePipe)Transport\b"), r"\1"),
+    (re.compile(r"\b_?(?:Selector)?DatagramTransport\b"), "DatagramTransport"),
     (re.compile(r"<(?:_SelectorSoc|StreamTransp)\.\.\."), "<Transport..."),
     # a native loop has no Python frame of its own to name
     (re.compile(r" created at [^<>\s]+:\d+"), " created at ?"),

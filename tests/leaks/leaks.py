@@ -14,6 +14,7 @@ import sys
 import warnings
 
 import scenarios
+import socket_scenarios  # noqa: F401 (adds its own to scenarios.ALL)
 
 
 def counts():

@@ -571,29 +571,6 @@ def transports_never_closed(aio):
 
 
 @on_loop
-async def readers_and_sockets(aio, loop):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        ready = loop.create_future()
-        loop.add_reader(ours, ready.set_result, object())
-        theirs.send(b"data")
-        await ready
-        loop.remove_reader(ours)
-        loop.add_writer(ours, print)
-        loop.remove_writer(ours)
-        await loop.sock_recv(ours, 10)
-        task = loop.create_task(loop.sock_recv(ours, 10))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        await loop.sock_sendall(ours, b"data")
-        # left to the loop
-        loop.add_reader(ours, print, object())
-        loop.remove_reader(ours)
-
-
-@on_loop
 async def executors(aio, loop):
     await loop.run_in_executor(None, object)
     await loop.shutdown_default_executor()

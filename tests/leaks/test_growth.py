@@ -7,6 +7,7 @@ each kind, and 20,000 child processes.
 import asyncio
 import gc
 import os
+import socket
 import subprocess
 import sys
 
@@ -114,6 +115,52 @@ def test_connections(run, kind):
         await flat(CONNECTIONS, 50, work)
         server.close()
         await server.wait_closed()
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["endpoints", "datagrams", "sock"])
+def test_datagrams_and_sockets(run, kind):
+    async def main():
+        loop = asyncio.get_running_loop()
+        got = 0
+
+        class Counting(asyncio.DatagramProtocol):
+            def datagram_received(self, data, address):
+                nonlocal got
+                got += 1
+
+        async def work(count):
+            expected = got + count
+            if kind == "endpoints":
+                for _ in range(count):
+                    client, _ = await loop.create_datagram_endpoint(
+                        asyncio.DatagramProtocol, remote_addr=there
+                    )
+                    client.sendto(b"data")
+                    client.close()
+                await until(lambda: got == expected)
+            elif kind == "datagrams":
+                for number in range(count):
+                    # from a new address each time, so that none stays known
+                    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                        sock.sendto(b"%d" % number, there)
+                await until(lambda: got == expected)
+            else:
+                for _ in range(count):
+                    task = loop.create_task(loop.sock_recv(ours, 10))
+                    await asyncio.sleep(0)
+                    await loop.sock_sendall(theirs, b"data")
+                    await task
+
+        server, _ = await loop.create_datagram_endpoint(Counting, local_addr=("127.0.0.1", 0))
+        there = server.get_extra_info("sockname")
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            await flat(CONNECTIONS * 4, 50, work)
+        server.close()
 
     run(main)
 
