@@ -18,6 +18,13 @@ CRATE = Path(__file__).with_name("loadgen")
 SERVE = Path(__file__).with_name("serve.py")
 
 
+FLOOR = "floor"
+DATAGRAM_FLOOR = "floor of datagrams"
+# kinds of server that speak UDP, and the most bytes that a datagram carries
+DATAGRAMS = ("datagram", DATAGRAM_FLOOR)
+LARGEST_DATAGRAM = 65507
+
+
 @dataclass(frozen=True)
 class Binaries:
     """The load generator and the floor."""
@@ -47,6 +54,12 @@ class Case:
     connections: int
     size: int
 
+    def over(self, unix: bool) -> str:
+        """What the load generator and the floor call the way to the server."""
+        if self.server in DATAGRAMS:
+            return "udp"
+        return "unix" if unix else "tcp"
+
     def title(self) -> str:
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
         connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
@@ -74,7 +87,8 @@ def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
     request; RuntimeError with the reason when the server or a reply fails."""
     with ExitStack() as stack:
         path = None
-        if setting.unix:
+        over = case.over(setting.unix)
+        if over == "unix":
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             path = f"{folder}/echo"
         errors = stack.enter_context(tempfile.TemporaryFile("w+"))
@@ -93,14 +107,13 @@ def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
             errors.seek(0)
             lines = errors.read().strip().splitlines() or [f"exit status {server.returncode}"]
             raise RuntimeError(lines[-1])
-        address = ["--unix", path] if path else ["--tcp", f"127.0.0.1:{port}"]
+        address = [f"--{over}", path or f"127.0.0.1:{port}"]
         return _load(setting, case, address, server.pid)
 
 
 def _server(setting: Setting, case: Case, target: str, path: str | None) -> list[str]:
-    if target == "floor":
-        where = ["--unix", path] if path else ["--tcp", "127.0.0.1:0"]
-        return [setting.binaries.floor, *where]
+    if target == FLOOR:
+        return [setting.binaries.floor, f"--{case.over(setting.unix)}", path or "127.0.0.1:0"]
     where = ["--unix", path] if path else []
     return [setting.python, str(SERVE), case.server, "--loop", target, *where]
 

@@ -1,4 +1,4 @@
-"""Echo over TCP (or Unix sockets) on every loop that is there, under a load that is not Python,
+"""Echo over TCP (or Unix sockets) and UDP on every loop that is there, under a load that is not Python,
 next to a bare epoll echo server in Rust as the floor.
 
 Each measurement has a server process of its own; the targets take turns in every round.
@@ -15,13 +15,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from load import Case, Setting, build, measure  # noqa: E402
+from load import (  # noqa: E402
+    DATAGRAM_FLOOR,
+    DATAGRAMS,
+    FLOOR,
+    LARGEST_DATAGRAM,
+    Case,
+    Setting,
+    build,
+    measure,
+)
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
 from report.progress import progress  # noqa: E402
 from report.spread import Spread, best, number  # noqa: E402
 
-SERVERS = ("protocol", "buffered", "streams")
-FLOOR = "floor"
+SERVERS = ("protocol", "buffered", "streams", "sock", "datagram")
 FIGURES = ("requests_per_second", "p50_us", "p99_us", "cpu_us")
 
 # figures of every round by case and target
@@ -35,13 +43,20 @@ def collect(
 ) -> tuple[Samples, dict[str, str]]:
     """All samples and what failed; Ctrl-C ends it early with what there is."""
     loads = [(connections, size) for connections in options.connections for size in options.sizes]
-    servers = [(server, name) for server in options.servers for name in names]
-    # load by load, so that the floor and what is compared with it are close in time
-    turns = [
-        (Case(server, *load), name) for load in loads for server, name in [(FLOOR, FLOOR), *servers]
+    cases = [
+        [
+            Case(server, connections, size)
+            for server in options.servers
+            if server not in DATAGRAMS or size <= LARGEST_DATAGRAM
+        ]
+        for connections, size in loads
     ]
-    samples: Samples = {Case(server, *load): {} for server in options.servers for load in loads}
-    samples.update({Case(FLOOR, *load): {} for load in loads})
+    # load by load, so that the floor and what is compared with it are close in time
+    turns = []
+    for measured in cases:
+        turns += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
+        turns += [(case, name) for case in measured for name in names]
+    samples: Samples = {case: {} for case, _ in turns}
     failed: dict[str, str] = {}
     try:
         for turn in range(options.rounds):
@@ -62,6 +77,12 @@ def collect(
     return samples, failed
 
 
+def floor_of(case: Case) -> Case:
+    """The same load on the bare server of the same sockets."""
+    server = DATAGRAM_FLOOR if case.server in DATAGRAMS else FLOOR
+    return Case(server, case.connections, case.size)
+
+
 def rows(samples: Samples, figure: str) -> dict[str, dict[str, Spread]]:
     """One figure's spreads by row and target, each row with the floor of its load."""
     spreads = {
@@ -69,9 +90,9 @@ def rows(samples: Samples, figure: str) -> dict[str, dict[str, Spread]]:
         for case, named in samples.items()
     }
     return {
-        case.title(): {**named, **spreads.get(Case(FLOOR, case.connections, case.size), {})}
+        case.title(): {**named, **spreads.get(floor_of(case), {})}
         for case, named in spreads.items()
-        if case.server != FLOOR and named
+        if case != floor_of(case) and named
     }
 
 

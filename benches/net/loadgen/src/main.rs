@@ -1,7 +1,7 @@
 //! Echo load over epoll in one thread: a closed loop with one outstanding request per connection.
 //!
-//! `loadgen --tcp HOST:PORT | --unix PATH [--connections N] [--size BYTES] [--seconds S |
-//! --requests N] [--warmup S] [--wait]`
+//! `loadgen --tcp HOST:PORT | --unix PATH | --udp HOST:PORT [--connections N] [--size BYTES]
+//! [--seconds S | --requests N] [--warmup S] [--wait]`
 //!
 //! After the warm-up every reply has arrived and the server is idle. With `--wait` it then prints
 //! `ready` and goes on at a line on standard input, so that the caller can read the server's CPU
@@ -26,8 +26,8 @@ struct Options {
     wait: bool,
 }
 
-const USAGE: &str = "usage: loadgen --tcp HOST:PORT | --unix PATH [--connections N] \
-[--size BYTES] [--seconds S | --requests N] [--warmup S] [--wait]";
+const USAGE: &str = "usage: loadgen --tcp HOST:PORT | --unix PATH | --udp HOST:PORT \
+[--connections N] [--size BYTES] [--seconds S | --requests N] [--warmup S] [--wait]";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
@@ -81,6 +81,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         match name.as_str() {
             "--tcp" => address = Some(Address::Tcp(value)),
             "--unix" => address = Some(Address::Unix(value)),
+            "--udp" => address = Some(Address::Udp(value)),
             "--connections" => connections = count(&name, &value)?,
             "--size" => size = count(&name, &value)?,
             "--requests" => end = End::Requests(count(&name, &value)?),

@@ -1,7 +1,7 @@
-//! TCP and Unix stream sockets behind one type.
+//! TCP and Unix stream sockets, and UDP ones, behind one type.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -12,6 +12,8 @@ pub enum Address {
     Tcp(String),
     /// A socket's path.
     Unix(String),
+    /// `HOST:PORT`
+    Udp(String),
 }
 
 /// A connected, non-blocking socket; TCP_NODELAY is set, as asyncio sets it.
@@ -20,6 +22,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over UDP: one datagram for each write and read.
+    Udp(UdpSocket),
 }
 
 impl Stream {
@@ -28,6 +32,12 @@ impl Stream {
         match address {
             Address::Tcp(name) => Stream::from_tcp(TcpStream::connect(name)?),
             Address::Unix(path) => Stream::from_unix(UnixStream::connect(path)?),
+            Address::Udp(name) => {
+                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                socket.connect(name)?;
+                socket.set_nonblocking(true)?;
+                Ok(Stream::Udp(socket))
+            }
         }
     }
 
@@ -47,6 +57,7 @@ impl Stream {
         some(match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Udp(socket) => socket.recv(buffer),
         })
     }
 
@@ -55,6 +66,7 @@ impl Stream {
         some(match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            Stream::Udp(socket) => socket.send(bytes),
         })
     }
 }
@@ -64,6 +76,7 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Udp(socket) => socket.as_fd(),
         }
     }
 }
@@ -90,6 +103,7 @@ impl Listener {
                 listener.set_nonblocking(true)?;
                 Ok(Listener::Unix(listener))
             }
+            Address::Udp(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

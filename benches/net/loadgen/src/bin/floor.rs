@@ -1,8 +1,9 @@
 //! A bare echo server over epoll: what the system calls cost without any loop around them.
 //!
-//! `floor --tcp HOST:PORT | --unix PATH` prints its port and serves until it is killed.
+//! `floor --tcp HOST:PORT | --unix PATH | --udp HOST:PORT` prints its port and serves until it is killed.
 
 use std::io::{self, Write};
+use std::net::UdpSocket;
 use std::process::ExitCode;
 
 use loadgen::poller::{Interest, Poller};
@@ -115,17 +116,40 @@ fn serve(address: &Address) -> io::Result<()> {
     }
 }
 
+/// Echoes datagrams, one for each readiness.
+fn serve_datagrams(name: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind(name)?;
+    socket.set_nonblocking(true)?;
+    let mut poller = Poller::new()?;
+    poller.add(&socket, 0, Interest::Read)?;
+    println!("{}", socket.local_addr()?.port());
+    io::stdout().flush()?;
+    let mut buffer = vec![0; READ];
+    loop {
+        poller.wait(None)?;
+        if let Ok((read, from)) = socket.recv_from(&mut buffer) {
+            // a peer that is gone, or has no room, is no reason to end
+            let _ = socket.send_to(&buffer[..read], from);
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let address = match (arguments.next().as_deref(), arguments.next()) {
         (Some("--tcp"), Some(name)) => Address::Tcp(name),
         (Some("--unix"), Some(path)) => Address::Unix(path),
+        (Some("--udp"), Some(name)) => Address::Udp(name),
         _ => {
-            eprintln!("usage: floor --tcp HOST:PORT | --unix PATH");
+            eprintln!("usage: floor --tcp HOST:PORT | --unix PATH | --udp HOST:PORT");
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = serve(&address) {
+    let served = match &address {
+        Address::Udp(name) => serve_datagrams(name),
+        address => serve(address),
+    };
+    if let Err(error) = served {
         eprintln!("floor: {error}");
         return ExitCode::FAILURE;
     }
