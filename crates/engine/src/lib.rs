@@ -20,6 +20,7 @@
 //! | [`children`] | how the end of a child process reaches the loop                           |
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
+//! | [`records`]  | where TLS records end                                                     |
 //! | [`accept`]   | what a failed `accept` means                                              |
 //! | [`sys`]      | the system calls, one file per operation; the only `unsafe` of this crate |
 //!
@@ -43,6 +44,7 @@ pub mod signals;
 pub mod accept;
 pub mod buffer;
 pub mod flow;
+pub mod records;
 
 pub mod sys;
 
@@ -56,6 +58,7 @@ pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};
 pub use ready::Ready;
+pub use records::Records;
 pub use selector::{Backend, Event, Interest, Selector};
 pub use signals::SignalPipe;
 pub use sys::SocketAddrStorage;
