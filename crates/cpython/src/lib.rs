@@ -9,6 +9,7 @@
 //! | [`obj`] | [`Obj`], an owned reference; [`Raised`], "an exception is set"; attributes, numbers, texts |
 //! | [`buffer`] | the memory of bytes-like objects |
 //! | `calls` | calls of objects and of their methods |
+//! | [`lend`] | memory of ours as a Python object; `bytes` filled piece by piece |
 //! | `containers` | tuples, lists, dicts, sets, iterators |
 //! | [`error`] | raising, catching and comparing exceptions |
 //! | [`args`] | the arguments of a call from Python |
@@ -46,6 +47,7 @@ pub mod foreign;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;
+pub mod lend;
 pub mod lifecycle;
 pub mod obj;
 pub mod slot;
@@ -56,6 +58,7 @@ pub mod watch;
 pub use args::Args;
 pub use error::Raised;
 pub use hot::{Hot, Kept, NoParent, Ref};
+pub use lend::BytesBuilder;
 pub use lifecycle::Visit;
 pub use obj::{Global, Obj};
 pub use pyo3::Python;

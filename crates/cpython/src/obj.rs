@@ -420,6 +420,23 @@ impl Obj {
         }
     }
 
+    /// `len(self)`.
+    pub fn length(&self) -> Result<usize, Raised> {
+        // SAFETY: the object is alive.
+        let size = unsafe { ffi::PyObject_Size(self.as_ptr()) };
+        usize::try_from(size).map_err(|_| Raised)
+    }
+
+    /// `self[start:stop]`.
+    pub fn slice(&self, start: &Obj, stop: &Obj) -> Result<Obj, Raised> {
+        // SAFETY: all are alive; both functions return new references or null.
+        unsafe {
+            let (start, stop) = (start.as_ptr(), stop.as_ptr());
+            let slice = Obj::from_owned(ffi::PySlice_New(start, stop, std::ptr::null_mut()))?;
+            Obj::from_owned(ffi::PyObject_GetItem(self.as_ptr(), slice.as_ptr()))
+        }
+    }
+
     /// `repr(self)`.
     pub fn repr(&self) -> Result<Obj, Raised> {
         // SAFETY: the object is alive.

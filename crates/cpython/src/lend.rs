@@ -1,0 +1,259 @@
+//! Memory of ours as a Python object, for calls that take or fill a buffer.
+//!
+//! A memoryview would do, but is two objects of the garbage collector's, and takes as long to make
+//! and to release as decrypting half a kilobyte. What is lent here is one small object that knows
+//! nothing but the buffer protocol.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::{Python, ffi};
+
+use crate::error::Raised;
+use crate::obj::{Obj, done};
+
+impl Obj {
+    /// Calls `body` with an object whose buffer, for reading, is the bytes. Whoever keeps it has
+    /// an object without a buffer afterwards; if somebody keeps the buffer, the process ends.
+    #[inline]
+    pub fn lend<R>(
+        py: Python<'_>,
+        bytes: &[u8],
+        body: impl FnOnce(&Obj) -> R,
+    ) -> Result<R, Raised> {
+        let data = bytes.as_ptr().cast_mut();
+        // SAFETY: the memory is readable for the call, after which nobody has it; what is lent
+        // for reading is never written to.
+        unsafe { with_lent(py, data, bytes.len(), true, body) }
+    }
+}
+
+unsafe extern "C" {
+    // Documented, and not among PyO3's declarations.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
+}
+
+/// The object. Zeroed memory is one without a buffer.
+#[repr(C)]
+struct Lent {
+    header: ffi::PyObject,
+    /// Null once the call is over.
+    data: *mut u8,
+    size: usize,
+    readonly: c_int,
+    /// How many hold the buffer now.
+    held: usize,
+}
+
+/// The type, built once and kept for ever.
+static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Calls `body` with an object whose buffer is the memory.
+///
+/// # Safety
+/// The memory lives as long as the call, and is as large and as writable as is said.
+#[inline]
+unsafe fn with_lent<R>(
+    py: Python<'_>,
+    data: *mut u8,
+    size: usize,
+    readonly: bool,
+    body: impl FnOnce(&Obj) -> R,
+) -> Result<R, Raised> {
+    let class = match TYPE.load(Ordering::Relaxed) {
+        class if class.is_null() => build(py)?,
+        class => class,
+    };
+    // SAFETY: the type is ready; a new object is zeroed, and nobody has seen it yet.
+    let lent = unsafe {
+        let object = ffi::PyType_GenericAlloc(class, 0);
+        let lent = Obj::from_owned(object)?;
+        let object = object.cast::<Lent>();
+        (*object).data = data;
+        (*object).size = size;
+        (*object).readonly = c_int::from(readonly);
+        End(lent)
+    };
+    Ok(body(&lent.0))
+}
+
+/// Takes the memory back, also if the body panics.
+struct End(Obj);
+
+impl Drop for End {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: only `with_lent` makes one, of an object of the type.
+        unsafe {
+            let object = self.0.as_ptr().cast::<Lent>();
+            (*object).data = std::ptr::null_mut();
+            if (*object).held != 0 {
+                // The memory is used elsewhere and about to be something else.
+                std::process::abort();
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn get_buffer(
+    object: *mut ffi::PyObject,
+    view: *mut ffi::Py_buffer,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: CPython calls this attached, on an object of the type, with room for a view.
+    unsafe {
+        let lent = object.cast::<Lent>();
+        if (*lent).data.is_null() {
+            (*view).obj = std::ptr::null_mut();
+            ffi::PyErr_SetString(
+                ffi::PyExc_BufferError,
+                c"the memory was given back".as_ptr(),
+            );
+            return -1;
+        }
+        let (data, size) = ((*lent).data.cast::<c_void>(), (*lent).size);
+        let size = size as ffi::Py_ssize_t;
+        let code = ffi::PyBuffer_FillInfo(view, object, data, size, (*lent).readonly, flags);
+        if code == 0 {
+            (*lent).held += 1;
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn release_buffer(object: *mut ffi::PyObject, _: *mut ffi::Py_buffer) {
+    // SAFETY: CPython calls this attached, once for each view that `get_buffer` has filled.
+    unsafe { (*object.cast::<Lent>()).held -= 1 }
+}
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone; the type's reference is given back last.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        let free = (*class).tp_free.unwrap_or(ffi::PyObject_Free);
+        free(object.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+#[cold]
+fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
+    let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
+    let mut slots = [
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_bf_getbuffer, get_buffer as *mut c_void),
+        slot(ffi::Py_bf_releasebuffer, release_buffer as *mut c_void),
+        slot(0, std::ptr::null_mut()),
+    ];
+    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    let mut spec = ffi::PyType_Spec {
+        name: c"aioxide._aioxide.lent_memory".as_ptr(),
+        basicsize: size_of::<Lent>() as c_int,
+        itemsize: 0,
+        flags: flags as _,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the slots end with an empty one and have the signatures that CPython demands; the
+    // type's reference is kept for ever.
+    let class = unsafe { Obj::from_owned(ffi::PyType_FromSpec(&mut spec))? };
+    let class = class.into_ptr().cast();
+    TYPE.store(class, Ordering::Relaxed);
+    Ok(class)
+}
+
+/// A `bytes` object that is filled piece by piece, where nobody else sees it yet.
+pub struct BytesBuilder {
+    /// Of the size of `room`; null after CPython had no memory for it.
+    object: *mut ffi::PyObject,
+    room: usize,
+    filled: usize,
+}
+
+impl BytesBuilder {
+    /// With room for so many bytes, at least one.
+    pub fn new(_py: Python<'_>, room: usize) -> Result<BytesBuilder, Raised> {
+        let room = room.max(1);
+        // SAFETY: attached; the new object's bytes are not read before they are written.
+        let object = unsafe {
+            let size = room as ffi::Py_ssize_t;
+            ffi::PyBytes_FromStringAndSize(std::ptr::null(), size)
+        };
+        if object.is_null() {
+            return Err(Raised);
+        }
+        Ok(BytesBuilder {
+            object,
+            room,
+            filled: 0,
+        })
+    }
+
+    /// How many bytes are there.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// How many more have room.
+    pub fn spare(&self) -> usize {
+        self.room - self.filled
+    }
+
+    /// Copies bytes in, which must have room.
+    pub fn extend(&mut self, py: Python<'_>, bytes: &[u8]) -> Result<(), Raised> {
+        if bytes.len() > self.spare() {
+            self.resize(py, self.filled + bytes.len())?;
+        }
+        // SAFETY: nobody else has the object, and it has the room.
+        unsafe {
+            let place = ffi::PyBytes_AsString(self.object).cast::<u8>();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.add(self.filled), bytes.len());
+        }
+        self.filled += bytes.len();
+        Ok(())
+    }
+
+    /// Lets `body` write into the room that is left, through an object with a buffer of so many
+    /// bytes (see [`Obj::lend`]); it says how many bytes it has written, or nothing.
+    #[inline]
+    pub fn fill(
+        &mut self,
+        py: Python<'_>,
+        body: impl FnOnce(&Obj, usize) -> Result<Option<usize>, Raised>,
+    ) -> Result<Option<usize>, Raised> {
+        if self.spare() == 0 {
+            self.resize(py, self.room * 2)?;
+        }
+        // SAFETY: nobody else has the object, whose memory from `filled` to `room` is lent.
+        let written = unsafe {
+            let place = ffi::PyBytes_AsString(self.object).cast::<u8>();
+            let place = place.add(self.filled);
+            let room = self.spare();
+            with_lent(py, place, room, false, |lent| body(lent, room))??
+        };
+        self.filled += written.unwrap_or(0).min(self.spare());
+        Ok(written)
+    }
+
+    /// The object, cut to what was filled in.
+    pub fn finish(mut self, py: Python<'_>) -> Result<Obj, Raised> {
+        self.resize(py, self.filled)?;
+        let object = std::mem::replace(&mut self.object, std::ptr::null_mut());
+        // SAFETY: the reference was ours and is given away.
+        unsafe { Obj::from_owned(object) }
+    }
+
+    fn resize(&mut self, _py: Python<'_>, room: usize) -> Result<(), Raised> {
+        // SAFETY: the only reference to the object is ours; CPython leaves null if it fails.
+        done(unsafe { _PyBytes_Resize(&mut self.object, room as ffi::Py_ssize_t) })?;
+        self.room = room;
+        Ok(())
+    }
+}
+
+impl Drop for BytesBuilder {
+    fn drop(&mut self) {
+        // SAFETY: null or a reference of ours; the thread is attached, as a builder does not
+        // leave the function that has a token.
+        unsafe { ffi::Py_XDECREF(self.object) }
+    }
+}
