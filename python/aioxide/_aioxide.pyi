@@ -1,4 +1,5 @@
 import asyncio
+from asyncio.transports import _FlowControlMixin
 from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Protocol, TypeVar, final, overload
@@ -39,6 +40,18 @@ class WritePipeTransport(asyncio.Transport): ...
 
 @final
 class SubprocessTransport(asyncio.SubprocessTransport): ...
+
+# The native parts of TLS, never met alone: the classes in _tls have asyncio's as their other bases.
+@disjoint_base
+class SSLProtocol(asyncio.BufferedProtocol):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def get_buffer(self, n: int) -> memoryview: ...
+
+@disjoint_base
+class _SSLProtocolTransport(_FlowControlMixin):
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def get_read_buffer_size(self) -> int: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 # A native function that is a coroutine function to all who ask, but no types.FunctionType.
 class _Sleep(Protocol):

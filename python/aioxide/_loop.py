@@ -13,15 +13,21 @@ import socket
 import sys
 import warnings
 import weakref
-from asyncio import constants, coroutines, sslproto, unix_events
+from asyncio import constants, coroutines, unix_events
 from asyncio.log import logger
 
 from . import _resolver, _subprocess
 from ._aioxide import EventLoop
 
+try:
+    from . import _tls
+except ImportError:  # a Python without the ssl module
+    _tls = None
+
 # asyncio's class as it is now: install() puts ours under this name later.
 _SelectorEventLoop = unix_events._UnixSelectorEventLoop
 _CLEANS_UNIX_SOCKETS = sys.version_info >= (3, 13)
+_ASKS_FOR_DESCRIPTOR = sys.version_info >= (3, 12)
 
 # Since 3.12 asyncio takes the wake-up descriptor from a forked child by itself.
 _FORK_KEEPS_WAKEUP = sys.version_info < (3, 12)
@@ -183,7 +189,7 @@ class Loop(EventLoop, _SelectorEventLoop):
         if not handle._cancelled:
             EventLoop.call_soon(self, _run_handle, handle)
 
-    # Transports that are still asyncio's.
+    # TLS.
 
     def _make_ssl_transport(
         self,
@@ -200,8 +206,10 @@ class Loop(EventLoop, _SelectorEventLoop):
         ssl_shutdown_timeout=constants.SSL_SHUTDOWN_TIMEOUT,
         **context,
     ):
-        """asyncio's TLS over a native transport."""
-        tls = sslproto.SSLProtocol(
+        """TLS over a native transport."""
+        if _ASKS_FOR_DESCRIPTOR:
+            self._ensure_fd_no_transport(rawsock)
+        tls = _tls.SSLProtocol(
             self,
             protocol,
             sslcontext,
@@ -213,6 +221,31 @@ class Loop(EventLoop, _SelectorEventLoop):
         )
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, **context)
         return tls._app_transport
+
+    async def start_tls(
+        self,
+        transport,
+        protocol,
+        sslcontext,
+        *,
+        server_side=False,
+        server_hostname=None,
+        ssl_handshake_timeout=None,
+        ssl_shutdown_timeout=None,
+    ):
+        """Upgrade a transport to TLS; return the transport that the protocol goes on with."""
+        if _tls is None:
+            raise RuntimeError("Python ssl module is not available")
+        return await _tls.start_tls(
+            self,
+            transport,
+            protocol,
+            sslcontext,
+            server_side,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
 
     if _CLEANS_UNIX_SOCKETS:
 

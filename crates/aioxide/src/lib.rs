@@ -10,7 +10,7 @@
 //! | [`futures`] | Future |
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
-//! | [`transports`] | TCP and Unix streams, pipes |
+//! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`subprocess`] | child processes |
 //! | [`loop_api`] | the loop's Python side |
@@ -93,6 +93,8 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
     add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
+    add::<transports::tls::SslProtocol>(py, module, "SSLProtocol")?;
+    add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
     coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;

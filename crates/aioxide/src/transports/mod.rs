@@ -16,6 +16,7 @@
 //! - [`lifecycle`]: closing, errors, `connection_lost`.
 //! - [`addresses`]: addresses that Python's socket module takes.
 //! - [`extra_info`]: what `get_extra_info` answers.
+//! - [`tls`]: TLS above these transports, or any other.
 //! - [`registry`]: which transport has a descriptor.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
 
@@ -31,6 +32,7 @@ pub(crate) mod reading;
 pub(crate) mod registry;
 pub(crate) mod reports;
 pub(crate) mod stream;
+pub(crate) mod tls;
 mod writing;
 
 use cpython::{Obj, Python, Raised, Ref};
@@ -46,6 +48,7 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     let base = imports(py).transport_base.get(py);
     cpython::build::build::<StreamTransport>(py, Some(base), 0)?;
     datagram::build(py)?;
+    tls::build(py, base)?;
     pipes::build(py)
 }
 

@@ -302,24 +302,36 @@ pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
 
 /// Sets the water marks. Raises ValueError if they contradict each other.
 fn set_limits<T: Writes>(this: &Ref<T>, args: &Args<'_>, name: &str) -> Result<(), Raised> {
-    let py = this.py();
     let [high, low] = args.bind_as_python(name, &["high", "low"], 0)?;
+    let (high, low) = marks(this.py(), high, low, 64 * 1024)?;
+    let mut flow = this.flow().borrow_mut();
+    // They are valid.
+    let _ = flow.set_limits(Some(high), Some(low));
+    Ok(())
+}
+
+/// The high and the low water mark, in bytes, that a program asks for; `default` is the high one.
+/// Raises ValueError if they contradict each other.
+pub(super) fn marks(
+    py: Python<'_>,
+    high: Option<Obj>,
+    low: Option<Obj>,
+    default: i64,
+) -> Result<(usize, usize), Raised> {
     let (high, low) = (limit(high)?, limit(low)?);
     let high = match (high, low) {
         (Some(high), _) => high,
         (None, Some(low)) => low.saturating_mul(4),
-        (None, None) => 64 * 1024,
+        (None, None) => default,
     };
     let low = low.unwrap_or(high.div_euclid(4));
-    let valid = usize::try_from(high).ok().zip(usize::try_from(low).ok());
-    if let Some((high, low)) = valid {
-        let mut flow = this.flow().borrow_mut();
-        if flow.set_limits(Some(high), Some(low)).is_ok() {
-            return Ok(());
+    match (usize::try_from(high), usize::try_from(low)) {
+        (Ok(high), Ok(low)) if high >= low => Ok((high, low)),
+        _ => {
+            let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
+            Err(Raised::value_error(py, &text))
         }
     }
-    let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
-    Err(Raised::value_error(py, &text))
 }
 
 /// A water mark; what is more than all memory counts as that.

@@ -9,7 +9,7 @@ use engine::sys;
 
 use super::core::callback_context;
 use super::reports::{callback_failed, caught, in_context, os_exception};
-use super::{StreamTransport, imports, lifecycle};
+use super::{StreamTransport, imports, lifecycle, tls};
 
 /// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
 /// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
@@ -17,7 +17,20 @@ use super::{StreamTransport, imports, lifecycle};
 pub(crate) const SCRATCH: usize = 256 * 1024;
 
 thread_local! {
-    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::default();
+}
+
+/// Calls `body` with the thread's buffer. It is taken out for that time, as what `body` calls
+/// might come back here.
+#[inline]
+fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut scratch = SCRATCH_BUFFER.take();
+    if scratch.is_empty() {
+        scratch = vec![0; SCRATCH].into();
+    }
+    let result = body(&mut scratch);
+    SCRATCH_BUFFER.set(scratch);
+    result
 }
 
 /// Calls the function with the thread's buffer of [`SCRATCH`] bytes. It must not call Python code,
@@ -35,6 +48,8 @@ pub(super) struct Reading {
     paused: Cell<bool>,
     /// The protocol is a BufferedProtocol.
     buffered: Cell<bool>,
+    /// The protocol, if it is our own for TLS.
+    tls: Slot<Ref<tls::SslProtocol>>,
     /// In which the protocol is called.
     context: Slot,
     /// Bound methods of the protocol, looked up at their first use. `receive` is `data_received`
@@ -49,6 +64,7 @@ impl Reading {
             watching: Cell::new(false),
             paused: Cell::new(false),
             buffered: Cell::new(false),
+            tls: Slot::default(),
             context: Slot::default(),
             receive: Slot::default(),
             get_buffer: Slot::default(),
@@ -61,6 +77,7 @@ impl Reading {
     }
 
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.tls);
         visit.slot(&self.context);
         visit.slot(&self.receive);
         visit.slot(&self.get_buffer);
@@ -68,6 +85,7 @@ impl Reading {
 
     /// Releases everything; nothing is read any more.
     pub(super) fn clear(&self) {
+        self.tls.set(None);
         self.context.set(None);
         self.receive.set(None);
         self.get_buffer.set(None);
@@ -123,6 +141,8 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
 pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Result<(), Raised> {
     let buffered = protocol.is_instance(imports(this.py()).buffered_protocol.get(this.py()))?;
     this.reading.buffered.set(buffered);
+    let tls = buffered.then(|| tls::as_native(protocol)).flatten();
+    this.reading.tls.set(tls.cloned());
     this.reading.receive.set(None);
     this.reading.get_buffer.set(None);
     this.lifecycle.connected.set(true);
@@ -134,7 +154,7 @@ fn is_reading(this: &Ref<StreamTransport>) -> bool {
     !this.is_closing() && !this.reading.paused.get()
 }
 
-fn pause_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+pub(super) fn pause_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !is_reading(this) {
         return Ok(());
     }
@@ -143,7 +163,7 @@ fn pause_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     lifecycle::log_if_debug(this, "%r pauses reading")
 }
 
-fn resume_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+pub(super) fn resume_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.is_closing() || !this.reading.paused.get() {
         return Ok(());
     }
@@ -195,7 +215,10 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     };
     let result = in_context(&context, || {
         if this.reading.buffered.get() {
-            read_into_buffer(this)
+            match this.reading.tls.get() {
+                Some(tls) if !tls.is_overridden() => read_encrypted(this, &tls),
+                _ => read_into_buffer(this),
+            }
         } else {
             read_data(this)
         }
@@ -234,7 +257,7 @@ pub(super) fn receive_bytes(
     py: Python<'_>,
     read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
 ) -> Result<Received, Raised> {
-    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+    with_scratch(|scratch| {
         Ok(match read(scratch) {
             Ok(0) => Received::Eof,
             Ok(count) => Received::Data(Obj::bytes(py, &scratch[..count])?),
@@ -316,6 +339,35 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Ok(_) => Ok(()),
         Err(raised) => on_protocol_error(this, raised, "buffer_updated"),
     }
+}
+
+/// One read for our own TLS, which takes the bytes from where they are.
+fn read_encrypted(this: &Ref<StreamTransport>, tls: &Ref<tls::SslProtocol>) -> Result<(), Raised> {
+    let fd = this.fd.get();
+    let received = with_scratch(|scratch| {
+        let count = sys::recv(fd, scratch)?;
+        Ok(match count {
+            0 => None,
+            count => Some(tls::receive(tls, &scratch[..count])),
+        })
+    });
+    let received = match received {
+        Ok(Some(received)) => received,
+        Ok(None) => return on_eof(this),
+        Err(error) => return on_failed_read(this, error),
+    };
+    match tls::proceed(tls, received) {
+        Ok(()) => Ok(()),
+        Err(raised) => on_protocol_error(this, raised, "buffer_updated"),
+    }
+}
+
+#[cold]
+fn on_failed_read(this: &Ref<StreamTransport>, error: io::Error) -> Result<(), Raised> {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Ok(());
+    }
+    on_read_error(this, os_exception(this.py(), error))
 }
 
 #[inline]

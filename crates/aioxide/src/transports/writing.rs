@@ -1,10 +1,11 @@
 //! Writing: what the socket takes leaves at once, the rest waits in the write buffer.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 
 use cpython::build::Builder;
 use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use engine::buffer::IOV_MAX;
 use engine::sys;
 
 use super::core::callback_context;
@@ -113,7 +114,7 @@ pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
 
 /// `write(data)`.
 #[inline]
-fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
     let Some(bytes) = data.as_bytes() else {
         return write_changeable(this, data);
     };
@@ -128,6 +129,41 @@ fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
         Sent::Failed(error) => write_failed(this, error).map(drop),
         Sent::Lost => count_lost_write(this),
     }
+}
+
+/// Sends several bytes objects in one go; what the socket does not take is kept.
+pub(super) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(), Raised> {
+    let slices: Vec<IoSlice<'_>> = pieces
+        .iter()
+        .filter_map(Obj::as_bytes)
+        .map(IoSlice::new)
+        .collect();
+    let mut sent = match plan(this)? {
+        Plan::Send => match sys::send_vectored(this.fd.get(), &slices[..slices.len().min(IOV_MAX)])
+        {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return write_failed(this, error).map(drop),
+        },
+        Plan::Queue => 0,
+        Plan::Count => return count_lost_write(this),
+    };
+    let mut left = Vec::new();
+    for piece in pieces {
+        let bytes = piece.as_bytes().unwrap_or_default();
+        if sent < bytes.len() {
+            left.push(Chunk::of_bytes(piece, bytes, sent));
+        }
+        sent = sent.saturating_sub(bytes.len());
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    start_writing(this)?;
+    for (chunk, sent) in left {
+        this.writing.outgoing.push(chunk, sent);
+    }
+    pause_if_full(this)
 }
 
 fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {

@@ -1,0 +1,460 @@
+//! Encrypted bytes come in; plain ones go to the program's protocol.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+
+use super::closing::{self, exception_of, fatal_error};
+use super::handshake;
+use super::protocol::SslProtocol;
+use super::session::{self, MAX_SIZE};
+use super::state::{AppState, State, set_state};
+use super::writing::{self, process_outgoing};
+use crate::transports::imports as common;
+use crate::transports::outgoing::marks;
+use crate::transports::reports::{caught, log_debug};
+
+/// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_READ, in bytes.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// The incoming half of a connection.
+pub(super) struct Incoming {
+    /// The program has paused reading.
+    pub(super) app_paused: Cell<bool>,
+    /// The transport below is paused.
+    transport_paused: Cell<bool>,
+    high_water: Cell<usize>,
+    low_water: Cell<usize>,
+    /// Where a transport that is not native puts its bytes: a bytearray and a memoryview of it.
+    buffer: Slot,
+    view: Slot,
+}
+
+impl Incoming {
+    pub(super) fn new() -> Incoming {
+        Incoming {
+            app_paused: Cell::new(false),
+            transport_paused: Cell::new(false),
+            high_water: Cell::new(HIGH_WATER),
+            low_water: Cell::new(HIGH_WATER / 4),
+            buffer: Slot::default(),
+            view: Slot::default(),
+        }
+    }
+
+    /// The low and the high water mark, in bytes.
+    pub(super) fn limits(&self) -> (usize, usize) {
+        (self.low_water.get(), self.high_water.get())
+    }
+
+    /// With nothing to read, the transport below is neither to be paused nor to be resumed.
+    #[inline]
+    fn is_at_ease(&self) -> bool {
+        !self.transport_paused.get() && self.high_water.get() > 0
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.buffer);
+        visit.slot(&self.view);
+    }
+
+    pub(super) fn clear(&self) {
+        self.view.set(None);
+        self.buffer.set(None);
+    }
+}
+
+pub(super) fn build(builder: &mut Builder<SslProtocol>) {
+    builder
+        .method(
+            c"get_buffer",
+            c"get_buffer($self, /, n)\n--\n\nA buffer for encrypted bytes.",
+            |this, args: &Args<'_>| {
+                let size = args.one("SSLProtocol.get_buffer", "n")?.to_i64()?;
+                get_buffer(this, size)
+            },
+        )
+        .method(
+            c"buffer_updated",
+            c"buffer_updated($self, /, nbytes)\n--\n\nSo many encrypted bytes are in it.",
+            |this, args: &Args<'_>| {
+                let size = args.one("SSLProtocol.buffer_updated", "nbytes")?;
+                buffer_updated(this, size)
+            },
+        )
+        .method1(
+            c"_feed",
+            c"_feed($self, data, /)\n--\n\nTake encrypted bytes that came another way.",
+            |this, data| this.session.feed_object(data),
+        )
+        .method0(
+            c"eof_received",
+            c"eof_received($self, /)\n--\n\nThe peer sends nothing more.",
+            eof_received,
+        )
+        .method1(
+            c"_set_app_protocol",
+            c"_set_app_protocol($self, app_protocol, /)\n--\n\nSet the program's protocol.",
+            set_app_protocol,
+        )
+        .method0(
+            c"_do_read",
+            c"_do_read($self, /)\n--\n\nHand on what has come in.",
+            read,
+        )
+        .method0(
+            c"_resume_app",
+            c"_resume_app($self, /)\n--\n\nGo on after the program has resumed reading.",
+            |this| match this.state.get() {
+                State::DoHandshake => Ok(()),
+                _ => advance(this),
+            },
+        )
+        .get(
+            c"_app_reading_paused",
+            c"Whether the program has paused reading.",
+            |this| this.incoming.app_paused.get(),
+        )
+        .get(
+            c"_ssl_reading_paused",
+            c"Whether the transport below is paused.",
+            |this| this.incoming.transport_paused.get(),
+        )
+        .get(c"_incoming_high_water", c"In bytes.", |this| {
+            this.incoming.high_water.get()
+        })
+        .get(c"_incoming_low_water", c"In bytes.", |this| {
+            this.incoming.low_water.get()
+        });
+}
+
+/// What has become of bytes from a native transport.
+pub(in crate::transports) enum Received {
+    /// They wait to be read.
+    Stored(Result<(), Raised>),
+    /// They were decrypted, if that went well.
+    Decrypted(Result<session::Incoming, Raised>),
+}
+
+/// Bytes have come from a native transport. Runs no Python code of the program: that comes with
+/// [`proceed`].
+#[inline]
+pub(in crate::transports) fn receive(this: &Ref<SslProtocol>, bytes: &[u8]) -> Received {
+    let py = this.py();
+    let at_once = this.session.is_drained()
+        && this.state.get() == State::Wrapped
+        && !this.app.buffered.get()
+        && !this.incoming.app_paused.get();
+    if at_once {
+        Received::Decrypted(this.session.decrypt(py, bytes))
+    } else {
+        Received::Stored(this.session.feed(py, bytes))
+    }
+}
+
+/// Goes on with what [`receive`] has taken. Fails as `buffer_updated` does.
+#[inline]
+pub(in crate::transports) fn proceed(
+    this: &Ref<SslProtocol>,
+    received: Received,
+) -> Result<(), Raised> {
+    match received {
+        Received::Stored(stored) => {
+            stored?;
+            advance(this)
+        }
+        Received::Decrypted(incoming) => {
+            let done = incoming
+                .and_then(|incoming| hand_on(this, &incoming))
+                .and_then(|()| answer(this));
+            unless_fatal(this, done)
+        }
+    }
+}
+
+/// `get_buffer(n)`, for transports that are not native.
+fn get_buffer(this: &Ref<SslProtocol>, size: i64) -> Result<Obj, Raised> {
+    if let Some(view) = this.incoming.view.get() {
+        return Ok(view);
+    }
+    let py = this.py();
+    let most = MAX_SIZE as i64;
+    let size = if size <= 0 || size > most { most } else { size };
+    // As large as it can be wanted later: it is made once.
+    let size = Obj::int(py, size.max(most))?;
+    let buffer = Obj::class_of::<pyo3::types::PyByteArray>(py).call1(&size)?;
+    let view = Obj::class_of::<pyo3::types::PyMemoryView>(py).call1(&buffer)?;
+    this.incoming.buffer.set(Some(buffer));
+    this.incoming.view.set(Some(view.clone()));
+    Ok(view)
+}
+
+fn buffer_updated(this: &Ref<SslProtocol>, size: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    if let Some(view) = this.incoming.view.get() {
+        let filled = view.slice(&Obj::none(py), size)?;
+        this.session.feed_object(&filled)?;
+    }
+    advance(this)
+}
+
+/// Goes on with what has come in, as far as it goes.
+#[inline]
+pub(super) fn advance(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    match this.state.get() {
+        State::Wrapped => read(this),
+        State::DoHandshake => handshake::step(this),
+        State::Flushing => closing::flush(this),
+        State::Shutdown => closing::shut_down(this),
+        State::Unwrapped => Ok(()),
+    }
+}
+
+/// `eof_received()`: True keeps the transport below open.
+fn eof_received(this: &Ref<SslProtocol>) -> Result<Option<bool>, Raised> {
+    this.eof_received.set(true);
+    match end(this) {
+        Ok(keep_open) => Ok(keep_open),
+        Err(raised) => {
+            let py = this.py();
+            let exception = exception_of(py, raised)?;
+            this.channel.close()?;
+            Err(Raised::raise(exception))
+        }
+    }
+}
+
+fn end(this: &Ref<SslProtocol>) -> Result<Option<bool>, Raised> {
+    let py = this.py();
+    if SslProtocol::event_loop(this)?.debug() {
+        log_debug(this.as_obj(), "%r received EOF")?;
+    }
+    match this.state.get() {
+        State::DoHandshake => {
+            let class = Obj::class_of::<pyo3::exceptions::PyConnectionResetError>(py);
+            handshake::complete(this, Some(class.call0()?))?;
+        }
+        State::Wrapped => {
+            set_state(this, State::Flushing)?;
+            if this.incoming.app_paused.get() {
+                return Ok(Some(true));
+            }
+            closing::flush(this)?;
+        }
+        State::Flushing => {
+            writing::write_backlog(this)?;
+            set_state(this, State::Shutdown)?;
+            closing::shut_down(this)?;
+        }
+        State::Shutdown => closing::shut_down(this)?,
+        State::Unwrapped => {}
+    }
+    Ok(None)
+}
+
+/// `_set_app_protocol(app_protocol)`.
+pub(super) fn set_app_protocol(this: &Ref<SslProtocol>, protocol: &Obj) -> Result<(), Raised> {
+    let py = this.py();
+    this.app.protocol.set(Some(protocol.clone()));
+    let buffered = match protocol.attr_opt(pyo3::intern!(py, "get_buffer"))? {
+        Some(get_buffer) if protocol.is_instance(common(py).buffered_protocol.get(py))? => {
+            let updated = protocol.attr(pyo3::intern!(py, "buffer_updated"))?;
+            this.app.get_buffer.set(Some(get_buffer));
+            this.app.receive.set(Some(updated));
+            true
+        }
+        _ => {
+            this.app.get_buffer.set(None);
+            this.app.receive.set(None);
+            false
+        }
+    };
+    this.app.buffered.set(buffered);
+    Ok(())
+}
+
+/// `_do_read()`: hands on what has come in.
+#[inline]
+pub(super) fn read(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if !matches!(this.state.get(), State::Wrapped | State::Flushing) {
+        return Ok(());
+    }
+    let done = if this.incoming.app_paused.get() {
+        pause_or_resume_transport(this)
+    } else if this.app.buffered.get() {
+        read_into_buffer(this).and_then(|()| answer(this))
+    } else {
+        // For a Protocol: everything at once.
+        let incoming = this.session.read_all(this.py());
+        incoming
+            .and_then(|incoming| hand_on(this, &incoming))
+            .and_then(|()| answer(this))
+    };
+    unless_fatal(this, done)
+}
+
+/// An exception on the way of the bytes ends the connection.
+#[inline]
+fn unless_fatal(this: &Ref<SslProtocol>, done: Result<(), Raised>) -> Result<(), Raised> {
+    match done {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let exception = exception_of(this.py(), raised)?;
+            fatal_error(this, &exception, "Fatal error on SSL protocol")
+        }
+    }
+}
+
+/// What was read may have to be answered by TLS itself, or was waited for by what is written.
+#[inline]
+fn answer(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if writing::has_backlog(this) {
+        writing::write_backlog(this)?;
+    } else {
+        process_outgoing(this)?;
+    }
+    if this.session.is_drained() && this.incoming.is_at_ease() {
+        return Ok(());
+    }
+    pause_or_resume_transport(this)
+}
+
+/// Calls the program's `data_received`.
+#[inline]
+fn hand_on(this: &Ref<SslProtocol>, incoming: &session::Incoming) -> Result<(), Raised> {
+    if let Some(data) = &incoming.data {
+        let receive = match this.app.receive.get() {
+            Some(receive) => receive,
+            None => look_up_receiver(this)?,
+        };
+        receive.call1(data)?;
+    }
+    if incoming.closed {
+        peer_closed(this)?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn look_up_receiver(this: &Ref<SslProtocol>) -> Result<Obj, Raised> {
+    let py = this.py();
+    let protocol = this.app.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let receive = protocol.attr(pyo3::intern!(py, "data_received"))?;
+    this.app.receive.set(Some(receive.clone()));
+    Ok(receive)
+}
+
+/// For a BufferedProtocol: into its own buffer, until that is full.
+fn read_into_buffer(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    let py = this.py();
+    let (Some(get_buffer), Some(updated)) = (this.app.get_buffer.get(), this.app.receive.get())
+    else {
+        return Ok(());
+    };
+    let hint = Obj::int(py, this.session.incoming_size()? as i64)?;
+    let room = get_buffer.call1(&hint)?;
+    let wanted = room.length()?;
+    let mut filled = 0;
+    // A buffer without room counts as the end.
+    let mut closed = wanted == 0;
+    let mut piece = room.clone();
+    while !closed && this.session.most_to_read()? > 0 {
+        match this.session.read_into(wanted - filled, &piece)? {
+            None => break,
+            Some(0) => {
+                closed = true;
+                break;
+            }
+            Some(count) => filled += count,
+        }
+        if filled >= wanted {
+            let read = this.as_obj().attr(pyo3::intern!(py, "_do_read"))?;
+            SslProtocol::call_soon(this, &[&read])?;
+            break;
+        }
+        // Slices of a bytearray would be copies.
+        let view = Obj::class_of::<pyo3::types::PyMemoryView>(py).call1(&room)?;
+        piece = view.slice(&Obj::int(py, filled as i64)?, &Obj::none(py))?;
+    }
+    drop(piece);
+    drop(room);
+    if filled > 0 {
+        updated.call1(&Obj::int(py, filled as i64)?)?;
+    }
+    if closed {
+        peer_closed(this)?;
+    }
+    Ok(())
+}
+
+/// The peer has sent close_notify.
+#[cold]
+fn peer_closed(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    call_eof_received(this)?;
+    closing::start_shutdown(this)
+}
+
+/// Tells the program's protocol that the peer has ended, once.
+pub(super) fn call_eof_received(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if this.app_state.get() != AppState::ConnectionMade {
+        return Ok(());
+    }
+    let py = this.py();
+    this.app_state.set(AppState::Eof);
+    let protocol = this.app.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let told = protocol
+        .method(pyo3::intern!(py, "eof_received"), &[])
+        .and_then(|keep_open| keep_open.truth());
+    match told {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let text = "returning true from eof_received() has no effect when using ssl";
+            let logger = common(py).logger.get(py);
+            let warning = pyo3::intern!(py, "warning");
+            logger.method(warning, &[&Obj::str(py, text)?]).map(drop)
+        }
+        Err(raised) => {
+            let exception = caught(py, raised)?;
+            fatal_error(this, &exception, "Error calling eof_received()")
+        }
+    }
+}
+
+/// `resume_reading()` of the transport above.
+pub(super) fn resume_app(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if !this.incoming.app_paused.replace(false) {
+        return Ok(());
+    }
+    let name = pyo3::intern!(this.py(), "_resume_app");
+    let resume = this.as_obj().attr(name)?;
+    SslProtocol::call_soon(this, &[&resume])
+}
+
+/// Pauses the transport below if too much waits to be read, or resumes it.
+#[inline]
+pub(super) fn pause_or_resume_transport(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    let incoming = &this.incoming;
+    let size = this.session.incoming_size()?;
+    if size >= incoming.high_water.get() && !incoming.transport_paused.get() {
+        incoming.transport_paused.set(true);
+        this.channel.pause_reading()
+    } else if size <= incoming.low_water.get() && incoming.transport_paused.get() {
+        incoming.transport_paused.set(false);
+        this.channel.resume_reading()
+    } else {
+        Ok(())
+    }
+}
+
+/// `set_read_buffer_limits(high, low)` of the transport above.
+pub(super) fn set_limits(
+    this: &Ref<SslProtocol>,
+    high: Option<Obj>,
+    low: Option<Obj>,
+) -> Result<(), Raised> {
+    let (high, low) = marks(this.py(), high, low, HIGH_WATER as i64)?;
+    this.incoming.high_water.set(high);
+    this.incoming.low_water.set(low);
+    pause_or_resume_transport(this)
+}

@@ -1,0 +1,420 @@
+//! Plain bytes go out: encrypted at once, sent at once; what cannot be is kept.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use cpython::build::Builder;
+use cpython::{Obj, Raised, Ref};
+
+use super::closing::{exception_of, fatal_error};
+use super::protocol::SslProtocol;
+use super::state::State;
+use crate::transports::imports as common;
+use crate::transports::outgoing::marks;
+use crate::transports::reports::{caught, report};
+
+/// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_WRITE, in bytes.
+const HIGH_WATER: usize = 512 * 1024;
+
+/// Chunks that wait are joined up to one record's size: each record costs as much as encrypting a
+/// kilobyte.
+const RECORD: usize = 16 * 1024;
+
+/// So many bytes are encrypted at once: they stay in the processor's cache on their way.
+const PIECE: usize = RECORD;
+
+/// The outgoing half of a connection.
+pub(super) struct Outgoing {
+    /// Plain bytes that wait, in order; none is empty.
+    pub(super) backlog: RefCell<VecDeque<Obj>>,
+    /// Bytes in the backlog.
+    size: Cell<usize>,
+    /// The transport below takes no more for now.
+    transport_paused: Cell<bool>,
+    /// The program was asked to pause.
+    pub(super) app_paused: Cell<bool>,
+    high_water: Cell<usize>,
+    low_water: Cell<usize>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Outgoing {
+        Outgoing {
+            backlog: RefCell::new(VecDeque::new()),
+            size: Cell::new(0),
+            transport_paused: Cell::new(false),
+            app_paused: Cell::new(false),
+            high_water: Cell::new(HIGH_WATER),
+            low_water: Cell::new(HIGH_WATER / 4),
+        }
+    }
+
+    /// The low and the high water mark, in bytes.
+    pub(super) fn limits(&self) -> (usize, usize) {
+        (self.low_water.get(), self.high_water.get())
+    }
+
+    /// Forgets what waits, but not how much it was, as asyncio does.
+    pub(super) fn discard(&self) {
+        let backlog = std::mem::take(&mut *self.backlog.borrow_mut());
+        drop(backlog);
+    }
+
+    fn push(&self, chunk: Obj, size: usize) {
+        self.backlog.borrow_mut().push_back(chunk);
+        self.size.set(self.size.get() + size);
+    }
+}
+
+pub(super) fn build(builder: &mut Builder<SslProtocol>) {
+    builder
+        .method0(
+            c"pause_writing",
+            c"pause_writing($self, /)\n--\n\nThe transport below takes no more for now.",
+            |this| {
+                if this.outgoing.transport_paused.replace(true) {
+                    return Err(wrong_order(this));
+                }
+                Ok(())
+            },
+        )
+        .method0(
+            c"resume_writing",
+            c"resume_writing($self, /)\n--\n\nThe transport below takes more.",
+            |this| {
+                if !this.outgoing.transport_paused.replace(false) {
+                    return Err(wrong_order(this));
+                }
+                process_outgoing(this)
+            },
+        )
+        .method1(
+            c"_append_write_backlog",
+            c"_append_write_backlog($self, data, /)\n--\n\nKeep data for the next write.",
+            |this, data| {
+                let (chunk, size) = frozen(data)?;
+                this.outgoing.push(chunk, size);
+                Ok::<(), Raised>(())
+            },
+        )
+        .get(c"_write_backlog", c"A copy of what waits.", |this| {
+            let list = Obj::list(this.py())?;
+            let backlog: Vec<Obj> = this.outgoing.backlog.borrow().iter().cloned().collect();
+            for chunk in &backlog {
+                list.append(chunk)?;
+            }
+            Ok::<Obj, Raised>(list)
+        })
+        .get(c"_write_buffer_size", c"Bytes that wait.", |this| {
+            this.outgoing.size.get()
+        })
+        .get(
+            c"_ssl_writing_paused",
+            c"Whether the transport below takes no more.",
+            |this| this.outgoing.transport_paused.get(),
+        )
+        .get(
+            c"_app_writing_paused",
+            c"Whether the program was asked to pause.",
+            |this| this.outgoing.app_paused.get(),
+        )
+        .get(c"_outgoing_high_water", c"In bytes.", |this| {
+            this.outgoing.high_water.get()
+        })
+        .get(c"_outgoing_low_water", c"In bytes.", |this| {
+            this.outgoing.low_water.get()
+        });
+}
+
+/// asyncio asserts that the two take turns.
+#[cold]
+fn wrong_order(this: &Ref<SslProtocol>) -> Raised {
+    Raised::new::<pyo3::exceptions::PyAssertionError>(this.py(), "")
+}
+
+/// `write(data)` of the transport above, which has checked what it is.
+#[inline]
+pub(super) fn write(this: &Ref<SslProtocol>, data: &Obj) -> Result<(), Raised> {
+    let state = this.state.get();
+    if state.is_over() {
+        return count_late_write(this);
+    }
+    if state == State::Wrapped && !has_backlog(this) {
+        return match write_now(this, data) {
+            Ok(()) => Ok(()),
+            Err(raised) => write_failed(this, raised),
+        };
+    }
+    append(this, data)?;
+    write_appended(this)
+}
+
+/// `writelines(list_of_data)` of the transport above.
+pub(super) fn write_lines(this: &Ref<SslProtocol>, lines: &Obj) -> Result<(), Raised> {
+    if this.state.get().is_over() {
+        return count_late_write(this);
+    }
+    let iterator = lines.iter()?;
+    while let Some(line) = iterator.next()? {
+        append(this, &line)?;
+    }
+    write_appended(this)
+}
+
+fn write_appended(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if this.state.get() != State::Wrapped {
+        return Ok(());
+    }
+    match write_backlog(this) {
+        Ok(()) => Ok(()),
+        Err(raised) => write_failed(this, raised),
+    }
+}
+
+/// Nothing waits: encrypts and sends.
+#[inline]
+fn write_now(this: &Ref<SslProtocol>, data: &Obj) -> Result<(), Raised> {
+    if let Some(bytes) = data.as_bytes() {
+        if bytes.len() > PIECE && this.session.is_plain() {
+            return write_pieces(this, bytes);
+        }
+    }
+    let written = match this.session.write(data) {
+        Ok(written) => written.unwrap_or(0),
+        Err(raised) => {
+            // A memoryview with gaps, perhaps.
+            let (chunk, size) = without_gaps(data, raised)?;
+            this.outgoing.push(chunk, size);
+            return write_backlog(this);
+        }
+    };
+    let size = match data.as_bytes() {
+        Some(bytes) => bytes.len(),
+        None => data.with_buffer(<[u8]>::len)?,
+    };
+    if written < size {
+        let rest = data.with_buffer(|bytes| bytes[written..].to_vec())?;
+        let rest = Obj::bytes(this.py(), &rest)?;
+        this.outgoing.push(rest, size - written);
+        if written > 0 {
+            return write_backlog(this);
+        }
+    }
+    process_outgoing(this)
+}
+
+/// Encrypts a lot piece by piece, and sends it at once.
+fn write_pieces(this: &Ref<SslProtocol>, bytes: &[u8]) -> Result<(), Raised> {
+    let py = this.py();
+    let mut encrypted = Vec::with_capacity(bytes.len() / PIECE + 1);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let piece = &rest[..rest.len().min(PIECE)];
+        let Some(written) = Obj::lend(py, piece, |lent| this.session.write(lent))?? else {
+            this.outgoing.push(Obj::bytes(py, rest)?, rest.len());
+            break;
+        };
+        rest = &rest[written.min(piece.len())..];
+        if !this.outgoing.transport_paused.get() {
+            encrypted.extend(this.session.drain()?);
+        }
+    }
+    this.channel.write_all(&encrypted)?;
+    process_outgoing(this)
+}
+
+/// The bytes of a memoryview that lie apart, joined; hands the exception on where it is none.
+#[cold]
+fn without_gaps(data: &Obj, raised: Raised) -> Result<(Obj, usize), Raised> {
+    let py = data.py();
+    if !data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py)) {
+        return Err(raised);
+    }
+    raised.ignore::<pyo3::exceptions::PyBufferError>(py)?;
+    let joined = data.method(pyo3::intern!(py, "tobytes"), &[])?;
+    let size = joined.length()?;
+    Ok((joined, size))
+}
+
+#[cold]
+fn write_failed(this: &Ref<SslProtocol>, raised: Raised) -> Result<(), Raised> {
+    let exception = exception_of(this.py(), raised)?;
+    fatal_error(this, &exception, "Fatal error on SSL protocol")
+}
+
+/// A write after the end: nothing happens, and the program is warned if it goes on like that.
+#[cold]
+fn count_late_write(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    let py = this.py();
+    let count = this.lost.get();
+    let name = pyo3::intern!(py, "LOG_THRESHOLD_FOR_CONNLOST_WRITES");
+    let threshold = common(py).constants.get(py).attr(name)?.to_i64()?;
+    if i64::from(count) >= threshold {
+        let text = Obj::str(py, "SSL connection is closed")?;
+        let logger = common(py).logger.get(py);
+        logger.method(pyo3::intern!(py, "warning"), &[&text])?;
+    }
+    this.lost.set(count.saturating_add(1));
+    Ok(())
+}
+
+/// Whether plain bytes wait.
+#[inline]
+pub(super) fn has_backlog(this: &Ref<SslProtocol>) -> bool {
+    !this.outgoing.backlog.borrow().is_empty()
+}
+
+/// Keeps data that is to be written.
+fn append(this: &Ref<SslProtocol>, data: &Obj) -> Result<(), Raised> {
+    let (chunk, size) = frozen(data)?;
+    // What is no buffer is kept as well: the SSLObject says what is wrong with it.
+    if size > 0 || chunk.as_bytes().is_none() {
+        this.outgoing.push(chunk, size);
+    }
+    Ok(())
+}
+
+/// Data that its owner cannot change any more, and its size in bytes.
+fn frozen(data: &Obj) -> Result<(Obj, usize), Raised> {
+    let py = data.py();
+    if let Some(bytes) = data.as_bytes() {
+        if data.is_exact(&Obj::class_of::<pyo3::types::PyBytes>(py)) {
+            return Ok((data.clone(), bytes.len()));
+        }
+    }
+    match data.with_buffer(<[u8]>::to_vec) {
+        Ok(copy) => Ok((Obj::bytes(py, &copy)?, copy.len())),
+        Err(raised) => {
+            let exception = raised.take(py);
+            if data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py)) {
+                return without_gaps(data, Raised::raise(exception));
+            }
+            let size = data.length()?;
+            Ok((data.clone(), size))
+        }
+    }
+}
+
+/// `_do_write()`: encrypts and sends what waits.
+pub(super) fn write_backlog(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    let outgoing = &this.outgoing;
+    while let Some(chunk) = take_chunk(this)? {
+        let size = chunk.length()?;
+        let put_back = |chunk| outgoing.backlog.borrow_mut().push_front(chunk);
+        let written = match this.session.write(&chunk) {
+            Ok(written) => written,
+            Err(raised) => {
+                put_back(chunk);
+                return Err(raised);
+            }
+        };
+        let Some(written) = written else {
+            put_back(chunk);
+            break;
+        };
+        let written = written.min(size);
+        if written < size {
+            let bytes = chunk.as_bytes().unwrap_or_default();
+            put_back(Obj::bytes(this.py(), &bytes[written..])?);
+        }
+        outgoing
+            .size
+            .set(outgoing.size.get().saturating_sub(written));
+    }
+    process_outgoing(this)
+}
+
+/// The first chunk, joined with those after it as far as one record holds them.
+fn take_chunk(this: &Ref<SslProtocol>) -> Result<Option<Obj>, Raised> {
+    let mut backlog = this.outgoing.backlog.borrow_mut();
+    let size = |chunk: &Obj| chunk.as_bytes().map_or(RECORD + 1, <[u8]>::len);
+    let mut total = 0;
+    let mut count = 0;
+    for chunk in backlog.iter() {
+        total += size(chunk);
+        if total > RECORD {
+            break;
+        }
+        count += 1;
+    }
+    if count < 2 {
+        return Ok(backlog.pop_front());
+    }
+    let mut joined = Vec::with_capacity(RECORD);
+    let chunks: Vec<Obj> = backlog.drain(..count).collect();
+    drop(backlog);
+    for chunk in &chunks {
+        joined.extend_from_slice(chunk.as_bytes().unwrap_or_default());
+    }
+    Obj::bytes(this.py(), &joined).map(Some)
+}
+
+/// `_process_outgoing()`: sends what is encrypted, in one write.
+#[inline]
+pub(super) fn process_outgoing(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    if !this.outgoing.transport_paused.get() {
+        if let Some(data) = this.session.drain()? {
+            this.channel.write(&data)?;
+        }
+    }
+    pause_or_resume_app(this)
+}
+
+/// Bytes that wait, plain or encrypted.
+pub(super) fn size(this: &Ref<SslProtocol>) -> Result<usize, Raised> {
+    Ok(this.session.outgoing_size()? + this.outgoing.size.get())
+}
+
+/// `_control_app_writing()`: asks the program to pause if too much waits, or to resume.
+#[inline]
+pub(super) fn pause_or_resume_app(this: &Ref<SslProtocol>) -> Result<(), Raised> {
+    let outgoing = &this.outgoing;
+    // Where the transport below takes all, nothing encrypted waits.
+    let size = if outgoing.transport_paused.get() {
+        size(this)?
+    } else {
+        outgoing.size.get()
+    };
+    if size >= outgoing.high_water.get() && !outgoing.app_paused.get() {
+        outgoing.app_paused.set(true);
+        tell_app(this, "pause_writing")
+    } else if size <= outgoing.low_water.get() && outgoing.app_paused.get() {
+        outgoing.app_paused.set(false);
+        tell_app(this, "resume_writing")
+    } else {
+        Ok(())
+    }
+}
+
+fn tell_app(this: &Ref<SslProtocol>, method: &str) -> Result<(), Raised> {
+    let py = this.py();
+    let none = Obj::none(py);
+    let protocol = this.app.protocol.get().unwrap_or_else(|| none.clone());
+    match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
+        Ok(_) => Ok(()),
+        Err(raised) => {
+            let exception = caught(py, raised)?;
+            let transport = this.app_transport.get();
+            let transport = transport.map_or(none, Ref::into_obj);
+            let parts = [
+                ("exception", &exception),
+                ("transport", &transport),
+                ("protocol", this.as_obj()),
+            ];
+            let event_loop = SslProtocol::event_loop(this)?;
+            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
+        }
+    }
+}
+
+/// `set_write_buffer_limits(high, low)` of the transport above.
+pub(super) fn set_limits(
+    this: &Ref<SslProtocol>,
+    high: Option<Obj>,
+    low: Option<Obj>,
+) -> Result<(), Raised> {
+    let (high, low) = marks(this.py(), high, low, HIGH_WATER as i64)?;
+    this.outgoing.high_water.set(high);
+    this.outgoing.low_water.set(low);
+    pause_or_resume_app(this)
+}
