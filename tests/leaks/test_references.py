@@ -10,6 +10,7 @@ import importlib
 import itertools
 import signal
 import socket
+import ssl
 import sys
 import types
 import warnings
@@ -18,7 +19,8 @@ import pytest
 
 from conftest import IMPLEMENTATIONS
 from observing import finish
-from peers import BufferedJournal, Journal, connected, receive, until
+from peers import BufferedJournal, Journal, connected, receive, socket_pair, until
+from tls_peers import HOST, Peer, client_context, encrypted
 
 REPEATS = 10
 WARMING = 2
@@ -295,6 +297,72 @@ async def streams(aio):
     await asyncio.sleep(0.001)
 
 
+async def encrypted_transports(aio):
+    for make, server_side in ((Journal, False), (BufferedJournal, True)):
+        async with encrypted("unix", make, server_side) as (transport, protocol, peer):
+            transport.write(b"hello")
+            transport.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
+            await peer.receive(8)
+            await peer.send(b"world" * 10_000)
+            await until(lambda: len(protocol.received) == 50_000)
+            transport.pause_reading()
+            transport.resume_reading()
+            for name in ("peername", "cipher", "peercert"):
+                transport.get_extra_info(name)
+            transport.get_write_buffer_limits()
+            transport.close()
+            await peer.unwrap()
+            await protocol.lost
+
+
+async def blocked_encrypted_transports(aio):
+    async with encrypted("unix") as (transport, protocol, peer):
+        transport.write(b"x" * 1_000_000)
+        transport.writelines([b"y" * 1000] * 20)
+        transport.abort()
+        await protocol.lost
+        transport.write(b"late")
+    async with encrypted("unix") as (transport, protocol, peer):
+        transport.pause_reading()
+        await peer.send(b"x" * 100_000)
+        peer.sock.close()
+        transport.resume_reading()
+        await protocol.lost
+
+
+async def failing_handshakes(aio):
+    loop = asyncio.get_running_loop()
+    for context, timeout in ((client_context(trust=False), 60), (client_context(), 0.001)):
+        ours, theirs = socket_pair("unix")
+        peer = Peer(theirs, True)
+        shaking = loop.create_task(peer.handshake() if timeout == 60 else aio.sleep(0))
+        with contextlib.suppress(ConnectionError, ssl.SSLError), theirs:
+            await loop.create_unix_connection(
+                Journal, sock=ours, ssl=context, server_hostname=HOST,
+                ssl_handshake_timeout=timeout,
+            )  # fmt: skip
+        shaking.cancel()
+        await asyncio.wait([shaking])
+        shaking.cancelled() or shaking.exception()
+    await asyncio.sleep(0.001)
+
+
+async def upgrades(aio):
+    loop = asyncio.get_running_loop()
+    async with connected("unix") as (plain, protocol, sock):
+        peer = Peer(sock, True)
+        shaking = loop.create_task(peer.handshake())
+        transport = await loop.start_tls(
+            plain, protocol, client_context(), server_hostname=HOST
+        )
+        await shaking
+        transport.write(b"hello")
+        await peer.receive(5)
+        transport.close()
+        await peer.unwrap()
+        await protocol.lost
+
+
 async def signals(aio):
     loop = asyncio.get_running_loop()
     seen = []
@@ -330,7 +398,8 @@ async def wrong_calls(aio):
 SCENARIOS = [
     callbacks, failing_callback, futures, tasks, cancelled_tasks, garbage, mixed, eager,
     groups_and_timeouts, never_awaited, lost_tasks, readers, socket_methods, transports,
-    blocked_transports, failing_protocols, servers, streams, signals, names, wrong_calls,
+    blocked_transports, failing_protocols, servers, streams, encrypted_transports,
+    blocked_encrypted_transports, failing_handshakes, upgrades, signals, names, wrong_calls,
 ]  # fmt: skip
 
 
