@@ -42,6 +42,10 @@ class Setting:
     seconds: float
     warmup: float
     unix: bool
+    # a folder with certificates, if the servers speak TLS
+    tls: str | None
+    # whether every request has a connection of its own
+    reconnect: bool
     # the processors of the server and of the load generator
     pinned: tuple[int, int] | None
 
@@ -64,6 +68,18 @@ class Case:
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
         connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
         return f"{self.server}, {connections}, {size}"
+
+
+def certificates(python: str, folder: str) -> str:
+    """Make an authority (client.pem) and a certificate for localhost (server.pem, server.key)."""
+    made = subprocess.run(
+        [python, "-m", "trustme", "--quiet", "--dir", folder, "--identities", "localhost"],
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        raise SystemExit(f"no certificates: {made.stderr.strip() or made.stdout.strip()}")
+    return folder
 
 
 def build() -> Binaries:
@@ -115,6 +131,8 @@ def _server(setting: Setting, case: Case, target: str, path: str | None) -> list
     if target == FLOOR:
         return [setting.binaries.floor, f"--{case.over(setting.unix)}", path or "127.0.0.1:0"]
     where = ["--unix", path] if path else []
+    if setting.tls:
+        where += ["--tls", setting.tls]
     return [setting.python, str(SERVE), case.server, "--loop", target, *where]
 
 
@@ -123,8 +141,11 @@ def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[st
     of the CPU clock is the work of exactly the requests it counted."""
     shape = ["--connections", str(case.connections), "--size", str(case.size)]
     length = ["--seconds", str(setting.seconds), "--warmup", str(setting.warmup), "--wait"]
+    kind = ["--tls", f"{setting.tls}/client.pem"] if setting.tls else []
+    if setting.reconnect:
+        kind.append("--reconnect")
     with subprocess.Popen(
-        [setting.binaries.loadgen, *address, *shape, *length],
+        [setting.binaries.loadgen, *address, *kind, *shape, *length],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Echo over TCP (or Unix sockets) and UDP on every loop that is there, under a load that is not Python,
+"""Echo over TCP (or Unix sockets, or TLS) and UDP on every loop that is there, under a load that is not Python,
 next to a bare epoll echo server in Rust as the floor.
 
 Each measurement has a server process of its own; the targets take turns in every round.
@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from load import (  # noqa: E402
     Case,
     Setting,
     build,
+    certificates,
     measure,
 )
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
@@ -30,6 +32,8 @@ from report.progress import progress  # noqa: E402
 from report.spread import Spread, best, number  # noqa: E402
 
 SERVERS = ("protocol", "buffered", "streams", "sock", "datagram")
+# those that also have TLS, and a connection for each request
+TRANSPORTS = ("protocol", "buffered", "streams")
 FIGURES = ("requests_per_second", "p50_us", "p99_us", "cpu_us")
 
 # figures of every round by case and target
@@ -54,7 +58,8 @@ def collect(
     # load by load, so that the floor and what is compared with it are close in time
     turns = []
     for measured in cases:
-        turns += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
+        if not setting.tls and not setting.reconnect:
+            turns += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
         turns += [(case, name) for case in measured for name in names]
     samples: Samples = {case: {} for case, _ in turns}
     failed: dict[str, str] = {}
@@ -125,15 +130,22 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--targets", default=",".join(targets.ALL), help="names, separated by commas"
     )
-    parser.add_argument("--servers", default=",".join(SERVERS), help="kinds of server, by commas")
+    parser.add_argument("--servers", help="kinds of server, by commas (default: all that can)")
     parser.add_argument("--connections", type=numbers, default=[1, 50], help="counts, by commas")
     parser.add_argument(
-        "--sizes", type=numbers, default=[64, 1024, 102400], help="bytes, by commas"
+        "--sizes", type=numbers, help="bytes, by commas (default: 64,1024,102400; with --tls "
+        "1024,102400; with --reconnect 64)"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before it")
     parser.add_argument("--unix", action="store_true", help="over Unix sockets instead of TCP")
+    parser.add_argument("--tls", action="store_true", help="with TLS 1.3")
+    parser.add_argument(
+        "--reconnect",
+        action="store_true",
+        help="a connection for every request: with --tls, handshakes are measured",
+    )
     parser.add_argument(
         "--pin",
         action=argparse.BooleanOptionalAction,
@@ -142,9 +154,14 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for the results")
     options = parser.parse_args()
-    options.servers = options.servers.split(",")
-    if unknown := [server for server in options.servers if server not in SERVERS]:
-        parser.error(f"no server {', '.join(unknown)}; there are {', '.join(SERVERS)}")
+    able = TRANSPORTS if options.tls or options.reconnect else SERVERS
+    options.servers = options.servers.split(",") if options.servers else list(able)
+    if options.sizes is None:
+        options.sizes = [1024, 102400] if options.tls else [64, 1024, 102400]
+        if options.reconnect:
+            options.sizes = [64]
+    if unknown := [server for server in options.servers if server not in able]:
+        parser.error(f"no server {', '.join(unknown)} here; there are {', '.join(able)}")
     if options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
         parser.error("--rounds, --seconds and --warmup must be positive")
     if options.pin and len(os.sched_getaffinity(0)) < 2:
@@ -164,20 +181,25 @@ def main() -> None:
     if options.pin:
         first, second, *_ = sorted(os.sched_getaffinity(0))
         pinned = (first, second)
-    setting = Setting(python, build(), options.seconds, options.warmup, options.unix, pinned)
+    over = "Unix sockets" if options.unix else "TCP"
     settings = {
         "rounds": options.rounds,
         "seconds each": options.seconds,
-        "over": "Unix sockets" if options.unix else "TCP",
+        "over": f"TLS over {over}" if options.tls else over,
+        "connections": "one for each request" if options.reconnect else "kept",
         "processors": "not pinned" if pinned is None else f"server on {first}, load on {second}",
     }
     head = machine.head(python, probed, settings)
-    samples, failed = collect(setting, names, options)
+    with tempfile.TemporaryDirectory() as folder:
+        tls = certificates(python, folder) if options.tls else None
+        rest = (options.unix, tls, options.reconnect, pinned)
+        setting = Setting(python, build(), options.seconds, options.warmup, *rest)
+        samples, failed = collect(setting, names, options)
 
     if failed:
         head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
     by_figure = {figure: rows(samples, figure) for figure in FIGURES}
-    columns = [*names, FLOOR]
+    columns = [*names, FLOOR] if not (options.tls or options.reconnect) else names
     cpu, speed = by_figure["cpu_us"], by_figure["requests_per_second"]
     text = (
         "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "
@@ -195,13 +217,17 @@ def main() -> None:
         for case, named in samples.items()
         for name, rounds in named.items()
     ]
-    name = "net-unix" if options.unix else "net"
+    kinds = [kind for kind in ("unix", "tls", "reconnect") if getattr(options, kind)]
+    name = "-".join(["net", *kinds])
+    what = "TLS echo" if options.tls else "Echo"
+    if options.reconnect:
+        what = "TLS handshake and echo" if options.tls else "Connection and echo"
     pictures = {
         f"{name}-cpu": picture.bars(
-            "Echo: server CPU per request", subtitle, output.ratios(cpu), columns
+            f"{what}: server CPU per request", subtitle, output.ratios(cpu), columns
         ),
         f"{name}-requests": picture.bars(
-            "Echo: requests per second", subtitle, output.ratios(speed, greatest=True), columns
+            f"{what}: requests per second", subtitle, output.ratios(speed, greatest=True), columns
         ),
     }
     output.write(options.output, name, head, text, data, pictures)

@@ -19,8 +19,8 @@ class Echo(asyncio.BufferedProtocol):
         self.transport.write(self.buffer[:nbytes])
 
 
-async def start(tcp, unix):
+async def start(tcp, unix, tls):
     loop = asyncio.get_running_loop()
     if unix:
-        return await loop.create_unix_server(Echo, unix)
-    return await loop.create_server(Echo, tcp, 0)
+        return await loop.create_unix_server(Echo, unix, ssl=tls)
+    return await loop.create_server(Echo, tcp, 0, ssl=tls)

@@ -11,8 +11,8 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def start(tcp, unix):
+async def start(tcp, unix, tls):
     loop = asyncio.get_running_loop()
     if unix:
-        return await loop.create_unix_server(Echo, unix)
-    return await loop.create_server(Echo, tcp, 0)
+        return await loop.create_unix_server(Echo, unix, ssl=tls)
+    return await loop.create_server(Echo, tcp, 0, ssl=tls)

@@ -10,7 +10,7 @@ async def echo(reader, writer):
     writer.close()
 
 
-async def start(tcp, unix):
+async def start(tcp, unix, tls):
     if unix:
-        return await asyncio.start_unix_server(echo, unix)
-    return await asyncio.start_server(echo, tcp, 0)
+        return await asyncio.start_unix_server(echo, unix, ssl=tls)
+    return await asyncio.start_server(echo, tcp, 0, ssl=tls)

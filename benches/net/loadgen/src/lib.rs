@@ -5,3 +5,4 @@
 
 pub mod poller;
 pub mod stream;
+pub mod wire;

@@ -1,7 +1,9 @@
 //! Echo load over epoll in one thread: a closed loop with one outstanding request per connection.
 //!
-//! `loadgen --tcp HOST:PORT | --unix PATH | --udp HOST:PORT [--connections N] [--size BYTES]
-//! [--seconds S | --requests N] [--warmup S] [--wait]`
+//! `loadgen --tcp HOST:PORT | --unix PATH | --udp HOST:PORT [--tls AUTHORITIES.pem] [--reconnect]
+//! [--connections N] [--size BYTES] [--seconds S | --requests N] [--warmup S] [--wait]`
+//!
+//! With `--reconnect` every request has a connection of its own, and with `--tls` a handshake.
 //!
 //! After the warm-up every reply has arrived and the server is idle. With `--wait` it then prints
 //! `ready` and goes on at a line on standard input, so that the caller can read the server's CPU
@@ -15,10 +17,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use loadgen::stream::Address;
+use loadgen::wire::{Target, tls_config};
 use window::{End, Load};
 
 struct Options {
-    address: Address,
+    target: Target,
+    reconnect: bool,
     connections: usize,
     size: usize,
     end: End,
@@ -27,7 +31,8 @@ struct Options {
 }
 
 const USAGE: &str = "usage: loadgen --tcp HOST:PORT | --unix PATH | --udp HOST:PORT \
-[--connections N] [--size BYTES] [--seconds S | --requests N] [--warmup S] [--wait]";
+[--tls AUTHORITIES.pem] [--reconnect] [--connections N] [--size BYTES] [--seconds S | --requests N] \
+[--warmup S] [--wait]";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
@@ -45,7 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> io::Result<()> {
-    let mut load = Load::connect(&options.address, options.connections, options.size)?;
+    let mut load = Load::connect(&options.target, options.connections, options.size)?;
+    if options.reconnect {
+        load.reconnect();
+    }
     load.window(End::After(options.warmup))?;
     if options.wait {
         println!("ready");
@@ -66,13 +74,18 @@ fn run(options: &Options) -> io::Result<()> {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut address = None;
-    let (mut connections, mut size, mut wait) = (1, 1024, false);
+    let (mut address, mut tls) = (None, None);
+    let (mut connections, mut size) = (1, 1024);
+    let (mut wait, mut reconnect) = (false, false);
     let mut end = End::After(Duration::from_secs(1));
     let mut warmup = Duration::from_millis(200);
     while let Some(name) = arguments.next() {
-        if name == "--wait" {
-            wait = true;
+        match name.as_str() {
+            "--wait" => wait = true,
+            "--reconnect" => reconnect = true,
+            _ => {}
+        }
+        if matches!(name.as_str(), "--wait" | "--reconnect") {
             continue;
         }
         let value = arguments
@@ -82,6 +95,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--tcp" => address = Some(Address::Tcp(value)),
             "--unix" => address = Some(Address::Unix(value)),
             "--udp" => address = Some(Address::Udp(value)),
+            "--tls" => tls = Some(tls_config(&value).map_err(|error| format!("{value}: {error}"))?),
             "--connections" => connections = count(&name, &value)?,
             "--size" => size = count(&name, &value)?,
             "--requests" => end = End::Requests(count(&name, &value)?),
@@ -91,7 +105,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         }
     }
     Ok(Options {
-        address: address.ok_or("no address")?,
+        target: Target {
+            address: address.ok_or("no address")?,
+            tls,
+        },
+        reconnect,
         connections,
         size,
         end,

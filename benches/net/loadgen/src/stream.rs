@@ -69,6 +69,16 @@ impl Stream {
             Stream::Udp(socket) => socket.send(bytes),
         })
     }
+
+    /// Writes what the socket takes of several pieces: `None` when it takes nothing now.
+    pub fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<Option<usize>> {
+        some(match self {
+            Stream::Tcp(stream) => stream.write_vectored(pieces),
+            Stream::Unix(stream) => stream.write_vectored(pieces),
+            // A datagram is one piece: TLS records never go into several.
+            Stream::Udp(socket) => socket.send(pieces.first().map_or(&[], |piece| piece)),
+        })
+    }
 }
 
 impl AsFd for Stream {

@@ -4,7 +4,7 @@ use std::io::{self, Error};
 use std::time::{Duration, Instant};
 
 use loadgen::poller::{Interest, Poller};
-use loadgen::stream::{Address, Stream};
+use loadgen::wire::{Target, Wire};
 use rustix::event::Timespec;
 
 /// A server that answers nothing for so long is given up.
@@ -41,16 +41,21 @@ impl Window {
 }
 
 struct Connection {
-    stream: Stream,
-    /// Bytes of the outstanding request that were sent; less than its size means waiting for room.
+    wire: Wire,
+    /// Bytes of the outstanding request that were sent.
     sent: usize,
+    /// The rest of the request waits for room.
+    blocked: bool,
     /// Bytes of its echo that came back.
     received: usize,
     started: Instant,
 }
 
 /// Open connections to one server, idle between windows.
-pub struct Load {
+pub struct Load<'a> {
+    target: &'a Target,
+    /// Every request has a connection of its own.
+    reconnect: bool,
     poller: Poller,
     connections: Vec<Connection>,
     message: Vec<u8>,
@@ -58,29 +63,37 @@ pub struct Load {
     buffer: Vec<u8>,
 }
 
-impl Load {
+impl<'a> Load<'a> {
     /// Opens `connections` connections for messages of `size` bytes.
-    pub fn connect(address: &Address, connections: usize, size: usize) -> io::Result<Load> {
+    pub fn connect(target: &'a Target, connections: usize, size: usize) -> io::Result<Load<'a>> {
         let poller = Poller::new()?;
         let opened: io::Result<Vec<Connection>> = (0..connections)
             .map(|key| {
-                let stream = Stream::connect(address)?;
-                poller.add(&stream, key, Interest::Read)?;
+                let wire = Wire::connect(target)?;
+                poller.add(&wire, key, Interest::Read)?;
                 Ok(Connection {
-                    stream,
+                    wire,
                     sent: size,
+                    blocked: false,
                     received: size,
                     started: Instant::now(),
                 })
             })
             .collect();
         Ok(Load {
+            target,
+            reconnect: false,
             poller,
             connections: opened?,
             // a prime period, so that a reply whose parts are out of order is noticed
             message: (0..size).map(|index| (index % 251) as u8).collect(),
             buffer: vec![0; size + 1],
         })
+    }
+
+    /// From now on every request has a connection of its own.
+    pub fn reconnect(&mut self) {
+        self.reconnect = true;
     }
 
     /// Sends requests on every connection until `end`, and returns when every reply has come.
@@ -111,8 +124,11 @@ impl Load {
                 }
                 let now = Instant::now();
                 latencies.push((now - self.connections[event.key].started).as_nanos() as u64);
+                if self.reconnect {
+                    self.replace(event.key)?;
+                }
                 if more(end, start, now, requests) {
-                    self.request(event.key, now)?;
+                    self.request(event.key, Instant::now())?;
                     requests += 1;
                 } else {
                     outstanding -= 1;
@@ -129,34 +145,39 @@ impl Load {
         connection.sent = 0;
         connection.received = 0;
         connection.started = now;
-        let sent = connection.stream.write(&self.message)?.unwrap_or(0);
-        connection.sent = sent;
-        if sent < self.message.len() {
-            self.poller
-                .modify(&connection.stream, key, Interest::ReadWrite)?;
+        self.send(key)
+    }
+
+    /// Sends more of a request; what the socket does not take waits for room.
+    fn send(&mut self, key: usize) -> io::Result<()> {
+        let connection = &mut self.connections[key];
+        let blocked = !connection.wire.send(&self.message, &mut connection.sent)?;
+        if blocked != connection.blocked {
+            connection.blocked = blocked;
+            let interest = if blocked {
+                Interest::ReadWrite
+            } else {
+                Interest::Read
+            };
+            self.poller.modify(&connection.wire, key, interest)?;
         }
         Ok(())
     }
 
-    /// Sends more of a request that the socket did not take whole.
-    fn send(&mut self, key: usize) -> io::Result<()> {
+    /// Closes a connection and opens another in its place.
+    fn replace(&mut self, key: usize) -> io::Result<()> {
+        let wire = Wire::connect(self.target)?;
+        self.poller.add(&wire, key, Interest::Read)?;
         let connection = &mut self.connections[key];
-        if connection.sent < self.message.len() {
-            let rest = &self.message[connection.sent..];
-            connection.sent += connection.stream.write(rest)?.unwrap_or(0);
-            if connection.sent == self.message.len() {
-                self.poller
-                    .modify(&connection.stream, key, Interest::Read)?;
-            }
-        }
-        Ok(())
+        connection.blocked = false;
+        std::mem::replace(&mut connection.wire, wire).close()
     }
 
     /// Reads what came; true when the reply is whole and is what was sent.
     fn receive(&mut self, key: usize) -> io::Result<bool> {
         let connection = &mut self.connections[key];
         let missing = self.message.len() - connection.received;
-        let Some(read) = connection.stream.read(&mut self.buffer[..missing + 1])? else {
+        let Some(read) = connection.wire.receive(&mut self.buffer[..missing + 1])? else {
             return Ok(false);
         };
         if read == 0 {
