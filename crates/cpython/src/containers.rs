@@ -40,13 +40,6 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
     }
 
-    /// `len(self)`.
-    pub fn length(&self) -> Result<usize, Raised> {
-        // SAFETY: the object is alive.
-        let size = unsafe { ffi::PyObject_Size(self.as_ptr()) };
-        usize::try_from(size).map_err(|_| Raised)
-    }
-
     /// The length of a tuple; 0 of anything else.
     #[inline]
     pub fn tuple_len(&self) -> usize {

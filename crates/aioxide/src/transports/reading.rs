@@ -20,10 +20,10 @@ thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::default();
 }
 
-/// Calls `body` with the thread's buffer. It is taken out for that time, as what `body` calls
+/// Calls `body` with the thread's buffer of [`SCRATCH`] bytes. It is taken out for that time, as what `body` calls
 /// might come back here.
 #[inline]
-fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
+pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut scratch = SCRATCH_BUFFER.take();
     if scratch.is_empty() {
         scratch = vec![0; SCRATCH].into();
@@ -31,12 +31,6 @@ fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
     let result = body(&mut scratch);
     SCRATCH_BUFFER.set(scratch);
     result
-}
-
-/// Calls the function with the thread's buffer of [`SCRATCH`] bytes. It must not call Python code,
-/// which may come here again.
-pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
-    SCRATCH_BUFFER.with_borrow_mut(|scratch| body(scratch))
 }
 
 /// The reading half of a transport.
