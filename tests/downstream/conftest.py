@@ -182,15 +182,6 @@ def postgres_server(certificates):
         yield address
 
 
-@pytest.fixture
-def mongo_server():
-    """The URL of a server that speaks MongoDB's wire protocol."""
-    import mongo
-
-    with mongo.serving() as url:
-        yield url
-
-
 @contextlib.contextmanager
 def _present(start, *arguments):
     """What `start` gives; without the server's program skips, but in CI fails."""
