@@ -29,9 +29,6 @@ WAYS = ("factory", "runner", "install", "asyncio")
 # A test that takes this long hangs; the slowest takes a few seconds.
 HUNG_AFTER = 120
 
-# Where a framework has no wheel for a version of Python: {module: (versions, reason)}. None today.
-NO_WHEEL = {}
-
 
 def pytest_addoption(parser):
     parser.addoption("--way", choices=WAYS, default="factory", help="how the session uses aioxide")
@@ -44,12 +41,10 @@ def pytest_configure(config):
         aioxide.install()
 
 
-def pytest_collectstart(collector):
-    """A test file whose framework has no wheel here is skipped; any other lack is an error."""
-    module = collector.name.removeprefix("test_").removesuffix(".py")
-    versions, reason = NO_WHEEL.get(module, ((), ""))
-    if isinstance(collector, pytest.Module) and sys.version_info[:2] in versions:
-        pytest.skip(reason, allow_module_level=True)
+def pytest_collection_finish():
+    """What the frameworks made when they were imported is no test's doing: collections skip it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

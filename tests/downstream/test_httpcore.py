@@ -16,10 +16,11 @@ async def serving(tls=None, proxy=False):
 
     As a proxy it takes CONNECT and goes on as the server that was asked for, by start_tls.
     """
-    connections = []
+    connections, open_now = [], set()
 
     async def connected(reader, writer):
-        connections.append(writer.get_extra_info("peername"))
+        connections.append(writer)
+        open_now.add(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             if proxy:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -34,10 +35,13 @@ async def serving(tls=None, proxy=False):
         writer.close()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await writer.wait_closed()
+        open_now.remove(writer)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1], connections
+        while open_now:
+            await asyncio.sleep(0.001)
 
 
 def test_connections_are_kept(run):
