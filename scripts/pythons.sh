@@ -76,7 +76,7 @@ setup() {
   mounts
   if (($#)); then
     chroot "$ROOT" apt-get update -q
-    chroot "$ROOT" apt-get install -y -q "$@"
+    DEBIAN_FRONTEND=noninteractive chroot "$ROOT" apt-get install -y -q --no-install-recommends "$@"
   fi
 }
 

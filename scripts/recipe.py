@@ -34,6 +34,12 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 DEBUG_VERSION = "3.14-dbg"
 DEBUG_PACKAGE = "python3.14-dbg"
 
+# Where the frameworks run in CI, the servers they need, and each way to use aioxide
+# with what stands before `-m pytest`.
+DOWNSTREAM_VERSIONS = ("3.13", "3.14")
+DOWNSTREAM_PACKAGES = ("redis-server", "postgresql")
+DOWNSTREAM_WAYS = {"factory": (), "runner": ("-m", "aioxide"), "install": ()}
+
 # Seconds after which pytest hangs for good; it takes one or two minutes.
 HANGS_AFTER = 1800
 
@@ -574,6 +580,48 @@ def print_matrix(wanted, missing):
     print(flush=True)
 
 
+# -- frameworks ---------------------------------------------------------------
+
+
+def downstream(options):
+    """Frameworks and clients on aioxide, against real servers."""
+    for name in options.versions:
+        say(f"frameworks on Python {name}")
+        run("bash", PYTHONS, "run", name, "python", "scripts/recipe.py",
+            "downstream", "--profile", options.profile)
+    if options.versions:
+        return
+    need_rust()
+    # Not the other tests' environment: pytest would load the plugins in all of them.
+    name = f"downstream-{sys.version_info.major}.{sys.version_info.minor}"
+    env = Environment(CACHE / f"venv-{name}",
+                      ROOT / "target" / ("".join(platform.libc_ver()) or "row"),
+                      options.profile)
+    env.create()
+    env.build()
+    # A version without a wheel shows at once, instead of being built.
+    requirements = ROOT / "tests" / "downstream" / "requirements.txt"
+    env.install("frameworks", "--only-binary", ":all:", "-r", requirements,
+                key=digest(requirements))
+    for way, words in DOWNSTREAM_WAYS.items():
+        say(f"frameworks on Python {platform.python_version()}, way in: {way}")
+        env.run(env.python, *words, "-m", "pytest", "-q",
+                ROOT / "tests" / "downstream", "--way", way,
+                timeout=HANGS_AFTER)
+
+
+def prepare_downstream(versions):
+    """Install the servers that the frameworks need, here and in the chroot."""
+    has_servers = ["sh", "-c", "command -v redis-server && "
+                   "ls -d /usr/lib/postgresql/*/bin"]
+    if answer(*has_servers) is None:
+        apt_install(DOWNSTREAM_PACKAGES)
+    for name in versions:
+        if answer("bash", PYTHONS, "run", name, *has_servers) is None:
+            say(f"installing {' '.join(DOWNSTREAM_PACKAGES)} beside Python {name}")
+            run("bash", PYTHONS, "setup", *DOWNSTREAM_PACKAGES, quiet=True)
+
+
 def ci(options):
     """All of it, in the order in which a mistake is cheapest to find."""
     machine_packages()
@@ -585,6 +633,14 @@ def ci(options):
     miri(options)
     sdist(options)
     matrix(options)
+    versions = [name for name in DOWNSTREAM_VERSIONS
+                if name in (options.versions or DOWNSTREAM_VERSIONS)]
+    if versions:
+        prepare_downstream(versions)
+        # A test without its server is skipped; here it fails.
+        os.environ["CI"] = "1"
+        downstream(argparse.Namespace(versions=versions,
+                                      profile=options.profile))
     say("CI is green")
 
 
@@ -599,11 +655,19 @@ def machine_packages():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         packages += [f"python{version}-venv", f"libpython{version}-testsuite"]
     if packages:
-        say("installing " + " ".join(packages))
-        variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-q", quiet=True, env=variables)
-        run("apt-get", "install", "-y", "-q", *packages, quiet=True,
-            env=variables)
+        apt_install(packages)
+
+
+def apt_install(packages):
+    """Install packages of Debian's."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Missing("this needs packages that only root can install on Debian: "
+                      f"apt install {' '.join(packages)}")
+    say("installing " + " ".join(packages))
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "-q", quiet=True, env=variables)
+    run("apt-get", "install", "-y", "-q", "--no-install-recommends", *packages,
+        quiet=True, env=variables)
 
 
 def only_conformance(options):
@@ -631,7 +695,7 @@ def parse_arguments():
     sub = add(only_conformance, "conformance")
     sub.add_argument("arguments", nargs="*",
                      help="options of tests/conformance/check.py, after --")
-    for step in (matrix, row, ci):
+    for step in (matrix, row, downstream, ci):
         sub = add(step)
         sub.add_argument("--profile", default="ci",
                          help="cargo profile of the wheels (default: ci)")

@@ -10,12 +10,10 @@ A session has one way, as a process has: what frameworks import is then what the
 
 import asyncio
 import contextlib
-import faulthandler
 import gc
 import importlib
 import logging
 import os
-import re
 import ssl
 import sys
 import warnings
@@ -25,9 +23,6 @@ import pytest
 import servers
 
 WAYS = ("factory", "runner", "install", "asyncio")
-
-# A test that takes this long hangs; the slowest takes a few seconds.
-HUNG_AFTER = 120
 
 
 def pytest_addoption(parser):
@@ -39,6 +34,12 @@ def pytest_configure(config):
         import aioxide
 
         aioxide.install()
+
+
+def pytest_ignore_collect(collection_path, config):
+    """In one session only: that file is about install(), in a process of its own."""
+    elsewhere = config.getoption("--way") != "install"
+    return True if elsewhere and collection_path.name == "test_early_imports.py" else None
 
 
 def pytest_collection_finish():
@@ -119,7 +120,6 @@ def nothing_reported(request):
     )
     gc.collect()
     logger.addHandler(reports)
-    faulthandler.dump_traceback_later(HUNG_AFTER, exit=True)
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", ResourceWarning)
@@ -127,7 +127,6 @@ def nothing_reported(request):
             request.node.funcargs.clear()
             gc.collect()
     finally:
-        faulthandler.cancel_dump_traceback_later()
         logger.removeHandler(reports)
         sys.unraisablehook = hook
     if getattr(request.node, "test_failed", True):

@@ -130,7 +130,8 @@ def test_threads(run, loop_name):
             return servers.loop_name()
 
         assert await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(back)) == loop_name
-        assert await anyio.to_thread.run_sync(lambda: anyio.from_thread.run_sync(servers.loop_name)) == loop_name
+        name = await anyio.to_thread.run_sync(lambda: anyio.from_thread.run_sync(servers.loop_name))
+        assert name == loop_name
 
     run(main)
 

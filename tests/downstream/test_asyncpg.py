@@ -28,8 +28,8 @@ def query(run, options):
         async def main():
             connection = await asyncpg.connect(**options)
             try:
-                encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
-                assert encrypted == bool(options["ssl"])
+                encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+                assert await connection.fetchval(encrypted) == bool(options["ssl"])
                 return await conversation(connection)
             finally:
                 await connection.close()
@@ -66,7 +66,8 @@ def test_transactions_and_errors(query):
                 await connection.execute("insert into item values(1, 'twice')")
         assert await connection.fetchval("select count(*) from item") == 500
         async with connection.transaction():
-            rows = [row["id"] async for row in connection.cursor("select id from item order by id", prefetch=7)]
+            cursor = connection.cursor("select id from item order by id", prefetch=7)
+            rows = [row["id"] async for row in cursor]
         assert rows == list(range(500))
 
     query(conversation)

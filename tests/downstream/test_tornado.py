@@ -162,6 +162,8 @@ def test_ioloop_calls(run):
     run(main)
 
 
+INSTALL = "import aioxide; aioxide.install()"
+
 PROGRAM = """\
 import asyncio
 {install}
@@ -189,16 +191,17 @@ def test_program(way, tmp_path, loop_name):
     port = servers.free_port()
     (tmp_path / "program.py").write_text(
         PROGRAM.format(
-            install={"install": "import aioxide; aioxide.install()", "factory": "import aioxide"}.get(way, ""),
+            install={"install": INSTALL, "factory": "import aioxide"}.get(way, ""),
             port=port,
             run="aioxide.run" if way == "factory" else "asyncio.run",
         )
     )
     shutil.copy(servers.HERE / "servers.py", tmp_path)
-    with servers.Program(["-m", "aioxide", "program.py"] if way == "runner" else ["program.py"], tmp_path) as p:
-        p.until(lambda: servers.answers(port))
+    words = ["-m", "aioxide"] if way == "runner" else []
+    with servers.Program([*words, "program.py"], tmp_path) as program:
+        program.until(lambda: servers.answers(port))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
             assert answer.read().decode() == loop_name
-        p.process.send_signal(signal.SIGTERM)
-        assert p.ended() == 0
-    assert "Error" not in p.output and "Warning" not in p.output, p.output
+        program.process.send_signal(signal.SIGTERM)
+        assert program.ended() == 0
+    assert "Error" not in program.output and "Warning" not in program.output, program.output
