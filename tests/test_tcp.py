@@ -485,6 +485,47 @@ def test_keep_alive_and_reuse_options(agree):
     assert agree(scenario)[1] == ("SO_REUSEPORT", 1)
 
 
+def undelayed(transport):
+    return bool(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def test_small_writes_are_not_delayed(agree, made):
+    async def scenario(case):
+        async with serving(Serving) as (server, address):
+            transport, client = await case.loop.create_connection(Journal, *address)
+            await until(lambda: made)
+            ours = made.pop()
+            case.record(undelayed(transport), undelayed(ours.transport))
+            await close(client, ours)
+
+    assert agree(scenario) == [(True, True)]
+
+
+@pytest.mark.aioxide_alone
+def test_small_writes_are_not_delayed_on_a_socket_without_a_protocol(run, made):
+    """As in servers that listen on a socket of their own; asyncio leaves the delay there."""
+
+    async def main():
+        listener = socket.create_server(("127.0.0.1", 0))
+        assert listener.proto == 0
+        server = await asyncio.get_running_loop().create_server(Serving, sock=listener)
+        ours, theirs = socket_pair("tcp")
+        with theirs:
+            transport, client = await asyncio.get_running_loop().create_connection(Journal, sock=ours)
+            assert undelayed(transport)
+            await close(client)
+        transport, client = await asyncio.get_running_loop().create_connection(
+            Journal, *listener.getsockname()
+        )
+        await until(lambda: made)
+        ours = made.pop()
+        assert undelayed(ours.transport)
+        await close(client, ours)
+        server.close()
+
+    run(main)
+
+
 def test_several_hosts(agree):
     async def scenario(case):
         server = await case.loop.create_server(Journal, ["127.0.0.1", "127.0.0.2"], 0)
