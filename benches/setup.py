@@ -1,5 +1,5 @@
-"""Make the benches' own venv: the loops to compare with, aioxide from this checkout in release
-mode, and the load generator. What does not install is named with the reason; the rest goes on."""
+"""Make the benches' own venv: the loops to compare with, web frameworks, aioxide from this checkout
+in release mode, and the load generator. What does not install is named with the reason; the rest goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from report import interpreter, targets
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+WEB_REQUIREMENTS = Path(__file__).with_name("requirements-web.txt")
 CRATE = Path(__file__).parent / "net" / "loadgen" / "Cargo.toml"
 
 
@@ -40,6 +41,7 @@ def main() -> None:
     for line in REQUIREMENTS.read_text().splitlines():
         if line and not line.startswith("#"):
             step(line.partition(";")[0], [*pip, "--only-binary", ":all:", line])
+    step("web frameworks", [*pip, "--only-binary", ":all:", "-r", str(WEB_REQUIREMENTS)])
     if not options.no_aioxide:
         step("aioxide (a release build takes minutes)", [*pip, str(interpreter.CHECKOUT)])
     step("the load generator", ["cargo", "build", "--release", "--manifest-path", str(CRATE)])
