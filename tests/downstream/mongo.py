@@ -211,11 +211,14 @@ class Store:
         self.collections = {}
         self.cursors = {}
         self.numbers = itertools.count(1)
+        self.sleeping = 0
 
     def command(self, command):
         name = next(iter(command))
         if name == "sleep":
-            time.sleep(command["seconds"])  # a command that takes long: not with the lock
+            # A command that takes long: not with the lock.
+            self.sleeping += 1
+            time.sleep(command["seconds"])
             return {}
         handler = getattr(self, f"do_{name.lower()}", None)
         if handler is None:

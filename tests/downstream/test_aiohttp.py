@@ -37,6 +37,7 @@ async def upload(request):
 
 
 async def slow(request):
+    request.app["started"].set()
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
@@ -59,7 +60,7 @@ async def shout(request):
 async def serving(file, ssl_context=None, unix=None):
     """The application; gives its URL and the application."""
     app = web.Application(client_max_size=2**24)
-    app["cancelled"] = asyncio.Event()
+    app["started"], app["cancelled"] = asyncio.Event(), asyncio.Event()
     app.add_routes(
         [
             web.get("/about", about),
@@ -157,16 +158,30 @@ def test_unix_socket(run, file, tmp_path, loop_name):
     run(main)
 
 
-def test_timeout_cancels_the_handler(run, file):
+def test_timeout_and_cancellation(run, file):
+    """A client that leaves cancels the handler of its request."""
+
     async def main():
         async with serving(file) as (url, app), aiohttp.ClientSession(url) as session:
             with pytest.raises(asyncio.TimeoutError):
-                await session.get("/slow", timeout=aiohttp.ClientTimeout(total=0.05))
-            await asyncio.wait_for(app["cancelled"].wait(), 30)
+                await session.get("/slow", timeout=aiohttp.ClientTimeout(total=0.02))
+            app["started"].clear()
+            app["cancelled"].clear()
+            request = asyncio.ensure_future(_get(session, "/slow"))
+            await app["started"].wait()
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+            await app["cancelled"].wait()
             async with session.get("/about") as answer:
                 assert answer.status == 200
 
     run(main)
+
+
+async def _get(session, path):
+    async with session.get(path) as answer:
+        return await answer.read()
 
 
 def test_refused(run):

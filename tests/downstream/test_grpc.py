@@ -16,7 +16,7 @@ class Service(grpc.GenericRpcHandler):
     """The handlers by name, with plain bytes for messages."""
 
     def __init__(self):
-        self.cancelled = asyncio.Event()
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
 
     def service(self, details):
         return {
@@ -48,6 +48,7 @@ class Service(grpc.GenericRpcHandler):
         await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
 
     async def sleep(self, request, context):
+        self.started.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -139,14 +140,14 @@ def test_deadline_and_cancellation(run):
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await sleep(b"", timeout=0.05)
             assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            await asyncio.wait_for(service.cancelled.wait(), 30)
+            service.started.clear()
             service.cancelled.clear()
             task = asyncio.create_task(_call(sleep))
-            await asyncio.sleep(0.05)
+            await service.started.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.wait_for(service.cancelled.wait(), 30)
+            await service.cancelled.wait()
 
     run(main)
 

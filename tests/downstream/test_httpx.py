@@ -91,7 +91,7 @@ def test_many_at_once(talk):
 def test_timeout_and_cancellation(talk):
     async def conversation(client):
         with pytest.raises(httpx.ReadTimeout):
-            await client.get("/slow", timeout=0.05)
+            await client.get("/slow", timeout=httpx.Timeout(60, read=0.02))
         request = asyncio.create_task(client.get("/slow"))
         await asyncio.sleep(0.02)
         request.cancel()

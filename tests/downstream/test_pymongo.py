@@ -112,13 +112,22 @@ def test_errors_of_the_server(talk):
     talk(conversation)
 
 
+async def sleeping(database, server, seconds):
+    """A task that waits for a command that the server is at: PyMongo forgets to close the socket
+    of a task that is cancelled earlier, while it connects."""
+    task = asyncio.create_task(database.command("sleep", seconds=seconds))
+    while not server.store.sleeping:
+        await asyncio.sleep(0.001)
+    return task
+
+
 def test_cancellation_and_timeout(talk):
     async def conversation(database, server):
-        waiting = asyncio.create_task(database.command("sleep", seconds=1))
-        await asyncio.sleep(0.05)
+        waiting = await sleeping(database, server, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        await database.command("ping")  # on a connection that the next command finds open
         with pytest.raises(pymongo.errors.PyMongoError) as failed, pymongo.timeout(0.05):
             await database.command("sleep", seconds=1)
         assert failed.value.timeout
@@ -132,8 +141,7 @@ def test_broken_connections(talk):
 
     async def conversation(database, server):
         await database.items.insert_one({"_id": 1})
-        waiting = asyncio.create_task(database.command("sleep", seconds=0.5))
-        await asyncio.sleep(0.05)
+        waiting = await sleeping(database, server, 0.5)
         server.drop_connections()
         with pytest.raises(AutoReconnect):
             await waiting
@@ -148,8 +156,7 @@ def test_nobody_there(run):
         async with AsyncMongoClient(url, serverSelectionTimeoutMS=50) as client:
             with pytest.raises(ServerSelectionTimeoutError):
                 await client.tests.command("ping")
-            # The monitor tries again at this moment, and PyMongo forgets to close the socket of one
-            # that is cancelled while it connects.
+            # The monitor tries again at this moment, and is not to be cancelled while it connects.
             await asyncio.sleep(0.1)
 
     run(main)
