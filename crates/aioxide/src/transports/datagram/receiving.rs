@@ -157,12 +157,7 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
         )
         .get(c"_paused", c"Whether reading is paused.", |this| {
             this.receiving.paused.get()
-        })
-        .get(
-            c"max_size",
-            c"The most that is received at once, in bytes.",
-            |_| SCRATCH,
-        );
+        });
 }
 
 fn is_reading(this: &Ref<DatagramTransport>) -> bool {
