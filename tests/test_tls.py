@@ -7,8 +7,8 @@ import ssl
 
 import pytest
 
-from peers import BufferedJournal, Journal, settle, until
-from tls_peers import HOST, Peer, certificate, client_context, encrypted, server_context
+from peers import BufferedJournal, Journal, settle, socket_pair, until
+from tls_peers import HOST, Peer, client_context, encrypted, server_context
 
 BIG = os.urandom(1 << 16) * 32
 
@@ -526,8 +526,6 @@ async def handshake_fails(case, connecting, peer, other):
 
 @pytest.mark.parametrize("reason", ["not trusted", "other name", "version", "garbage", "end"])
 def test_a_clients_handshake_fails(agree, reason, debug):
-    from peers import socket_pair
-
     async def scenario(case):
         loop = asyncio.get_running_loop()
         ours, theirs = socket_pair("tcp")
@@ -587,8 +585,6 @@ def test_a_servers_handshakes_fail(agree, debug):
 
 
 def test_the_handshake_times_out(agree, server_side):
-    from peers import socket_pair
-
     async def scenario(case):
         loop = asyncio.get_running_loop()
         ours, theirs = socket_pair("tcp")
@@ -609,8 +605,6 @@ def test_the_handshake_times_out(agree, server_side):
 
 @pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
 def test_wrong_timeouts(agree, name):
-    from peers import socket_pair
-
     async def scenario(case):
         loop = asyncio.get_running_loop()
         for timeout in (0, -1, -0.5):
@@ -626,8 +620,6 @@ def test_wrong_timeouts(agree, name):
 
 def test_nothing_comes_before_the_handshake(agree):
     """What a client sends with the end of its handshake comes after connection_made."""
-    from peers import socket_pair
-
     async def scenario(case):
         loop = asyncio.get_running_loop()
         ours, theirs = socket_pair("tcp")
@@ -691,7 +683,3 @@ def test_streams(agree, debug):
         await settle()
 
     agree(scenario, debug)
-
-
-def test_certificates_are_made_for_the_tests():
-    assert certificate() is certificate()

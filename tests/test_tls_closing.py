@@ -121,7 +121,6 @@ def test_the_peer_never_answers(agree):
 
 
 def test_the_peer_never_reads(agree):
-    """Before 3.14 asyncio waits for ever once the peer has said goodbye."""
     async def scenario(case):
         options = {"ssl_shutdown_timeout": 0.05}
         async with encrypted("unix", recording(case), **options) as (transport, protocol, peer):

@@ -1,6 +1,7 @@
 """start_tls(): TLS over a connection that is open already, once and twice."""
 
 import asyncio
+import socket
 import ssl
 import sys
 
@@ -92,9 +93,6 @@ def test_a_hello_that_was_read_already(agree):
 
         served = asyncio.Event()
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        sock = None
-        import socket
-
         sock = socket.create_connection(server.sockets[0].getsockname())
         sock.setblocking(False)
         with sock:
