@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+from random import Random
 
 import pytest
 
@@ -683,3 +684,43 @@ def test_streams(agree, debug):
         await settle()
 
     agree(scenario, debug)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_traffic_of_any_shape(run, server_side, seed):
+    random = Random(seed)
+    sizes = [1, 5, 100, 1000, 16_384, 16_385, 32_769, 60_000]
+    make = random.choice([Journal, lambda: Viewed(size=random.choice([1000, 70_000]))])
+
+    async def main():
+        async with encrypted("unix", make, server_side) as (transport, protocol, peer):
+            written = sent = 0
+            for _ in range(15):
+                size = random.choice(sizes)
+                data = BIG[written : written + size]
+                kind = random.choice([bytes, bytearray, memoryview, list])
+                if kind is list:
+                    step = size // 7 + 1
+                    transport.writelines(data[at : at + step] for at in range(0, size, step))
+                else:
+                    transport.write(kind(data))
+                written += size
+                size = random.choice(sizes)
+                peer.object.write(BIG[sent : sent + size])
+                sent += size
+                if random.random() < 0.3:
+                    transport.pause_reading()
+                    await asyncio.sleep(0)
+                    transport.resume_reading()
+                encrypted_data = peer.outgoing.read()
+                while encrypted_data:
+                    piece = encrypted_data[: random.choice([3, 17, 1000, 16_406, 100_000])]
+                    try:
+                        encrypted_data = encrypted_data[peer.sock.send(piece) :]
+                    except BlockingIOError:
+                        await asyncio.sleep(0)
+            assert await peer.receive(written) == BIG[:written]
+            await until(lambda: len(protocol.received) == sent)
+            assert protocol.received == BIG[:sent]
+
+    run(main)
