@@ -20,6 +20,10 @@ import pytest
 
 from observing import Case, Loggings, descriptors, finish, live_objects
 
+# Where a shell starts the tests in the background it has them ignore SIGINT, and so would every
+# program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ONLY_ASYNCIO = os.environ.get("AIOXIDE_TESTS_ONLY") == "asyncio"
 IMPLEMENTATIONS = ["asyncio"] if ONLY_ASYNCIO else ["asyncio", "aioxide"]
 

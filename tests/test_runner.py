@@ -238,9 +238,12 @@ def test_ctrl_c_ends_by_the_signal(write, folder):
             text=True,
             env={**os.environ, **QUIET},
         ) as process:
-            assert process.stdout.readline() == "runs\n"
-            process.send_signal(signal.SIGINT)
-            errors = process.communicate(timeout=60)[1]
+            try:
+                assert process.stdout.readline() == "runs\n"
+                process.send_signal(signal.SIGINT)
+                errors = process.communicate(timeout=60)[1]
+            finally:
+                process.kill()
         seen.append((process.returncode, errors.splitlines()[-1]))
     assert seen == [(-signal.SIGINT, "KeyboardInterrupt")] * 2
 

@@ -10,7 +10,7 @@ use crate::handles::{
 
 impl EventLoop {
     /// Puts an entry into the ready queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(this: &Ref<EventLoop>, entry: Entry) {
         this.ready.borrow_mut().push(entry);
         if this.waiting.get() {

@@ -14,21 +14,26 @@ pub(crate) struct FutureIter {
 /// One step of awaiting: the Future itself the first time, then its result.
 ///
 /// An await keeps no state of its own, so `await future` iterates over the Future; only those
-/// who ask for an iterator get an object.
+/// who ask for an iterator get an object. `value` is the Future's.
 #[inline(always)]
-pub(crate) fn step(future: &Ref<Future>) -> Result<Next, Raised> {
-    let value: &Future = future;
-    if value.is_pending() {
-        if value.flags.is(Flag::Blocking) {
-            return Err(Raised::runtime_error(
-                future.py(),
-                "await wasn't used with future",
-            ));
-        }
-        value.set_blocking_on();
-        return Ok(Next::Yield(future.as_obj().clone()));
+pub(crate) fn step(future: &Ref<Future>, value: &Future) -> Result<Next, Raised> {
+    if !value.is_pending() {
+        return Future::result_of(future, value).map(Next::Return);
     }
-    Future::result(future).map(Next::Return)
+    if value.flags.is(Flag::Blocking) {
+        return Err(cannot_wait(future));
+    }
+    value.ensure_alive(future.py())?;
+    value.set_blocking_on();
+    Ok(Next::Yield(future.as_obj().clone()))
+}
+
+#[cold]
+fn cannot_wait(future: &Ref<Future>) -> Raised {
+    if let Err(raised) = future.ensure_alive(future.py()) {
+        return raised;
+    }
+    Raised::runtime_error(future.py(), "await wasn't used with future")
 }
 
 impl FutureIter {
@@ -52,7 +57,7 @@ impl FutureIter {
         if !future.is_pending() {
             this.future.set(None);
         }
-        step(&future)
+        step(&future, &future)
     }
 
     /// `send(value)`: a step for those who drive the iterator by hand.

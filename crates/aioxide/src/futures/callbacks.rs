@@ -41,6 +41,18 @@ impl FirstWaiter {
         self.target.take()
     }
 
+    /// Whether nobody is it yet.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.target.is_none()
+    }
+
+    /// Makes a native Task the first.
+    #[inline]
+    pub(super) fn set_task(&self, task: Obj) {
+        self.target.set(Some(task));
+    }
+
     #[inline]
     fn set(&self, waiter: Waiter) {
         self.context.set(waiter.context);
@@ -150,7 +162,7 @@ impl Waiter {
 
 impl Future {
     /// Wakes a native Task that waits for the Future.
-    #[inline]
+    #[inline(always)]
     pub(super) fn wake(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
         let Some(event_loop) = value.event_loop() else {
             return Ok(());

@@ -296,7 +296,7 @@ impl Future {
     }
 
     /// Tells all who wait, in order. If scheduling one fails, the others are forgotten.
-    #[inline]
+    #[inline(always)]
     fn schedule_callbacks(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
         if value.rare.get().is_none() {
             if let Some(task) = value.first.take_task() {
@@ -318,6 +318,16 @@ impl Future {
         Ok(())
     }
 
+    /// Wakes the task when it is done; at once if it is. `value` is the Future's.
+    #[inline(always)]
+    pub(crate) fn add_task(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
+        if value.is_pending() && value.first.is_free() {
+            value.first.set_task(task);
+            return Ok(());
+        }
+        Future::add_waiter(this, Waiter::task(task))
+    }
+
     /// Tells the waiter when it is done; at once if it is.
     #[inline]
     pub(crate) fn add_waiter(this: &Ref<Future>, waiter: Waiter) -> Result<(), Raised> {
@@ -332,7 +342,12 @@ impl Future {
     /// `result()`: the result, or raises.
     #[inline]
     pub(crate) fn result(this: &Ref<Future>) -> Result<Obj, Raised> {
-        let value: &Future = this;
+        Future::result_of(this, this)
+    }
+
+    /// As `result`; `value` is the Future's.
+    #[inline(always)]
+    pub(crate) fn result_of(this: &Ref<Future>, value: &Future) -> Result<Obj, Raised> {
         if value.phase.get() == Phase::Returned {
             value.flags.set(Flag::LogTraceback, false);
             return Ok(value.outcome.get().unwrap_or_else(|| Obj::none(this.py())));

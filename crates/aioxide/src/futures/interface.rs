@@ -1,6 +1,6 @@
 //! The Python side of a Future: methods and properties, as the accelerator has them.
 
-use cpython::build::Builder;
+use cpython::build::{Builder, Next};
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
 
 use super::await_future::{FutureIter, step as await_step};
@@ -114,6 +114,11 @@ impl Future {
         Ok(())
     }
 
+    #[inline(always)]
+    fn step(this: &Ref<Future>, _value: &Obj) -> Result<Next, Raised> {
+        await_step(this, this)
+    }
+
     fn python_iter(this: &Ref<Future>) -> Result<Ref<FutureIter>, Raised> {
         this.ensure_alive(this.py())?;
         FutureIter::create(this)
@@ -163,10 +168,7 @@ impl Hot for Future {
                 c"__await__($self, /)\n--\n\nWhat await iterates over.",
                 Future::python_iter,
             )
-            .step(|this, _| {
-                this.ensure_alive(this.py())?;
-                await_step(this)
-            })
+            .step(Future::step)
             .method0(
                 c"result",
                 c"result($self, /)\n--\n\nThe result; raises the exception if there is one, CancelledError if cancelled, InvalidStateError if pending.",

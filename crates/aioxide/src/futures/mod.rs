@@ -14,7 +14,6 @@ mod interface;
 mod rare;
 
 pub(crate) use await_future::{FutureIter, step as await_step, thrown};
-pub(crate) use callbacks::Waiter;
 pub(crate) use flags::Flag;
 pub(crate) use future::Future;
 pub(crate) use interface::generic_alias;

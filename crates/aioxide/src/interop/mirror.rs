@@ -197,7 +197,7 @@ impl<F: Hot> FutureFields<F> {
     }
 
     /// `task` waits on `future`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.is_empty(future) {
             self.awaited_by.set(future, Some(task.clone()));
@@ -223,7 +223,7 @@ impl<F: Hot> FutureFields<F> {
     }
 
     /// `task` no longer waits on `future`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn discard_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.holds(future, task) {
             self.awaited_by.set(future, None);

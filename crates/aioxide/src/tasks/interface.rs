@@ -1,6 +1,6 @@
 //! The Python side of a Task: methods and properties, as the accelerator has them.
 
-use cpython::build::Builder;
+use cpython::build::{Builder, Next};
 use cpython::{Args, Hot, Obj, Raised, Ref, Visit};
 
 use super::mirror;
@@ -74,6 +74,11 @@ impl Task {
         Ok(())
     }
 
+    #[inline(always)]
+    fn await_step(this: &Ref<Task>, _value: &Obj) -> Result<Next, Raised> {
+        await_step(this.parent(), this.parent_value())
+    }
+
     fn python_iter(this: &Ref<Task>) -> Result<Ref<FutureIter>, Raised> {
         this.parent().ensure_alive(this.py())?;
         FutureIter::create(this.parent())
@@ -123,10 +128,7 @@ impl Hot for Task {
                 c"__await__($self, /)\n--\n\nWhat await iterates over.",
                 Task::python_iter,
             )
-            .step(|this, _| {
-                this.parent().ensure_alive(this.py())?;
-                await_step(this.parent())
-            })
+            .step(Task::await_step)
             .method(
                 c"cancel",
                 c"cancel($self, /, msg=None)\n--\n\nThrow CancelledError into the coroutine at its next step; returns whether it was pending.",

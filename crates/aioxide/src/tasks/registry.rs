@@ -43,7 +43,7 @@ pub(super) fn add_awaited_by(awaited: &Obj, task: &Obj) -> Result<(), Raised> {
 }
 
 /// The task no longer waits on it.
-#[inline]
+#[inline(always)]
 pub(super) fn discard_awaited_by(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
     let py = task.py();
     if let Some(future) = Ref::<Future>::of(awaited) {
@@ -52,6 +52,12 @@ pub(super) fn discard_awaited_by(awaited: &Obj, task: &Ref<Task>) -> Result<(), 
             None => Ok(()),
         };
     }
+    discard_foreign(awaited, task)
+}
+
+#[inline(never)]
+fn discard_foreign(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
+    let py = task.py();
     let discard = asyncio(py).books.discard_awaited_by.as_ref();
     call(py, discard, &[awaited, task.as_obj()])
 }

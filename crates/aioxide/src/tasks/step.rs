@@ -5,7 +5,7 @@ use cpython::{Obj, Raised, Ref, context, coro};
 use super::mirror;
 use super::task::{Task, cancel_waiter};
 use crate::event_loop::EventLoop;
-use crate::futures::{self, Flag, Future, Waiter};
+use crate::futures::{self, Flag, Future};
 use crate::handles::{Callback, Entry, Handle};
 use crate::interop::imports::ends_program;
 use crate::interop::{asyncio, current};
@@ -30,13 +30,15 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
     if let Err(raised) = context::enter(&task_context) {
         return report(task, raised);
     }
+    let waiter = task.waiter.take();
     let error = match task.parent_value().rare.take_error() {
         Some(error) => Some(error),
-        None => outcome_of_waiter(task),
+        None => outcome_of(waiter.as_ref()),
     };
     let result = if task.parent_value().has_loop(event_loop.as_obj()) {
-        step_in(task, event_loop.as_obj(), Some(event_loop), error)
+        step_in(task, event_loop.as_obj(), Some(event_loop), waiter, error)
     } else {
+        task.waiter.set(waiter);
         step(task, error).map(|()| After::Nothing)
     };
     if let Err(raised) = context::exit(&task_context) {
@@ -54,12 +56,8 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
 
 /// The exception that the awaited future hands on, if the task was waiting and got one.
 #[inline]
-fn outcome_of_waiter(task: &Task) -> Option<Obj> {
-    let waiter = task.waiter.get()?;
-    match Ref::<Future>::of(&waiter) {
-        Some(future) => Future::error_if_done(future),
-        None => None,
-    }
+fn outcome_of(waiter: Option<&Obj>) -> Option<Obj> {
+    Ref::<Future>::of(waiter?).and_then(Future::error_if_done)
 }
 
 /// What is not an exception that ends the program is reported as any callback's.
@@ -108,7 +106,8 @@ pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
         return task.parent().ensure_alive(task.py());
     };
     let native = Ref::<EventLoop>::of(&event_loop);
-    match step_in(task, &event_loop, native, error)? {
+    let waiter = task.waiter.take();
+    match step_in(task, &event_loop, native, waiter, error)? {
         After::Nothing => Ok(()),
         After::Again => Task::schedule_step(task, None),
     }
@@ -120,11 +119,18 @@ fn step_in(
     task: &Ref<Task>,
     event_loop: &Obj,
     native: Option<&Ref<EventLoop>>,
+    waiter: Option<Obj>,
     error: Option<Obj>,
 ) -> Result<After, Raised> {
-    let py = task.py();
-    let entered = current::enter(py, event_loop, task.as_obj())?;
-    match advance(task, event_loop, native, error) {
+    let entered = match current::enter(task.py(), event_loop, task.as_obj()) {
+        Ok(entered) => entered,
+        Err(raised) => {
+            // It still waits.
+            task.waiter.set(waiter);
+            return Err(raised);
+        }
+    };
+    match advance(task, event_loop, native, waiter, error) {
         Ok(after) => entered.leave(event_loop, task.as_obj()).map(|()| after),
         Err(raised) => Err(leave_raising(entered, task, event_loop, raised)),
     }
@@ -155,7 +161,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     };
     let mut outcome = context::enter(&task_context);
     if outcome.is_ok() {
-        outcome = match advance(task, event_loop, Ref::of(event_loop), None) {
+        outcome = match advance(task, event_loop, Ref::of(event_loop), None, None) {
             Ok(After::Nothing) => Ok(()),
             Ok(After::Again) => Task::schedule_step(task, None),
             Err(raised) => Err(raised),
@@ -193,16 +199,18 @@ fn advance(
     task: &Ref<Task>,
     event_loop: &Obj,
     native: Option<&Ref<EventLoop>>,
+    waiter: Option<Obj>,
     mut error: Option<Obj>,
 ) -> Result<After, Raised> {
     let future = task.parent_value();
     if !future.is_pending() {
+        task.waiter.set(waiter);
         return Err(already_done(task, error));
     }
     if future.flags.is(Flag::MustCancel) {
         error = Some(cancellation(task, error)?);
     }
-    if let Some(waiter) = task.waiter.take() {
+    if let Some(waiter) = waiter {
         super::registry::discard_awaited_by(&waiter, task)?;
     }
     let Some(coroutine) = task.coro.get() else {
@@ -334,13 +342,16 @@ fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raise
     if let Some(mirror) = futures::mirror(task.py()) {
         mirror.add_awaited_by(future, task.as_obj())?;
     }
-    Future::add_waiter(future, Waiter::task(task.as_obj().clone()))?;
+    Future::add_task(future, value, task.as_obj().clone())?;
     task.waiter.set(Some(awaited));
-    cancel_what_is_awaited(task)
+    if task.parent_value().flags.is(Flag::MustCancel) {
+        return cancel_what_is_awaited(task);
+    }
+    Ok(())
 }
 
 /// A cancellation that came while the coroutine ran goes on to what it now waits on.
-#[inline]
+#[inline(never)]
 fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
     let flags = &task.parent_value().flags;
     if !flags.is(Flag::MustCancel) {
