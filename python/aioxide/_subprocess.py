@@ -6,7 +6,6 @@ import sys
 from asyncio import base_events, events
 from asyncio.log import logger
 
-_CHILD_WATCHERS = sys.version_info < (3, 14)
 _ASKS_WHAT_IS_ENTERED = sys.version_info < (3, 12)
 
 
@@ -14,7 +13,7 @@ async def make_transport(
     loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
 ):
     """asyncio's _make_subprocess_transport()."""
-    watcher = _watcher_of_program() if _CHILD_WATCHERS else None
+    watcher = _watcher_of_program()
     with watcher or contextlib.nullcontext() as entered:
         if _ASKS_WHAT_IS_ENTERED:
             watcher = entered
@@ -119,7 +118,7 @@ def _close_pipes(popen):
                 pipe.close()
 
 
-if _CHILD_WATCHERS:
+if sys.version_info < (3, 14):
     from asyncio import unix_events
 
     # What asyncio takes where the program sets none: each looks after its own children only, as
@@ -143,3 +142,9 @@ if _CHILD_WATCHERS:
                 return None
         watcher = policy._watcher
         return None if type(watcher) in _DEFAULT_WATCHERS else watcher
+
+else:
+
+    def _watcher_of_program():
+        """There are no child watchers any more."""
+        return None
