@@ -123,6 +123,7 @@ pub trait Payload: Sized + 'static {
     fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool;
 }
 
+// SAFETY (of all methods): there is no value, so that no pointer is looked at.
 impl Payload for NoParent {
     fn end(base_size: usize) -> usize {
         base_size
@@ -510,6 +511,7 @@ where
     }
 }
 
+// SAFETY: the declaration is that of CPython's header, the same on all versions supported.
 unsafe extern "C" {
     /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
     fn _Py_NewReference(object: *mut ffi::PyObject);
