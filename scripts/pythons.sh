@@ -37,20 +37,16 @@ sid_versions() {
 }
 
 mount_once() {
-  # Visible already, by an earlier run or as part of /tmp: a second mount would shadow it.
+  # Visible already, as part of /tmp: a second mount would shadow it.
   [[ $ROOT$1 -ef $1 ]] && return
+  # Something else is mounted there, such as a folder that has been deleted since.
+  while mountpoint -q "$ROOT$1"; do umount -l "$ROOT$1"; done
   mkdir -p "$ROOT$1"
   mount --rbind "$1" "$ROOT$1"
-  # Without this, what is mounted below later would appear outside too.
-  mount --make-rslave "$ROOT$1"
 }
 
 mounts() {
   local path
-  [[ -d $ROOT/usr ]] || { echo "pythons.sh: no chroot at $ROOT; 'setup' makes it" >&2; exit 2; }
-  # Two runs at a time must not mount twice.
-  exec 9>"$ROOT/.mounts.lock"
-  flock 9
   for path in /proc /dev /sys /tmp; do mount_once "$path"; done
   for path in "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}"; do
     if [[ -d $path ]]; then mount_once "$path"; fi
@@ -64,7 +60,13 @@ mounts() {
   cp -f /etc/resolv.conf /etc/hosts "$ROOT/etc/" 2>/dev/null || true
   mkdir -p "$ROOT/etc/ssl/certs"
   cp -f /etc/ssl/certs/ca-certificates.crt "$ROOT/etc/ssl/certs/" 2>/dev/null || true
-  exec 9>&-
+}
+
+# Become a command in the chroot. Its mounts are in a namespace of their own: they end with it,
+# and runs side by side do not meet.
+inside() {
+  [[ -d $ROOT/usr ]] || { echo "pythons.sh: no chroot at $ROOT; 'setup' makes it" >&2; exit 2; }
+  exec unshare --mount --propagation private bash "${BASH_SOURCE[0]}" enter "$@"
 }
 
 setup() {
@@ -73,10 +75,9 @@ setup() {
     debootstrap --variant=minbase "--include=${SID_PACKAGES// /,}" sid "$ROOT" "$MIRROR"
     echo 'Acquire::Check-Valid-Until "false";' >"$ROOT/etc/apt/apt.conf.d/99-valid-until"
   fi
-  mounts
   if (($#)); then
-    chroot "$ROOT" apt-get update -q
-    DEBIAN_FRONTEND=noninteractive chroot "$ROOT" apt-get install -y -q --no-install-recommends "$@"
+    (inside apt-get update -q)
+    (export DEBIAN_FRONTEND=noninteractive && inside apt-get install -y -q --no-install-recommends "$@")
   fi
 }
 
@@ -88,17 +89,17 @@ run() {
   if [[ $kind == pyenv ]]; then
     PATH=$(dirname "$path"):$PATH exec "$@"
   fi
-  mounts
   mkdir -p "$ROOT/opt/py$version"
   ln -sf "$path" "$ROOT/opt/py$version/python"
   ln -sf "$path" "$ROOT/opt/py$version/python3"
-  exec chroot "$ROOT" env "PATH=/opt/py$version:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+  inside env "PATH=/opt/py$version:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
     "HOME=$HOME" bash -c 'cd "$1" && shift && exec "$@"' run "$PWD" "$@"
 }
 
 case ${1:-} in
   list) pyenv_versions; sid_versions ;;
   setup) shift; setup "$@" ;;
+  enter) shift; mounts; exec chroot "$ROOT" "$@" ;;  # what `inside` starts
   run) shift; [[ ${2:-} ]] || { sed -n '2,14p' "$0"; exit 2; }; run "$@" ;;
   *) sed -n '2,14p' "$0"; exit 2 ;;
 esac
