@@ -18,16 +18,118 @@ pub enum Step {
 /// Sends None into a coroutine, generator or iterator (`am_send`, else `__next__` or `send`).
 #[inline]
 pub fn send_none(coroutine: &Obj) -> Step {
+    send(coroutine, &Obj::none(coroutine.py()))
+}
+
+/// As [`send_none`], a value.
+#[inline]
+pub fn send(coroutine: &Obj, value: &Obj) -> Step {
     let mut result = std::ptr::null_mut();
     // SAFETY: both are alive; PyIter_Send fills the result with a new reference unless it failed.
     unsafe {
-        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &mut result);
+        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result);
         match (outcome, Obj::from_owned_opt(result)) {
             (ffi::PySendResult::PYGEN_NEXT, Some(result)) => Step::Yielded(result),
             (ffi::PySendResult::PYGEN_RETURN, Some(result)) => Step::Returned(result),
             _ => Step::Raised(Raised),
         }
     }
+}
+
+/// Throws an exception into a coroutine, generator or iterator, as `yield from` does: one that
+/// has no `throw` is left where it is.
+pub fn throw(coroutine: &Obj, exception: Obj) -> Step {
+    let py = coroutine.py();
+    let thrown = match coroutine.attr_opt(pyo3::intern!(py, "throw")) {
+        Ok(Some(throw)) => throw.call1(&exception),
+        Ok(None) => Err(Raised::raise(exception)),
+        Err(raised) => Err(raised),
+    };
+    match thrown {
+        Ok(yielded) => Step::Yielded(yielded),
+        Err(raised) => match stop_iteration_value(raised, py) {
+            Ok(value) => Step::Returned(value),
+            Err(raised) => Step::Raised(raised),
+        },
+    }
+}
+
+/// Closes a coroutine, generator or iterator, if it can be closed.
+pub fn close(coroutine: &Obj) -> Result<(), Raised> {
+    match coroutine.attr_opt(pyo3::intern!(coroutine.py(), "close"))? {
+        Some(close) => close.call0().map(drop),
+        None => Ok(()),
+    }
+}
+
+/// What `await object` sends into.
+///
+/// # Errors
+/// TypeError for what cannot be awaited, RuntimeError for a coroutine that somebody awaits.
+pub fn await_iterator(object: &Obj) -> Result<Obj, Raised> {
+    let py = object.py();
+    if object.is_coroutine_exact() {
+        if !object.attr(pyo3::intern!(py, "cr_await"))?.is_none() {
+            let text = "coroutine is being awaited already";
+            return Err(Raised::runtime_error(py, text));
+        }
+        return Ok(object.clone());
+    }
+    if object.is_generator_exact() && is_iterable_coroutine(object)? {
+        return Ok(object.clone());
+    }
+    // SAFETY: the object is alive, and so is its type; the slot is called as the interpreter
+    // calls it, and returns a new reference or raises.
+    let iterator = unsafe {
+        let slots = (*ffi::Py_TYPE(object.as_ptr())).tp_as_async;
+        match slots.as_ref().and_then(|slots| slots.am_await) {
+            Some(am_await) => Obj::from_owned(am_await(object.as_ptr()))?,
+            None => return Err(cannot_await(object)),
+        }
+    };
+    // SAFETY: the object is alive.
+    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
+        let text = format!(
+            "__await__() returned non-iterator of type '{}'",
+            type_name(&iterator)?
+        );
+        return Err(Raised::type_error(py, &text));
+    }
+    if iterator.is_coroutine_exact() {
+        return Err(Raised::type_error(py, "__await__() returned a coroutine"));
+    }
+    Ok(iterator)
+}
+
+/// Whether a generator was made a coroutine by `types.coroutine`.
+fn is_iterable_coroutine(generator: &Obj) -> Result<bool, Raised> {
+    const CO_ITERABLE_COROUTINE: i64 = 0x100;
+    let py = generator.py();
+    let code = generator.attr(pyo3::intern!(py, "gi_code"))?;
+    let flags = code.attr(pyo3::intern!(py, "co_flags"))?.to_i64()?;
+    Ok(flags & CO_ITERABLE_COROUTINE != 0)
+}
+
+#[cold]
+fn cannot_await(object: &Obj) -> Raised {
+    match type_name(object) {
+        Ok(name) if cfg!(Py_3_14) => {
+            Raised::type_error(object.py(), &format!("'{name}' object can't be awaited"))
+        }
+        Ok(name) => {
+            let text = format!("object {name} can't be used in 'await' expression");
+            Raised::type_error(object.py(), &text)
+        }
+        Err(raised) => raised,
+    }
+}
+
+fn type_name(object: &Obj) -> Result<String, Raised> {
+    let py = object.py();
+    object
+        .class()
+        .attr(pyo3::intern!(py, "__name__"))?
+        .to_string()
 }
 
 /// Takes the value of the StopIteration that is set, if it is one.

@@ -1,128 +1,329 @@
 //! What every native coroutine object is: how it is driven, ended and looked at.
 //!
-//! It has no frame. It waits on one Future at a time, which it yields; ended by `throw()`,
-//! `close()` or its release, it puts back whatever would wake it.
+//! It has no frame: a [`Coroutine`] is a state machine that says at each [`Turn`] what it awaits or
+//! returns, and is told the outcome. This file does what the interpreter does for `async def`: it
+//! drives what is awaited (a Future is waited on; a coroutine or iterator is sent into), throws
+//! into it, closes it, and warns if nothing ever awaited it.
 
 use std::cell::Cell;
 use std::ffi::CString;
 
 use cpython::build::{Builder, Next};
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref};
+use cpython::coro::{self, Step};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 
-use crate::futures::{Future, thrown};
+use crate::futures::{Future, await_step, thrown};
+
+/// What a coroutine does next.
+pub(crate) enum Turn {
+    /// It returns a value.
+    Return(Obj),
+    /// It awaits a Future, a coroutine or anything else that can be awaited.
+    Await(Obj),
+    /// It lets others run: a bare `yield`, whose outcome is None.
+    Pause,
+}
 
 /// How far a coroutine has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+enum Progress {
     /// Not awaited yet.
     New,
-    /// Has yielded; waits.
+    /// It runs at this moment.
+    Running,
+    /// Waits on the Future in `awaited`.
     Waiting,
+    /// What it awaits, an iterator in `awaited`, has yielded.
+    Driving,
+    /// Has let others run.
+    Paused,
     /// Has ended.
     Done,
 }
 
+/// Where a coroutine stands, and what it awaits there.
+pub(crate) struct Course {
+    progress: Cell<Progress>,
+    awaited: Slot,
+}
+
+impl Default for Course {
+    fn default() -> Course {
+        Course {
+            progress: Cell::new(Progress::New),
+            awaited: Slot::default(),
+        }
+    }
+}
+
+impl Course {
+    /// Whether `finalize` has something to do.
+    #[inline]
+    pub(crate) fn needs_finalizer(&self) -> bool {
+        self.progress.get() != Progress::Done
+    }
+
+    /// Whether nobody has awaited it yet.
+    #[inline]
+    pub(crate) fn is_new(&self) -> bool {
+        self.progress.get() == Progress::New
+    }
+
+    /// Of an object that is used again.
+    #[inline]
+    pub(crate) fn renew(&self) {
+        self.progress.set(Progress::New);
+    }
+
+    /// What it awaits.
+    pub(crate) fn awaited(&self) -> Option<Obj> {
+        self.awaited.get()
+    }
+
+    pub(crate) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.awaited);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.awaited.set(None);
+    }
+
+    /// Begins to await: yields what is to be waited on, or has the outcome at once.
+    #[inline]
+    fn begin(&self, awaitable: Obj) -> Result<Next, Raised> {
+        let Some(future) = Ref::<Future>::of(&awaitable) else {
+            let iterator = coro::await_iterator(&awaitable)?;
+            self.awaited.set(Some(iterator.clone()));
+            let step = coro::send(&iterator, &Obj::none(iterator.py()));
+            return self.driven(step);
+        };
+        let next = await_step(future, future)?;
+        if let Next::Yield(_) = next {
+            self.awaited.set(Some(awaitable));
+            self.progress.set(Progress::Waiting);
+        }
+        Ok(next)
+    }
+
+    /// The iterator in `awaited` has made a step.
+    fn driven(&self, step: Step) -> Result<Next, Raised> {
+        match step {
+            Step::Yielded(object) => {
+                self.progress.set(Progress::Driving);
+                Ok(Next::Yield(object))
+            }
+            Step::Returned(value) => {
+                self.awaited.set(None);
+                Ok(Next::Return(value))
+            }
+            Step::Raised(raised) => {
+                if let Some(iterator) = self.awaited.take() {
+                    let exception = raised.take(iterator.py());
+                    drop(iterator);
+                    return Err(Raised::raise(exception));
+                }
+                Err(raised)
+            }
+        }
+    }
+}
+
 /// The value of a native coroutine object.
 pub(crate) trait Coroutine: Hot<Parent = NoParent> {
-    /// How far it has come.
-    fn progress(&self) -> &Cell<Progress>;
+    /// Where it stands.
+    fn course(&self) -> &Course;
 
     /// The names of the function that it stands for: plain and qualified.
     fn names(&self) -> (&'static str, &'static str);
 
-    /// The Future that it waits on; none where it only lets others run.
-    fn waits_on(&self) -> Option<Ref<Future>>;
+    /// What `await` makes of it: the object itself.
+    #[inline]
+    fn awaited(this: &Ref<Self>) -> Ref<Self> {
+        this.clone()
+    }
 
-    /// The first step. Progress is `Done` while it runs, and stays so if it fails.
-    fn begin(this: &Ref<Self>) -> Result<Next, Raised>;
+    /// Runs to the first await.
+    fn begin(this: &Ref<Self>) -> Result<Turn, Raised>;
 
-    /// The Future is done, or others have run: what it returns.
-    fn resume(this: &Ref<Self>) -> Result<Obj, Raised>;
+    /// What it awaited has this outcome; an exception is set in the thread, as if raised by the
+    /// `await`. Runs to the next await.
+    fn resume(this: &Ref<Self>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised>;
 
-    /// Puts back what would wake it and lets go of everything.
-    fn end(this: &Ref<Self>) -> Result<(), Raised>;
+    /// It has ended, in whatever way (at `close()` and release too): puts back what would wake it
+    /// and lets go of everything.
+    fn end(this: &Ref<Self>);
 }
 
-/// Waits on the Future.
-pub(crate) fn wait<T: Coroutine>(this: &Ref<T>, future: &Ref<Future>) -> Next {
-    future.set_blocking_on();
-    this.progress().set(Progress::Waiting);
-    Next::Yield(future.as_obj().clone())
-}
-
-fn step<T: Coroutine>(this: &Ref<T>, _value: &Obj) -> Result<Next, Raised> {
-    let py = this.py();
-    match this.progress().get() {
-        Progress::New => {
-            this.progress().set(Progress::Done);
-            let begun = T::begin(this);
-            if this.progress().get() == Progress::Done {
-                return end_with(this, begun);
+/// Runs it from an outcome (none: from its beginning) to the next `yield` or its end.
+#[inline]
+fn run<T: Coroutine>(
+    this: &Ref<T>,
+    mut outcome: Option<Result<Obj, Raised>>,
+) -> Result<Next, Raised> {
+    let course = this.course();
+    course.progress.set(Progress::Running);
+    loop {
+        let turn = match outcome {
+            None => T::begin(this),
+            Some(outcome) => T::resume(this, outcome),
+        };
+        let next = match turn {
+            Ok(Turn::Return(value)) => {
+                course.progress.set(Progress::Done);
+                T::end(this);
+                return Ok(Next::Return(value));
             }
-            begun
-        }
-        Progress::Waiting => {
-            if this.waits_on().is_some_and(|future| future.is_pending()) {
-                return Err(Raised::runtime_error(py, "await wasn't used with future"));
+            Ok(Turn::Await(awaitable)) => course.begin(awaitable),
+            Ok(Turn::Pause) => {
+                course.progress.set(Progress::Paused);
+                return Ok(Next::Yield(Obj::none(this.py())));
             }
-            this.progress().set(Progress::Done);
-            let result = T::resume(this);
-            end_with(this, result.map(Next::Return))
-        }
-        Progress::Done => Err(reused(this)),
+            Err(raised) => {
+                course.progress.set(Progress::Done);
+                let exception = raised.take(this.py());
+                T::end(this);
+                return Err(Raised::raise(exception));
+            }
+        };
+        outcome = match next {
+            Ok(Next::Return(value)) => Some(Ok(value)),
+            Err(raised) => Some(Err(raised)),
+            yielded => return yielded,
+        };
     }
 }
 
-/// Ends it with an outcome, which a failure of the ending does not replace.
-fn end_with<T: Coroutine>(this: &Ref<T>, outcome: Result<Next, Raised>) -> Result<Next, Raised> {
-    match outcome {
-        Ok(next) => T::end(this).map(|()| next),
-        Err(raised) => {
-            let exception = raised.take(this.py());
-            if let Err(raised) = T::end(this) {
-                raised.report_unraisable(Some(this.as_obj()));
-            }
-            Err(Raised::raise(exception))
+#[inline]
+fn step<T: Coroutine>(this: &Ref<T>, value: &Obj) -> Result<Next, Raised> {
+    let course = this.course();
+    match course.progress.get() {
+        Progress::New => run(this, None),
+        Progress::Waiting => {
+            course.progress.set(Progress::Running);
+            let awaited = course.awaited.take();
+            let outcome = match awaited.as_ref().and_then(Ref::<Future>::of) {
+                Some(future) if future.is_pending() => {
+                    let text = "await wasn't used with future";
+                    Err(Raised::runtime_error(this.py(), text))
+                }
+                Some(future) => Future::result(future),
+                None => Ok(Obj::none(this.py())),
+            };
+            run(this, Some(outcome))
         }
+        Progress::Driving => {
+            course.progress.set(Progress::Running);
+            let step = match course.awaited.get() {
+                Some(iterator) => coro::send(&iterator, value),
+                None => Step::Returned(Obj::none(this.py())),
+            };
+            go_on(this, step)
+        }
+        Progress::Paused => run(this, Some(Ok(Obj::none(this.py())))),
+        Progress::Running | Progress::Done => Err(cannot_run(this)),
+    }
+}
+
+/// The awaited iterator has made a step: it yields through, or its outcome is told.
+fn go_on<T: Coroutine>(this: &Ref<T>, step: Step) -> Result<Next, Raised> {
+    match this.course().driven(step) {
+        Ok(Next::Yield(object)) => Ok(Next::Yield(object)),
+        Ok(Next::Return(value)) => run(this, Some(Ok(value))),
+        Err(raised) => run(this, Some(Err(raised))),
     }
 }
 
 #[cold]
-fn reused<T: Coroutine>(this: &Ref<T>) -> Raised {
-    Raised::runtime_error(this.py(), "cannot reuse already awaited coroutine")
+fn cannot_run<T: Coroutine>(this: &Ref<T>) -> Raised {
+    match this.course().progress.get() {
+        Progress::Running => Raised::value_error(this.py(), "coroutine already executing"),
+        _ => Raised::runtime_error(this.py(), "cannot reuse already awaited coroutine"),
+    }
 }
 
 fn send<T: Coroutine>(this: &Ref<T>, value: &Obj) -> Result<Obj, Raised> {
-    if this.progress().get() == Progress::New && !value.is_none() {
+    if this.course().progress.get() == Progress::New && !value.is_none() {
         let text = "can't send non-None value to a just-started coroutine";
         return Err(Raised::type_error(this.py(), text));
     }
-    match step(this, value)? {
+    answer(step(this, value)?)
+}
+
+fn answer(next: Next) -> Result<Obj, Raised> {
+    match next {
         Next::Yield(object) => Ok(object),
-        Next::Return(value) => Err(cpython::coro::raise_stop_iteration(&value)),
+        Next::Return(value) => Err(coro::raise_stop_iteration(&value)),
     }
 }
 
+/// `throw(type, value=None, traceback=None)`.
 fn throw<T: Coroutine>(this: &Ref<T>, args: &Args<'_>) -> Result<Obj, Raised> {
     let names = &["type", "value", "traceback"];
     let [class, value, traceback] = args.bind("throw", names, 3, 1)?;
-    if this.progress().get() == Progress::Done {
-        return Err(reused(this));
+    let course = this.course();
+    match course.progress.get() {
+        Progress::New => {
+            course.progress.set(Progress::Done);
+            T::end(this);
+            Err(thrown(this.py(), class, value, traceback))
+        }
+        Progress::Waiting | Progress::Paused => {
+            course.awaited.set(None);
+            let raised = thrown(this.py(), class, value, traceback);
+            answer(run(this, Some(Err(raised)))?)
+        }
+        Progress::Driving => {
+            course.progress.set(Progress::Running);
+            let exception = thrown(this.py(), class, value, traceback).take(this.py());
+            let step = match course.awaited.get() {
+                Some(iterator) => coro::throw(&iterator, exception),
+                None => Step::Raised(Raised::raise(exception)),
+            };
+            answer(go_on(this, step)?)
+        }
+        Progress::Running | Progress::Done => Err(cannot_run(this)),
     }
-    close(this)?;
-    Err(thrown(this.py(), class, value, traceback))
 }
 
+/// `close()`: GeneratorExit is raised where it waits.
 fn close<T: Coroutine>(this: &Ref<T>) -> Result<(), Raised> {
-    this.progress().set(Progress::Done);
-    T::end(this)
+    let py = this.py();
+    let course = this.course();
+    let outcome = match course.progress.get() {
+        Progress::Done => return Ok(()),
+        Progress::New => {
+            course.progress.set(Progress::Done);
+            T::end(this);
+            return Ok(());
+        }
+        Progress::Running => return Err(cannot_run(this)),
+        Progress::Waiting | Progress::Paused => Ok(()),
+        Progress::Driving => {
+            course.progress.set(Progress::Running);
+            match course.awaited.get() {
+                Some(iterator) => coro::close(&iterator),
+                None => Ok(()),
+            }
+        }
+    };
+    course.awaited.set(None);
+    let exit = Obj::class_of::<pyo3::exceptions::PyGeneratorExit>(py);
+    let raised = match outcome {
+        Ok(()) => Raised::raise(exit.call0()?),
+        Err(raised) => raised,
+    };
+    match run(this, Some(Err(raised))) {
+        Ok(Next::Return(_)) => Ok(()),
+        Ok(Next::Yield(_)) => Err(Raised::runtime_error(py, "coroutine ignored GeneratorExit")),
+        Err(raised) => raised.ignore::<pyo3::exceptions::PyGeneratorExit>(py),
+    }
 }
 
 /// Adds what makes the type a coroutine: the protocol, and what `inspect` looks at.
 pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
     builder
         .iter(|this| this.clone())
-        .awaits(|this| this.clone())
+        .awaits(T::awaited)
         .step(step)
         .method1(c"send", c"send($self, value, /)\n--\n\nOne step.", send)
         .method(
@@ -147,30 +348,37 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
             c"Qualified name of the function.",
             |this| String::from(this.names().1),
         )
-        .get(c"cr_running", c"Never while it can be asked.", |_| false)
+        .get(c"cr_running", c"Whether it runs at this moment.", |this| {
+            this.course().progress.get() == Progress::Running
+        })
         .get(c"cr_frame", c"It has no frame.", |this| {
             Obj::none(this.py())
         })
         .get(c"cr_code", c"It has no code.", |this| Obj::none(this.py()))
-        .get(c"cr_await", c"The Future it waits on.", |this| {
-            this.waits_on()
+        .get(c"cr_await", c"What it awaits.", |this| {
+            this.course().awaited()
         })
         .get(c"cr_origin", c"Not kept.", |this| Obj::none(this.py()))
         .get(c"cr_suspended", c"Whether it waits.", |this| {
-            this.progress().get() == Progress::Waiting
+            matches!(
+                this.course().progress.get(),
+                Progress::Waiting | Progress::Driving | Progress::Paused
+            )
         });
 }
 
-/// The coroutine is released: warns if it was never awaited, else ends it.
+/// The coroutine is released: warns if it was never awaited, else closes it.
 pub(crate) fn finalize<T: Coroutine>(this: &Ref<T>) {
     let py = this.py();
-    let outcome = if this.progress().replace(Progress::Done) == Progress::New {
+    let outcome = if this.course().progress.get() == Progress::New {
         let text = format!("coroutine '{}' was never awaited", this.names().1);
         let category = Obj::class_of::<pyo3::exceptions::PyRuntimeWarning>(py);
         let text = CString::new(text).unwrap_or_default();
-        cpython::error::warn(&category, &text, 1)
+        let warned = cpython::error::warn(&category, &text, 1);
+        this.course().progress.set(Progress::Done);
+        warned
     } else {
-        T::end(this)
+        close(this)
     };
     if let Err(raised) = outcome {
         raised.report_unraisable(Some(this.as_obj()));

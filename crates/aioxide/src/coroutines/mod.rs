@@ -4,11 +4,14 @@
 //! they never were.
 //!
 //! - [`coroutine`]: what they have in common.
+//! - [`function`]: what a native function says of itself, that makes such objects.
 //! - [`sleep`]: `sleep(delay, result=None)`.
 
 pub(crate) mod coroutine;
+mod function;
 mod sleep;
 
+pub(crate) use function::describe;
 pub(crate) use sleep::{Sleep, add_functions};
 
 use cpython::{Python, Raised};

@@ -6,13 +6,13 @@
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, Next};
+use cpython::build::Builder;
 use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::SocketAddrStorage;
 
 use super::Operation;
 use super::attempt::{Attempt, attempt, keep_for_later};
-use crate::coroutines::coroutine::{Coroutine, Progress, build_coroutine, finalize, wait};
+use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
 use crate::event_loop::EventLoop;
 use crate::futures::Future;
 use crate::interop::imports::ends_program;
@@ -34,7 +34,7 @@ pub(crate) struct SockCall {
     pub(super) address: Slot,
     pub(super) target: Option<Box<SocketAddrStorage>>,
     future: Slot<Ref<Future>>,
-    progress: Cell<Progress>,
+    course: Course,
 }
 
 impl SockCall {
@@ -50,7 +50,7 @@ impl SockCall {
             address: Slot::default(),
             target: None,
             future: Slot::default(),
-            progress: Cell::new(Progress::New),
+            course: Course::default(),
         }
     }
 
@@ -63,7 +63,7 @@ impl SockCall {
     }
 
     /// Waits for the descriptor, on a new Future.
-    fn begin_to_wait(this: &Ref<SockCall>) -> Result<Next, Raised> {
+    fn begin_to_wait(this: &Ref<SockCall>) -> Result<Turn, Raised> {
         let py = this.py();
         let Some(event_loop) = this.event_loop.get() else {
             return Err(Raised::runtime_error(py, "Event loop is closed"));
@@ -74,9 +74,8 @@ impl SockCall {
         keep_for_later(this)?;
         let side = this.operation.side();
         EventLoop::wait_for(&event_loop, side, this.fd.get(), this.as_obj())?;
-        let next = wait(this, &future);
-        this.future.set(Some(future));
-        Ok(next)
+        this.future.set(Some(future.clone()));
+        Ok(Turn::Await(future.into_obj()))
     }
 
     fn stop_waiting(this: &Ref<SockCall>) {
@@ -141,34 +140,27 @@ pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
 }
 
 impl Coroutine for SockCall {
-    fn progress(&self) -> &Cell<Progress> {
-        &self.progress
+    fn course(&self) -> &Course {
+        &self.course
     }
 
     fn names(&self) -> (&'static str, &'static str) {
         self.operation.names()
     }
 
-    fn waits_on(&self) -> Option<Ref<Future>> {
-        self.future.get()
-    }
-
-    fn begin(this: &Ref<SockCall>) -> Result<Next, Raised> {
+    fn begin(this: &Ref<SockCall>) -> Result<Turn, Raised> {
         this.fd.set(this.ask_fd()?);
         match attempt(this)? {
-            Attempt::Done(result) => Ok(Next::Return(result)),
+            Attempt::Done(result) => Ok(Turn::Return(result)),
             Attempt::Wait => SockCall::begin_to_wait(this),
         }
     }
 
-    fn resume(this: &Ref<SockCall>) -> Result<Obj, Raised> {
-        match this.future.get() {
-            Some(future) => Future::result(&future),
-            None => Ok(Obj::none(this.py())),
-        }
+    fn resume(_: &Ref<SockCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        outcome.map(Turn::Return)
     }
 
-    fn end(this: &Ref<SockCall>) -> Result<(), Raised> {
+    fn end(this: &Ref<SockCall>) {
         if this.future.take().is_some() {
             SockCall::stop_waiting(this);
         }
@@ -176,7 +168,6 @@ impl Coroutine for SockCall {
         this.sock.set(None);
         this.data.set(None);
         this.address.set(None);
-        Ok(())
     }
 }
 
@@ -198,6 +189,7 @@ impl Hot for SockCall {
         visit.slot(&self.data);
         visit.slot(&self.address);
         visit.slot(&self.future);
+        self.course.traverse(visit);
     }
 
     fn clear(&self) {
@@ -206,10 +198,11 @@ impl Hot for SockCall {
         self.data.set(None);
         self.address.set(None);
         self.future.set(None);
+        self.course.clear();
     }
 
     fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.progress.get() != Progress::Done
+        self.course.needs_finalizer()
     }
 
     fn finalize(this: &Ref<Self>) {

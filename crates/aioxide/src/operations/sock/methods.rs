@@ -8,6 +8,7 @@ use pyo3::types::PyString;
 
 use super::Operation;
 use super::call::SockCall;
+use crate::coroutines::describe;
 use crate::event_loop::EventLoop;
 use crate::interop::sockets::{SocketState, socket_state};
 use crate::transports::addresses::plain_address;
@@ -330,26 +331,5 @@ fn make(py: Python<'_>, operation: Operation) -> Result<Obj, Raised> {
                 coroutine(py, Operation::Accept, args, &SELF_SOCK, 2, sock_accept)
             },
         ),
-    }
-}
-
-/// Gives a method what `inspect` looks for in asyncio's: a code object that says "coroutine" and
-/// names the parameters, and on later versions the marker.
-fn describe(py: Python<'_>, made: &Obj, original: &Obj) -> Result<(), Raised> {
-    for name in [
-        "__qualname__",
-        "__code__",
-        "__defaults__",
-        "__kwdefaults__",
-        "__annotations__",
-    ] {
-        let name = PyString::intern(py, name);
-        made.set_attr(&name, &original.attr(&name)?)?;
-    }
-    made.set_attr(pyo3::intern!(py, "__module__"), &Obj::str(py, "aioxide")?)?;
-    let inspect = Obj::import(py, c"inspect")?;
-    match inspect.attr_opt(pyo3::intern!(py, "markcoroutinefunction"))? {
-        Some(mark) => mark.call1(made).map(drop),
-        None => Ok(()),
     }
 }

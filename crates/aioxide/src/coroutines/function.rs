@@ -1,0 +1,26 @@
+//! Native functions that stand for an `async def`.
+
+use cpython::{Obj, Python, Raised};
+use pyo3::types::PyString;
+
+/// Makes a native function or method (`cpython::callable`) a coroutine function to all who ask,
+/// with the parameters of asyncio's: `inspect` looks for a code object that says "coroutine" and
+/// names the parameters, on later versions for a marker as well.
+pub(crate) fn describe(py: Python<'_>, made: &Obj, original: &Obj) -> Result<(), Raised> {
+    for name in [
+        "__qualname__",
+        "__code__",
+        "__defaults__",
+        "__kwdefaults__",
+        "__annotations__",
+    ] {
+        let name = PyString::intern(py, name);
+        made.set_attr(&name, &original.attr(&name)?)?;
+    }
+    made.set_attr(pyo3::intern!(py, "__module__"), &Obj::str(py, "aioxide")?)?;
+    let inspect = Obj::import(py, c"inspect")?;
+    match inspect.attr_opt(pyo3::intern!(py, "markcoroutinefunction"))? {
+        Some(mark) => mark.call1(made).map(drop),
+        None => Ok(()),
+    }
+}
