@@ -14,6 +14,7 @@ subclasses of asyncio's they pass isinstance() either way. Nor asyncio.new_event
 the policy, and a program's own policy keeps its word.
 """
 
+import asyncio
 import sys
 import threading
 from asyncio import tasks
@@ -96,7 +97,10 @@ def _objects():
     """Pairs of asyncio's objects and ours."""
     for name in _NAMES:
         ours = getattr(_aioxide, name, None)
-        theirs = getattr(_asyncio, name, None) or getattr(tasks, name, None)
+        theirs = next(
+            (vars(module)[name] for module in (_asyncio, tasks, asyncio) if name in vars(module)),
+            None,
+        )
         if ours is not None and theirs is not None:
             yield theirs, ours
     if _eager_task_factory is not None:
