@@ -18,16 +18,23 @@ pub enum Step {
 /// Sends None into a coroutine, generator or iterator (`am_send`, else `__next__` or `send`).
 #[inline]
 pub fn send_none(coroutine: &Obj) -> Step {
-    send(coroutine, &Obj::none(coroutine.py()))
+    // SAFETY: None is always alive.
+    unsafe { send_pointer(coroutine, ffi::Py_None()) }
 }
 
 /// As [`send_none`], a value.
-#[inline]
 pub fn send(coroutine: &Obj, value: &Obj) -> Step {
+    // SAFETY: the value is alive.
+    unsafe { send_pointer(coroutine, value.as_ptr()) }
+}
+
+/// Sends an object, which the caller keeps alive.
+#[inline(always)]
+unsafe fn send_pointer(coroutine: &Obj, value: *mut ffi::PyObject) -> Step {
     let mut result = std::ptr::null_mut();
     // SAFETY: both are alive; PyIter_Send fills the result with a new reference unless it failed.
     unsafe {
-        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result);
+        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), value, &mut result);
         match (outcome, Obj::from_owned_opt(result)) {
             (ffi::PySendResult::PYGEN_NEXT, Some(result)) => Step::Yielded(result),
             (ffi::PySendResult::PYGEN_RETURN, Some(result)) => Step::Returned(result),

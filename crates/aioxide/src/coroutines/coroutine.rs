@@ -10,7 +10,7 @@ use std::ffi::CString;
 
 use cpython::build::{Builder, Next};
 use cpython::coro::{self, Step};
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use crate::futures::{Future, await_step, thrown};
 
@@ -73,6 +73,22 @@ impl Course {
     #[inline]
     pub(crate) fn renew(&self) {
         self.progress.set(Progress::New);
+    }
+
+    /// A step of what yields once and returns None; nothing if it stands elsewhere.
+    #[inline]
+    pub(crate) fn pause_once(&self, py: Python<'_>) -> Option<Next> {
+        match self.progress.get() {
+            Progress::New => {
+                self.progress.set(Progress::Paused);
+                Some(Next::Yield(Obj::none(py)))
+            }
+            Progress::Paused => {
+                self.progress.set(Progress::Done);
+                Some(Next::Return(Obj::none(py)))
+            }
+            _ => None,
+        }
     }
 
     /// What it awaits.
@@ -142,6 +158,13 @@ pub(crate) trait Coroutine: Hot<Parent = NoParent> {
         this.clone()
     }
 
+    /// A shorter way through a step, where there is one: what the step gives. Asked first, at each
+    /// step; whoever answers keeps the course up to date, and needs no `end`.
+    #[inline]
+    fn shortcut(_this: &Ref<Self>) -> Option<Next> {
+        None
+    }
+
     /// Runs to the first await.
     fn begin(this: &Ref<Self>) -> Result<Turn, Raised>;
 
@@ -195,6 +218,13 @@ fn run<T: Coroutine>(
 
 #[inline]
 fn step<T: Coroutine>(this: &Ref<T>, value: &Obj) -> Result<Next, Raised> {
+    match T::shortcut(this) {
+        Some(next) => Ok(next),
+        None => whole_step(this, value),
+    }
+}
+
+fn whole_step<T: Coroutine>(this: &Ref<T>, value: &Obj) -> Result<Next, Raised> {
     let course = this.course();
     match course.progress.get() {
         Progress::New => run(this, None),

@@ -3,7 +3,7 @@
 //! A coroutine object without a frame: it keeps the Future that it waits on and the alarm that
 //! wakes it. `sleep(0)` yields once and needs neither.
 
-use cpython::build::Builder;
+use cpython::build::{Builder, Next};
 use cpython::callable::callable;
 use cpython::{Args, Hot, Kept, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
@@ -17,8 +17,9 @@ use crate::interop::current::running_loop;
 
 /// The value of the coroutine object that `sleep()` returns.
 pub(crate) struct Sleep {
-    /// None if it only yields once, and returns None.
     delay: Slot,
+    /// Of no delay and no result: it only yields once.
+    immediate: bool,
     result: Slot,
     alarm: Slot<Ref<Alarm>>,
     /// The handle of a loop whose `call_later` the program has replaced, or a foreign loop's.
@@ -35,6 +36,7 @@ impl Sleep {
     fn create(py: Python<'_>, delay: Obj, result: Option<Obj>) -> Result<Ref<Sleep>, Raised> {
         let value = Sleep {
             delay: Slot::new(Some(delay)),
+            immediate: false,
             result: Slot::new(result),
             ..Sleep::immediate_value()
         };
@@ -58,6 +60,7 @@ impl Sleep {
     fn immediate_value() -> Sleep {
         Sleep {
             delay: Slot::default(),
+            immediate: true,
             result: Slot::default(),
             alarm: Slot::default(),
             handle: Slot::default(),
@@ -139,13 +142,20 @@ impl Coroutine for Sleep {
 
     #[inline]
     fn awaited(this: &Ref<Sleep>) -> Ref<Sleep> {
-        if this.delay.is_none() && this.course.is_new() {
+        if this.immediate && this.course.is_new() {
             AWAITED.keep(this);
         }
         this.clone()
     }
 
     #[inline]
+    fn shortcut(this: &Ref<Sleep>) -> Option<Next> {
+        let value: &Sleep = this;
+        value
+            .immediate
+            .then(|| value.course.pause_once(this.py()))?
+    }
+
     fn begin(this: &Ref<Sleep>) -> Result<Turn, Raised> {
         match this.delay.take() {
             None => Ok(Turn::Pause),
@@ -153,7 +163,6 @@ impl Coroutine for Sleep {
         }
     }
 
-    #[inline]
     fn resume(this: &Ref<Sleep>, mut outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
         if let Some(handle) = this.handle.take() {
             outcome = Sleep::cancel_handle(&handle, outcome);
@@ -163,7 +172,6 @@ impl Coroutine for Sleep {
     }
 
     /// The sleep is over: the timer with it.
-    #[inline]
     fn end(this: &Ref<Sleep>) {
         if let Some(alarm) = this.alarm.take() {
             let event_loop = this.event_loop.take();
