@@ -53,7 +53,8 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     let offsets = interop::mirror::offsets(py);
     interop::current::load(py, offsets)?;
     if let Some(offsets) = &offsets {
-        cpython::context::verify(py, offsets.thread_size as usize);
+        let (thread, interpreter) = (offsets.thread_size, offsets.interpreter_size);
+        cpython::context::verify(py, thread as usize, interpreter as usize);
     }
 
     handles::handle::build(py)?;

@@ -1,0 +1,320 @@
+//! Where CPython keeps what switching contexts takes: fields of the thread state and of contexts.
+//!
+//! There are functions for all of it, but a step of a task or a callback enters and leaves a
+//! context, and comparing two contexts has no function at all. So the fields are looked for when
+//! the module starts, with contexts of our own: one is entered, gets a variable, and is left, and
+//! each field must show exactly what CPython does there. What is not found without doubt is
+//! not used: then CPython's functions are called, or contexts not compared.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::{Python, ffi};
+
+use super::{copy_current, enter, exit};
+use crate::error::Raised;
+use crate::obj::Obj;
+
+const WORD: usize = size_of::<usize>();
+
+/// Offsets of fields, in bytes.
+pub(super) struct Fields {
+    /// Of a thread state: the current context.
+    pub(super) current: usize,
+    /// Of a context: its variables.
+    pub(super) variables: usize,
+}
+
+/// How a context is entered and left.
+pub(super) struct Switch {
+    /// Of a thread state: the current context.
+    current: usize,
+    /// Of a thread state: counts the changes of the current context.
+    version: usize,
+    /// Of a context: the one it was entered from, whose reference it holds then.
+    previous: usize,
+    /// Of a context: whether it is entered, an int.
+    entered: usize,
+    /// The interpreter's mask of those who watch contexts; a byte of our own, 0, where it has
+    /// none.
+    watchers: *const u8,
+}
+
+// SAFETY: the pointer is to a byte of the interpreter, which only one may import us and which
+// outlives the module; it is read where the thread is attached.
+unsafe impl Send for Switch {}
+// SAFETY: as above.
+unsafe impl Sync for Switch {}
+
+/// Set once, to what is never freed: a plain load is all that a step pays.
+static FIELDS: AtomicPtr<Fields> = AtomicPtr::new(std::ptr::null_mut());
+static SWITCH: AtomicPtr<Switch> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The fields, if they are known.
+#[inline]
+pub(super) fn fields() -> Option<&'static Fields> {
+    // SAFETY: null, or set by `verify` to what lives for ever.
+    unsafe { FIELDS.load(Ordering::Acquire).as_ref() }
+}
+
+/// How to enter and leave contexts, if that is known.
+#[inline]
+pub(super) fn switch() -> Option<&'static Switch> {
+    // SAFETY: as above.
+    unsafe { SWITCH.load(Ordering::Acquire).as_ref() }
+}
+
+impl Switch {
+    /// Enters a context as `PyContext_Enter` does; false if that has to do it.
+    ///
+    /// # Safety
+    /// The thread is attached, the object a context.
+    #[inline]
+    pub(super) unsafe fn enter(&self, context: *mut ffi::PyObject) -> bool {
+        // SAFETY: the fields were verified; references move as in CPython: the thread's to the
+        // context's field, a new one to the thread.
+        unsafe {
+            let entered = field::<c_int>(context, self.entered);
+            if *entered != 0 || self.is_watched() {
+                return false;
+            }
+            let state = ffi::PyThreadState_Get();
+            let current = field::<*mut ffi::PyObject>(state, self.current);
+            *field(context, self.previous) = *current;
+            ffi::Py_INCREF(context);
+            *current = context;
+            *entered = 1;
+            *field::<u64>(state, self.version) += 1;
+        }
+        true
+    }
+
+    /// Leaves a context as `PyContext_Exit` does; false if that has to do it.
+    ///
+    /// # Safety
+    /// The thread is attached, the object alive.
+    #[inline]
+    pub(super) unsafe fn exit(&self, context: *mut ffi::PyObject) -> bool {
+        // SAFETY: what is the thread's current context is a context; else as for `enter`, the
+        // other way round. The caller has a reference besides the one that is given up.
+        unsafe {
+            let state = ffi::PyThreadState_Get();
+            let current = field::<*mut ffi::PyObject>(state, self.current);
+            if *current != context || self.is_watched() {
+                return false;
+            }
+            let previous = field::<*mut ffi::PyObject>(context, self.previous);
+            *current = std::ptr::replace(previous, std::ptr::null_mut());
+            *field::<c_int>(context, self.entered) = 0;
+            *field::<u64>(state, self.version) += 1;
+            ffi::Py_DECREF(context);
+        }
+        true
+    }
+
+    /// Whether somebody must be told of each switch.
+    #[inline]
+    unsafe fn is_watched(&self) -> bool {
+        // SAFETY: the byte belongs to the interpreter, which outlives the module.
+        unsafe { *self.watchers != 0 }
+    }
+}
+
+/// A field of a struct.
+///
+/// # Safety
+/// The struct is alive and has such a field there.
+#[inline]
+unsafe fn field<T>(of: *mut impl Sized, offset: usize) -> *mut T {
+    // SAFETY: by the contract.
+    unsafe { of.cast::<u8>().add(offset).cast() }
+}
+
+/// A word of an object.
+///
+/// # Safety
+/// The object is alive and the offset lies within it.
+#[inline]
+pub(super) unsafe fn word(object: *mut ffi::PyObject, offset: usize) -> usize {
+    // SAFETY: by the contract.
+    unsafe { *field(object, offset) }
+}
+
+/// Looks for the fields. Sizes of a thread state and of an interpreter are in bytes, from
+/// CPython's own table.
+pub fn verify(py: Python<'_>, thread_size: usize, interpreter_size: usize) {
+    const LARGEST: usize = 1 << 24;
+    if thread_size > LARGEST || interpreter_size > LARGEST {
+        return;
+    }
+    match probe(py, thread_size, interpreter_size) {
+        Ok(None) => {}
+        Ok(Some((fields, switch))) => {
+            FIELDS.store(Box::leak(Box::new(fields)), Ordering::Release);
+            if let Some(switch) = switch {
+                SWITCH.store(Box::leak(Box::new(switch)), Ordering::Release);
+            }
+        }
+        Err(raised) => drop(raised.take(py)),
+    }
+}
+
+fn probe(
+    py: Python<'_>,
+    thread_size: usize,
+    interpreter_size: usize,
+) -> Result<Option<(Fields, Option<Switch>)>, Raised> {
+    let (first, second) = (copy_current(py)?, copy_current(py)?);
+    let size = crate::build::basic_size(&first.class());
+    let module = Obj::import(py, c"contextvars")?;
+    let name = Obj::str(py, "aioxide")?;
+    let variable = module.method(pyo3::intern!(py, "ContextVar"), &[&name])?;
+
+    let thread_before = thread_words(py, thread_size);
+    let context_before = object_words(&first, size);
+    enter(&first)?;
+    let thread_inside = thread_words(py, thread_size);
+    let context_inside = object_words(&first, size);
+    let second_words = object_words(&second, size);
+    let set = variable.method(pyo3::intern!(py, "set"), &[&name]);
+    let context_changed = object_words(&first, size);
+    exit(&first)?;
+    let thread_after = thread_words(py, thread_size);
+    let context_after = object_words(&first, size);
+    set?;
+
+    let address = first.as_ptr() as usize;
+    let header = size_of::<ffi::PyObject>() / WORD;
+    let words = header..size / WORD;
+    let current = only((0..thread_inside.len()).filter(|at| thread_inside[*at] == address));
+    // Both copies had it in common, not empty, until one got a variable.
+    let variables = only(words.clone().filter(|at| {
+        context_inside[*at] != 0
+            && context_inside[*at] == second_words[*at]
+            && context_changed[*at] != second_words[*at]
+    }));
+    let (Some(current), Some(variables)) = (current, variables) else {
+        return Ok(None);
+    };
+    let version = only((0..thread_inside.len()).filter(|at| {
+        let counts = |before: usize, after: usize| before.checked_add(1) == Some(after);
+        // In between the variable was set, which leaves the count alone.
+        counts(thread_before[*at], thread_inside[*at])
+            && counts(thread_inside[*at], thread_after[*at])
+    }));
+    let previous = only(words.clone().filter(|at| {
+        context_before[*at] == 0
+            && context_inside[*at] == thread_before[current]
+            && context_after[*at] == 0
+    }));
+    let entered = only(
+        words
+            .clone()
+            .filter(|at| context_before[*at] == 0 && context_inside[*at] == 1),
+    );
+    let changes = words
+        .filter(|at| context_before[*at] != context_inside[*at])
+        .count();
+    let is_left = thread_after[current] == thread_before[current]
+        && entered.is_some_and(|at| context_after[at] == 0);
+    let switch = match (version, previous, entered, watchers(py, interpreter_size)) {
+        (Some(version), Some(previous), Some(entered), Some(watchers))
+            if changes == 2 && is_left && thread_before[current] != 0 =>
+        {
+            Some(Switch {
+                current: current * WORD,
+                version: version * WORD,
+                previous: previous * WORD,
+                entered: entered * WORD,
+                watchers,
+            })
+        }
+        _ => None,
+    };
+    let fields = Fields {
+        current: current * WORD,
+        variables: variables * WORD,
+    };
+    Ok(Some((fields, switch)))
+}
+
+/// The one item, if there is just one.
+fn only(mut items: impl Iterator<Item = usize>) -> Option<usize> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
+}
+
+/// Nobody can watch contexts.
+#[cfg(not(Py_3_14))]
+fn watchers(_py: Python<'_>, _size: usize) -> Option<*const u8> {
+    static NOBODY: u8 = 0;
+    Some(&NOBODY)
+}
+
+/// The interpreter's mask of watchers of contexts: one of our own is added, and removed again.
+#[cfg(Py_3_14)]
+fn watchers(py: Python<'_>, size: usize) -> Option<*const u8> {
+    type Watcher = unsafe extern "C" fn(c_int, *mut ffi::PyObject) -> c_int;
+    unsafe extern "C" {
+        fn PyContext_AddWatcher(callback: Watcher) -> c_int;
+        fn PyContext_ClearWatcher(watcher: c_int) -> c_int;
+    }
+    unsafe extern "C" fn ignore(_event: c_int, _object: *mut ffi::PyObject) -> c_int {
+        0
+    }
+    // SAFETY: the token proves that we are attached; the size is that of an interpreter.
+    unsafe {
+        let interpreter = ffi::PyInterpreterState_Get();
+        let before = words_of(interpreter.cast(), size);
+        let watcher = PyContext_AddWatcher(ignore);
+        if watcher < 0 {
+            drop(Raised.take(py));
+            return None;
+        }
+        let inside = words_of(interpreter.cast(), size);
+        let cleared = PyContext_ClearWatcher(watcher);
+        let after = words_of(interpreter.cast(), size);
+        if cleared < 0 {
+            drop(Raised.take(py));
+            return None;
+        }
+        let address = ignore as Watcher as usize;
+        let place = only((0..inside.len()).filter(|at| inside[*at] == address))?;
+        // The mask lies behind the callbacks, of which there are eight at most.
+        let bit = 1_usize << watcher;
+        let (word, shift) = only(
+            (place..inside.len().min(place + 9))
+                .flat_map(|at| (0..WORD).map(move |byte| at * WORD + byte))
+                .filter(|at| {
+                    let (at, shift) = (at / WORD, at % WORD * 8);
+                    inside[at] ^ before[at] == bit << shift && after[at] == before[at]
+                }),
+        )
+        .map(|at| (at / WORD, at % WORD))?;
+        Some(interpreter.cast::<u8>().add(word * WORD + shift))
+    }
+}
+
+/// The words of the current thread's state.
+fn thread_words(_py: Python<'_>, size: usize) -> Vec<usize> {
+    // SAFETY: the token proves that the thread is attached and so has a state, of this size.
+    unsafe { words_of(ffi::PyThreadState_Get().cast(), size) }
+}
+
+/// The words of an object.
+fn object_words(object: &Obj, size: usize) -> Vec<usize> {
+    // SAFETY: the object is alive and has this size.
+    unsafe { words_of(object.as_ptr().cast(), size) }
+}
+
+/// The words of a struct of this size.
+///
+/// # Safety
+/// It is alive.
+unsafe fn words_of(of: *const c_void, size: usize) -> Vec<usize> {
+    let first = of.cast::<usize>();
+    // SAFETY: by the contract. Other threads may change some of it meanwhile.
+    (0..size / WORD)
+        .map(|index| unsafe { first.add(index).read_volatile() })
+        .collect()
+}
