@@ -311,7 +311,9 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         builder.slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void);
         builder.slot(ffi::Py_tp_clear, clear::<T> as *mut c_void);
         builder.slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void);
-        builder.slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void);
+        if T::FINALIZES {
+            builder.slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void);
+        }
         if !builder.has_new {
             builder.slot(ffi::Py_tp_new, no_new as *mut c_void);
         }

@@ -49,6 +49,9 @@ pub trait Hot: Sized + 'static {
     /// foreign base is larger. Each look at a value then asks for the object's type.
     const MOVES_IN_CHILD: bool = false;
 
+    /// Whether [`Hot::finalize`] ever has something to do.
+    const FINALIZES: bool = true;
+
     /// Where the type's address and offsets are kept; see [`hot_type!`](crate::hot_type).
     fn info() -> &'static TypeInfo;
 

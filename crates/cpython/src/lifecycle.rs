@@ -178,7 +178,8 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
     unsafe {
         let class = ffi::Py_TYPE(object);
         let exact = class == info.class();
-        if exact
+        if T::FINALIZES
+            && exact
             && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
             && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
         {
@@ -212,7 +213,8 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         if exact
             && T::FREELIST > 0
             && (*freelist).len() < T::FREELIST
-            && ffi::PyObject_GC_IsFinalized(object) == 0
+            // What was finalised stays marked so.
+            && (!T::FINALIZES || ffi::PyObject_GC_IsFinalized(object) == 0)
         {
             // It keeps its reference to the type.
             (*freelist).push(object);

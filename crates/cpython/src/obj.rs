@@ -344,7 +344,12 @@ impl Obj {
     }
 
     /// The value of a number as a float.
+    #[inline]
     pub fn to_f64(&self) -> Result<f64, Raised> {
+        if self.is_float_exact() {
+            // SAFETY: it is a float.
+            return Ok(unsafe { ffi::PyFloat_AS_DOUBLE(self.as_ptr()) });
+        }
         // SAFETY: the object is alive.
         let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
         if value == -1.0 {

@@ -5,6 +5,10 @@
 //! asked for its sequence number only when two times are equal, so that equal deadlines run in
 //! the order in which they were scheduled and the comparison otherwise touches no other memory.
 //!
+//! A new timer goes into a list in no order, of which only the earliest time is kept; the list
+//! joins the heap when that time has come or the loop is about to wait. Most timers are time-outs
+//! and cancelled before: those never cost a place in the heap.
+//!
 //! Cancelling is a mark on the item and a count here. Removing it at once would need its place
 //! in the heap, kept up to date with every move; instead a marked entry is passed over when it
 //! reaches the top, and a sweep removes them all once they are the majority. So a million timers
@@ -45,7 +49,11 @@ pub struct Timers<T> {
     /// Every entry is due no later than its children; those of entry `i` are `ARITY` entries
     /// from `ARITY * i + 1` on.
     heap: Vec<Entry<T>>,
-    /// How many entries were cancelled since the last sweep: no less than the heap holds (those
+    /// Entries that are not in the heap yet, in no order.
+    fresh: Vec<Entry<T>>,
+    /// No later than the earliest of those.
+    fresh_from: Nanos,
+    /// How many entries were cancelled since the last sweep: no less than there are (those
     /// that fell due are not counted off). So a sweep of `n` entries follows at least `n / 2`
     /// cancellations.
     cancelled: usize,
@@ -70,6 +78,8 @@ impl<T: Timer> Timers<T> {
     pub const fn new() -> Timers<T> {
         Timers {
             heap: Vec::new(),
+            fresh: Vec::new(),
+            fresh_from: Nanos::MAX,
             cancelled: 0,
         }
     }
@@ -77,14 +87,42 @@ impl<T: Timer> Timers<T> {
     /// Schedules `item` for the time `when`.
     #[inline]
     pub fn push(&mut self, when: Nanos, item: T) {
-        self.heap.push(Entry { when, item });
-        self.sift_up(self.heap.len() - 1);
+        self.fresh_from = self.fresh_from.min(when);
+        self.fresh.push(Entry { when, item });
+    }
+
+    /// Puts the fresh entries into the heap, but for cancelled ones, which go to `dropped`.
+    fn join(&mut self, dropped: &mut Vec<T>) {
+        self.fresh_from = Nanos::MAX;
+        let mut fresh = std::mem::take(&mut self.fresh);
+        // Above that it is cheaper to make the heap anew.
+        let is_most = fresh.len() > self.heap.len();
+        for entry in fresh.drain(..) {
+            if entry.item.is_cancelled() {
+                self.cancelled = self.cancelled.saturating_sub(1);
+                dropped.push(entry.item);
+                continue;
+            }
+            self.heap.push(entry);
+            if !is_most {
+                self.sift_up(self.heap.len() - 1);
+            }
+        }
+        if is_most {
+            self.rebuild();
+        }
+        if fresh.capacity() <= RETAINED {
+            self.fresh = fresh;
+        }
     }
 
     /// When the next timer that is not cancelled is due. Cancelled ones that lay before it are
     /// removed and go to `dropped`.
     #[inline]
     pub fn next_deadline(&mut self, dropped: &mut Vec<T>) -> Option<Nanos> {
+        if !self.fresh.is_empty() {
+            self.join(dropped);
+        }
         loop {
             let top = self.heap.first()?;
             if !top.item.is_cancelled() {
@@ -98,9 +136,12 @@ impl<T: Timer> Timers<T> {
     ///
     /// There may be cancelled ones: asking each would touch its memory now, and the caller
     /// touches it again when it runs; of many thousand that are due at once none is still in the
-    /// cache by then.
+    /// cache by then. Those that are found to be cancelled all the same go to `dropped`.
     #[inline]
-    pub fn take_due(&mut self, now: Nanos, mut each: impl FnMut(T)) {
+    pub fn take_due(&mut self, now: Nanos, mut each: impl FnMut(T), dropped: &mut Vec<T>) {
+        if self.fresh_from <= now {
+            self.join(dropped);
+        }
         if self.heap.first().is_none_or(|top| top.when > now) {
             return;
         }
@@ -173,7 +214,7 @@ impl<T: Timer> Timers<T> {
     /// than half of all are cancelled.
     #[inline]
     pub fn is_sweep_due(&self) -> bool {
-        self.cancelled > SWEEP_ABOVE && self.cancelled > self.heap.len() / 2
+        self.cancelled > SWEEP_ABOVE && self.cancelled > self.len() / 2
     }
 
     /// Removes all cancelled entries, into `dropped`, if they are more than 64 and more than
@@ -185,35 +226,40 @@ impl<T: Timer> Timers<T> {
         }
     }
 
-    /// How many entries the heap holds, cancelled ones included.
+    /// How many entries there are, cancelled ones included.
     #[inline]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.heap.len() + self.fresh.len()
     }
 
-    /// Whether the heap holds no entry, not even a cancelled one.
+    /// Whether there is no entry, not even a cancelled one.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.len() == 0
     }
 
     /// All entries with their times, cancelled ones included, in no order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Nanos, &T)> {
-        self.heap.iter().map(|entry| (entry.when, &entry.item))
+    pub fn iter(&self) -> impl Iterator<Item = (Nanos, &T)> {
+        self.heap
+            .iter()
+            .chain(&self.fresh)
+            .map(|entry| (entry.when, &entry.item))
     }
 
-    /// Empties the heap and hands all items out, cancelled ones included, in no order, together
+    /// Removes and hands out all items, cancelled ones included, in no order, together
     /// with the memory.
-    pub fn drain(&mut self) -> impl ExactSizeIterator<Item = T> + use<T> {
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.cancelled = 0;
+        self.fresh_from = Nanos::MAX;
         std::mem::take(&mut self.heap)
             .into_iter()
+            .chain(std::mem::take(&mut self.fresh))
             .map(|entry| entry.item)
     }
 
-    /// How many entries fit before the heap grows.
+    /// How many entries fit before memory is asked for.
     pub fn capacity(&self) -> usize {
-        self.heap.capacity()
+        self.heap.capacity() + self.fresh.capacity()
     }
 
     fn remove_cancelled_top(&mut self) -> T {
@@ -233,16 +279,25 @@ impl<T: Timer> Timers<T> {
     #[cold]
     fn sweep(&mut self, dropped: &mut Vec<T>) {
         dropped.reserve(self.cancelled);
-        let mut place = 0;
-        while place < self.heap.len() {
-            if self.heap[place].item.is_cancelled() {
-                dropped.push(self.heap.swap_remove(place).item);
-            } else {
-                place += 1;
+        let in_heap = self.heap.len();
+        for entries in [&mut self.heap, &mut self.fresh] {
+            let mut place = 0;
+            while place < entries.len() {
+                if entries[place].item.is_cancelled() {
+                    dropped.push(entries.swap_remove(place).item);
+                } else {
+                    place += 1;
+                }
             }
         }
         self.cancelled = 0;
-        self.rebuild();
+        if self.heap.len() < in_heap {
+            self.rebuild();
+        }
+        if self.fresh.is_empty() {
+            self.fresh_from = Nanos::MAX;
+            self.fresh.shrink_to(RETAINED);
+        }
     }
 
     /// Makes a heap of entries in no order.
@@ -348,6 +403,9 @@ mod tests {
 
     /// Takes the next due entry that is not cancelled; the others go to `dropped`.
     fn pop_live<T: Timer>(timers: &mut Timers<T>, now: Nanos, dropped: &mut Vec<T>) -> Option<T> {
+        if timers.fresh_from <= now {
+            timers.join(dropped);
+        }
         loop {
             let item = timers.pop_due(now)?;
             if !item.is_cancelled() {
@@ -523,7 +581,7 @@ mod tests {
                 timers.push(*when, item(sequence as u64));
             }
             let mut taken = Vec::new();
-            timers.take_due(now, |item| taken.push(item.sequence));
+            timers.take_due(now, |item| taken.push(item.sequence), &mut Vec::new());
             let mut expected: Vec<_> = (0..times.len() as u64)
                 .filter(|sequence| times[*sequence as usize] <= now)
                 .collect();
@@ -564,7 +622,7 @@ mod tests {
                     Step::Advance(by) => {
                         now += by;
                         let mut due = Vec::new();
-                        timers.take_due(now, |item| due.push(item));
+                        timers.take_due(now, |item| due.push(item), &mut dropped);
                         for item in due {
                             if item.is_cancelled() {
                                 dropped.push(item);
@@ -605,6 +663,10 @@ mod tests {
             for (sequence, (when, cancel)) in times.into_iter().enumerate() {
                 let item = item(sequence as u64);
                 timers.push(when, Rc::clone(&item));
+                if sequence == 50 {
+                    // The rest stays outside the heap.
+                    timers.next_deadline(&mut Vec::new());
+                }
                 if cancel {
                     marked.push(item);
                 } else {

@@ -231,13 +231,15 @@ impl EventLoop {
     }
 
     /// A timer of the loop was cancelled; false if the loop is not native.
-    pub(crate) fn note_timer_cancelled(event_loop: &Obj) -> bool {
+    pub(crate) fn note_timer_cancelled(event_loop: &Obj, scheduled: bool) -> bool {
         match Ref::<EventLoop>::of(event_loop) {
-            Some(native) => {
-                EventLoop::timer_cancelled(native);
+            Some(native) if !native.debug() => {
+                if scheduled {
+                    EventLoop::timer_cancelled(native);
+                }
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 

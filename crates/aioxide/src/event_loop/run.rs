@@ -7,7 +7,7 @@ use cpython::{Obj, Raised, Ref};
 use engine::Nanos;
 
 use super::EventLoop;
-use crate::handles::{Entry, Handle};
+use crate::handles::{Entry, Handle, TimerEntry};
 use crate::interop::asyncio;
 
 /// With work queued, the selector is looked at after so many entries …
@@ -235,19 +235,19 @@ impl EventLoop {
 
     /// Moves the timers that are due into the ready queue.
     fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
+        let mut dropped = Vec::new();
         let mut ready = this.ready.borrow_mut();
         this.timers
             .borrow_mut()
-            .take_due(now, |due| ready.push(due.into_entry()));
+            .take_due(now, |due| ready.push(due.into_entry()), &mut dropped);
+        drop(ready);
+        EventLoop::forget(dropped);
     }
 
     /// Lets cancelled timers go.
-    pub(super) fn forget(dropped: Vec<crate::handles::TimerEntry>) {
-        for timer in &dropped {
-            if let Some(handle) = timer.as_handle() {
-                handle.set_scheduled(false);
-            }
-        }
+    #[inline]
+    pub(super) fn forget(dropped: Vec<TimerEntry>) {
+        dropped.iter().for_each(TimerEntry::forget);
     }
 
     /// Runs entries one by one, timing each.

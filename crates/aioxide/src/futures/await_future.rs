@@ -138,6 +138,7 @@ impl Hot for FutureIter {
     const DOC: &'static std::ffi::CStr = c"What await iterates over.";
     const FREELIST: usize = 2048;
     const SUBCLASSABLE: bool = false;
+    const FINALIZES: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

@@ -39,8 +39,9 @@ pub(crate) struct Runners {
     pub(crate) call: fn(&Obj) -> Result<(), Raised>,
     /// The time of an alarm's target has come.
     pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
-    /// A scheduled timer of the loop was cancelled; false if the loop is not native.
-    pub(crate) timer_cancelled: fn(&Obj) -> bool,
+    /// A timer of the loop was cancelled, one that is scheduled if it says so; false if the loop
+    /// is not native or in debug mode: then it has done nothing.
+    pub(crate) timer_cancelled: fn(&Obj, bool) -> bool,
     /// Takes a context that a handle of the loop leaves behind, if it is as good as new.
     pub(crate) reclaim: fn(&Obj, &Slot),
     /// Whether the loop is in debug mode, if it is a native one.
@@ -229,8 +230,20 @@ impl TimerEntry {
         }
     }
 
+    /// It is no longer scheduled, if it is a handle.
+    #[inline]
+    pub(crate) fn forget(&self) {
+        if self.0.tag() == HANDLE {
+            self.0.with(|object| {
+                if let Some(timer) = Ref::<TimerHandle>::of(object) {
+                    timer.set_scheduled(false);
+                }
+            });
+        }
+    }
+
     /// The timer handle, if it is one.
-    pub(crate) fn as_handle(&self) -> Option<Ref<TimerHandle>> {
+    fn as_handle(&self) -> Option<Ref<TimerHandle>> {
         if self.0.tag() != HANDLE {
             return None;
         }

@@ -225,6 +225,20 @@ impl Handle {
         Ok(())
     }
 
+    /// Cancels it, if the loop takes note of that; else it stays as it was.
+    #[inline]
+    pub(super) fn cancel_and(&self, note: impl FnOnce() -> bool) -> bool {
+        self.cancelled.set(true);
+        let noted = note();
+        if noted {
+            self.function.set(None);
+            self.args.set(None);
+        } else {
+            self.cancelled.set(false);
+        }
+        noted
+    }
+
     #[inline]
     fn in_debug_mode(&self) -> Result<bool, Raised> {
         let Some(event_loop) = self.event_loop.get() else {
@@ -370,6 +384,7 @@ impl Hot for Handle {
     const DOC: &'static std::ffi::CStr = c"Object returned by callback registration methods.";
     const FREELIST: usize = 2048;
     const TRACKED: bool = false;
+    const FINALIZES: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

@@ -73,6 +73,7 @@ impl Hot for ThreadSafeHandle {
     const DOC: &'static std::ffi::CStr = c"Object returned by call_soon_threadsafe().";
     const FREELIST: usize = 2048;
     const TRACKED: bool = false;
+    const FINALIZES: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

@@ -91,23 +91,27 @@ impl TimerHandle {
     }
 
     fn cancel(this: &Ref<TimerHandle>) -> Result<(), Raised> {
-        let handle = this.parent();
+        let handle: &Handle = this.parent();
         if handle.is_cancelled() {
             return Ok(());
         }
-        let event_loop = Handle::event_loop(handle);
+        let Some(event_loop) = Handle::event_loop(this.parent()) else {
+            return Handle::cancel(this.parent());
+        };
+        let scheduled = this.is_scheduled();
         // Cancelled first, so that a sweep of the heap lets it go.
-        Handle::cancel(handle)?;
-        match event_loop {
-            Some(event_loop) if this.is_scheduled() => {
-                if Runners::get().is_some_and(|runners| (runners.timer_cancelled)(&event_loop)) {
-                    return Ok(());
-                }
-                let name = pyo3::intern!(this.py(), "_timer_handle_cancelled");
-                event_loop.method(name, &[this.as_obj()]).map(drop)
-            }
-            _ => Ok(()),
+        let noted = handle.cancel_and(|| {
+            Runners::get().is_some_and(|runners| (runners.timer_cancelled)(&event_loop, scheduled))
+        });
+        if noted {
+            return Ok(());
         }
+        Handle::cancel(this.parent())?;
+        if scheduled {
+            let name = pyo3::intern!(this.py(), "_timer_handle_cancelled");
+            event_loop.method(name, &[this.as_obj()])?;
+        }
+        Ok(())
     }
 }
 
@@ -117,6 +121,7 @@ impl Hot for TimerHandle {
     const DOC: &'static std::ffi::CStr = c"Object returned by timed callback registration methods.";
     const FREELIST: usize = 2048;
     const TRACKED: bool = false;
+    const FINALIZES: bool = false;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -225,6 +230,7 @@ impl Hot for Alarm {
     const FREELIST: usize = 2048;
     const TRACKED: bool = false;
     const SUBCLASSABLE: bool = false;
+    const FINALIZES: bool = false;
     cpython::hot_type!();
 
     fn build(_: &mut Builder<Self>) {}
