@@ -98,22 +98,21 @@ impl EventLoop {
     }
 
     /// One iteration: collects what has become ready and runs what was there.
-    #[inline]
+    #[inline(always)]
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let value: &EventLoop = this;
-        let queued = value.ready.borrow().len();
-        if queued == 0
-            || value.budget.get() == 0
-            || value.stopping.get()
-            || value.time_overridden.get()
-        {
-            EventLoop::collect(this, queued > 0)?;
-        } else if value.unlooked.get() > 0 {
-            value.unlooked.set(value.unlooked.get() - 1);
+        let mut count = value.ready.borrow().len();
+        let unlooked = value.unlooked.get();
+        let budget = value.budget.get();
+        if count == 0 || budget == 0 || value.stopping.get() || !value.fast.get() {
+            EventLoop::collect(this, count > 0)?;
+            count = value.ready.borrow().len();
+        } else if unlooked > 0 {
+            value.unlooked.set(unlooked - 1);
         } else {
             EventLoop::look_at_clock(this)?;
+            count = value.ready.borrow().len();
         }
-        let count = value.ready.borrow().len();
         value.budget.set(value.budget.get().saturating_sub(count));
         if value.debug.get() {
             return EventLoop::run_entries_in_debug_mode(this, count);

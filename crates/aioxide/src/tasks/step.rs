@@ -24,12 +24,11 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
     let Some(task) = Ref::<Task>::of(&object) else {
         return Ok(());
     };
-    let Some(task_context) = task.context.get() else {
-        return Ok(());
+    let entered = match context::enter_field(&task.context) {
+        Ok(Some(entered)) => entered,
+        Ok(None) => return Ok(()),
+        Err(raised) => return report(task, raised),
     };
-    if let Err(raised) = context::enter(&task_context) {
-        return report(task, raised);
-    }
     let waiter = task.waiter.take();
     let error = match task.parent_value().rare.take_error() {
         Some(error) => Some(error),
@@ -41,7 +40,7 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
         task.waiter.set(waiter);
         step(task, error).map(|()| After::Nothing)
     };
-    if let Err(raised) = context::exit(&task_context) {
+    if let Err(raised) = entered.exit(task.py()) {
         return report(task, raised);
     }
     match result {

@@ -64,6 +64,16 @@ pub(super) fn switch() -> Option<&'static Switch> {
     unsafe { SWITCH.load(Ordering::Acquire).as_ref() }
 }
 
+/// The current context of the thread, if it has one and the fields are known.
+pub(super) fn current(_py: Python<'_>) -> Option<Obj> {
+    let fields = fields()?;
+    // SAFETY: attached; the field was verified; it holds null or a context that is alive.
+    unsafe {
+        let place = field::<*mut ffi::PyObject>(ffi::PyThreadState_Get(), fields.current);
+        (!(*place).is_null()).then(|| Obj::from_pointer(&*place).clone())
+    }
+}
+
 impl Switch {
     /// Enters a context as `PyContext_Enter` does; false if that has to do it.
     ///
@@ -84,7 +94,8 @@ impl Switch {
             ffi::Py_INCREF(context);
             *current = context;
             *entered = 1;
-            *field::<u64>(state, self.version) += 1;
+            let version = field::<u64>(state, self.version);
+            *version = (*version).wrapping_add(1);
         }
         true
     }
@@ -92,7 +103,7 @@ impl Switch {
     /// Leaves a context as `PyContext_Exit` does; false if that has to do it.
     ///
     /// # Safety
-    /// The thread is attached, the object alive.
+    /// The thread is attached. An object that is not the current context need not be alive.
     #[inline]
     pub(super) unsafe fn exit(&self, context: *mut ffi::PyObject) -> bool {
         // SAFETY: what is the thread's current context is a context; else as for `enter`, the
@@ -106,7 +117,8 @@ impl Switch {
             let previous = field::<*mut ffi::PyObject>(context, self.previous);
             *current = std::ptr::replace(previous, std::ptr::null_mut());
             *field::<c_int>(context, self.entered) = 0;
-            *field::<u64>(state, self.version) += 1;
+            let version = field::<u64>(state, self.version);
+            *version = (*version).wrapping_add(1);
             ffi::Py_DECREF(context);
         }
         true

@@ -10,6 +10,7 @@ use pyo3::{Python, ffi};
 
 use crate::error::Raised;
 use crate::obj::{Obj, done};
+use crate::slot::Slot;
 
 pub use fields::verify;
 pub use pool::Pool;
@@ -55,6 +56,71 @@ pub fn exit(context: &Obj) -> Result<(), Raised> {
     }
     // SAFETY: the object is alive; CPython checks that it is a context, and the current one.
     done(unsafe { ffi::PyContext_Exit(context.as_ptr()) })
+}
+
+/// A context that was entered and is to be left.
+#[must_use]
+pub struct Entered(Way);
+
+enum Way {
+    /// The thread holds the context: only its address is kept, to know it again.
+    Switched(*mut ffi::PyObject),
+    Called(Obj),
+}
+
+/// Enters the context of a field; nothing if there is none. Raises as [`enter`].
+#[inline(always)]
+pub fn enter_field(field: &Slot) -> Result<Option<Entered>, Raised> {
+    if let Some(switch) = fields::switch() {
+        let switched = field.inspect(|context| {
+            // SAFETY: attached, since there is an Obj; it is looked at whether it is a context.
+            let entered = is_context(context) && unsafe { switch.enter(context.as_ptr()) };
+            entered.then(|| context.as_ptr())
+        });
+        if let Some(Some(address)) = switched {
+            return Ok(Some(Entered(Way::Switched(address))));
+        }
+    }
+    enter_by_call(field)
+}
+
+#[inline(never)]
+fn enter_by_call(field: &Slot) -> Result<Option<Entered>, Raised> {
+    let Some(context) = field.get() else {
+        return Ok(None);
+    };
+    enter(&context)?;
+    Ok(Some(Entered(Way::Called(context))))
+}
+
+impl Entered {
+    /// Leaves it, as [`exit`].
+    #[inline(always)]
+    pub fn exit(self, py: Python<'_>) -> Result<(), Raised> {
+        match self.0 {
+            Way::Switched(address) => {
+                // SAFETY: the token proves that we are attached; an address that is not the
+                // current context's is only compared.
+                if fields::switch().is_some_and(|switch| unsafe { switch.exit(address) }) {
+                    return Ok(());
+                }
+                exit_of_other(py, address)
+            }
+            Way::Called(context) => exit(&context),
+        }
+    }
+}
+
+/// Somebody has left it before us, or watches contexts since.
+#[cold]
+fn exit_of_other(py: Python<'_>, address: *mut ffi::PyObject) -> Result<(), Raised> {
+    match fields::current(py) {
+        Some(context) if context.as_ptr() == address => exit(&context),
+        _ => Err(Raised::runtime_error(
+            py,
+            "cannot exit context: it is not the current one",
+        )),
+    }
 }
 
 #[cold]
