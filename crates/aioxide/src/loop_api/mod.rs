@@ -12,7 +12,7 @@ use crate::futures::Future;
 use crate::interop::asyncio;
 use crate::interop::current::running_loop;
 use crate::tasks::{Task, is_coroutine};
-use crate::{operations, subprocess, transports};
+use crate::{executor, operations, subprocess, transports};
 
 /// What the program has put in the place of a class in asyncio's module, if it has: neither
 /// asyncio's own nor ours.
@@ -237,6 +237,11 @@ impl Hot for EventLoop {
                 c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
                 |this| this.task_factory.get(),
             )
+            .method(
+                c"run_in_executor",
+                c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
+                executor::run_in_executor,
+            )
             .method0(
                 c"run_forever",
                 c"run_forever($self, /)\n--\n\nRun until stop() is called.",
@@ -388,6 +393,22 @@ impl Hot for EventLoop {
                 |this| this.task_factory.get(),
                 |this, value| {
                     this.task_factory.set(value.cloned().and_then(Obj::not_none));
+                    Ok(())
+                },
+            )
+            .get_set(
+                c"_default_executor",
+                c"What run_in_executor(None, ...) uses.",
+                |this| this.default_executor.get(),
+                executor::set_default_executor,
+            )
+            .get_set(
+                c"_executor_shutdown_called",
+                c"Whether the default executor takes no more calls.",
+                |this| this.executor_shutdown_called.get(),
+                |this, value| {
+                    let called = value.map_or(Ok(false), Obj::truth)?;
+                    this.executor_shutdown_called.set(called);
                     Ok(())
                 },
             )
