@@ -21,7 +21,7 @@ from asyncio import tasks
 
 import _asyncio
 
-from . import _aioxide
+from . import _aioxide, _futures
 from ._loop import Loop, _SelectorEventLoop
 
 _NAMES = (
@@ -29,6 +29,9 @@ _NAMES = (
     "Task",
     "sleep",
     "create_task",
+    "ensure_future",
+    "iscoroutine",
+    "to_thread",
     "current_task",
     "all_tasks",
     "_enter_task",
@@ -39,6 +42,8 @@ _NAMES = (
     "_register_eager_task",
     "_unregister_eager_task",
 )
+
+_PYTHON_NAMES = ("run_coroutine_threadsafe", "wrap_future")
 
 _eager_task_factory = getattr(tasks, "create_eager_task_factory", lambda task: None)(_aioxide.Task)
 
@@ -93,6 +98,11 @@ def uninstall():
         _changes.clear()
 
 
+def replacements():
+    """Our objects by the id of asyncio's."""
+    return {id(theirs): ours for theirs, ours in [*_objects(), *_loops()]}
+
+
 def _objects():
     """Pairs of asyncio's objects and ours."""
     for name in _NAMES:
@@ -103,6 +113,8 @@ def _objects():
         )
         if ours is not None and theirs is not None:
             yield theirs, ours
+    for name in _PYTHON_NAMES:
+        yield getattr(asyncio, name), getattr(_futures, name)
     if _eager_task_factory is not None:
         yield tasks.eager_task_factory, _eager_task_factory
 
