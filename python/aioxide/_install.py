@@ -15,6 +15,7 @@ the policy, and a program's own policy keeps its word.
 """
 
 import asyncio
+import os
 import sys
 import threading
 from asyncio import tasks
@@ -79,22 +80,36 @@ def install():
     everything is replaced or, when an error is raised, nothing.
     """
     _replace([*_objects(), *_loops()])
+    _begin_legacy_mode()
 
 
 def install_loop():
     """install() for the event loop alone: Future, Task and the rest stay asyncio's."""
     _replace(_loops())
+    _begin_legacy_mode()
+
+
+def _begin_legacy_mode():
+    if os.environ.get("AIOXIDE_LEGACY"):
+        from . import _legacy
+
+        if _legacy.is_wanted():
+            _legacy.begin(_replace)
 
 
 def uninstall():
     """Undo install(), to the last attribute. What others have replaced since then stays."""
+    legacy = sys.modules.get(f"{__package__}._legacy")
+    if legacy is not None:
+        legacy.end()
     with _lock:
         back = [(change.after, change.before) for change in _changes]
         for change in reversed(_changes):
             change.revert()
         # Modules of asyncio that were imported since then took our objects from the others.
-        for change in _list_changes(back):
-            change.apply()
+        while changes := _list_changes(back):
+            for change in changes:
+                change.apply()
         _changes.clear()
 
 
