@@ -90,11 +90,10 @@ def install_loop():
 
 
 def _begin_legacy_mode():
-    if os.environ.get("AIOXIDE_LEGACY"):
+    if os.environ.get("AIOXIDE_LEGACY", "") not in ("", "0"):
         from . import _legacy
 
-        if _legacy.is_wanted():
-            _legacy.begin(_replace)
+        _legacy.begin(_replace)
 
 
 def uninstall():

@@ -18,7 +18,6 @@ import asyncio
 import collections.abc
 import functools
 import inspect
-import os
 import sys
 import threading
 import types
@@ -39,7 +38,6 @@ _DECORATOR = (
 # Coroutine functions that took a loop; it was no more than the running one.
 _FUNCTIONS = (
     "sleep",
-    "wait_for",
     "open_connection",
     "start_server",
     "open_unix_connection",
@@ -61,11 +59,6 @@ _CLASSES = (
 _undo = []
 
 
-def is_wanted():
-    """Whether the environment asks for legacy mode."""
-    return os.environ.get("AIOXIDE_LEGACY", "") not in ("", "0")
-
-
 def begin(replace):
     """Turn it on. `replace(pairs)` puts the second of each pair wherever asyncio has the first."""
     if _undo:
@@ -74,11 +67,13 @@ def begin(replace):
     _take_generators()
     _set(coroutines, "coroutine", coroutine)
     _set(asyncio, "coroutine", coroutine)
+    _set(asyncio, "__all__", (*asyncio.__all__, "coroutine"))
     for name in _CLASSES:
         _take_loop_in_init(getattr(asyncio, name))
     replace(
         [
             (asyncio.wait, _wait(asyncio.wait)),
+            (asyncio.wait_for, _wait_for(asyncio.wait_for)),
             (asyncio.gather, _gather(asyncio.gather)),
             (asyncio.shield, _shield(asyncio.shield)),
             (asyncio.as_completed, _as_completed(asyncio.as_completed)),
@@ -213,6 +208,22 @@ def _wait(wait):
                 loop = loop or events.get_running_loop()
                 fs = [tasks.ensure_future(future, loop=loop) for future in fs]
         return await wait(fs, **options)
+
+    return wrapper
+
+
+@types.coroutine
+def _awaitable(generator):
+    return (yield from generator)
+
+
+def _wait_for(wait_for):
+    @functools.wraps(wait_for)
+    async def wrapper(fut, timeout, *, loop=None):
+        _warn_of(loop)
+        if isinstance(fut, types.GeneratorType):
+            fut = _awaitable(fut)
+        return await wait_for(fut, timeout)
 
     return wrapper
 
