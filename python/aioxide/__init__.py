@@ -11,6 +11,7 @@ Importing this package replaces nothing in asyncio.
 """
 
 import asyncio as _asyncio
+from types import ModuleType as _ModuleType
 
 from ._aioxide import (
     Future,
@@ -74,10 +75,10 @@ def run(main, *, debug=None, loop_factory=None):
 def _add_names_of_asyncio():
     """Every public name of asyncio that is not here yet: our object where there is one."""
     ours = replacements()
-    names = [name for name in _asyncio.__all__ if name not in globals()]
-    for name in names:
-        value = getattr(_asyncio, name)
-        globals()[name] = ours.get(id(value), value)
+    public = set(_asyncio.__all__)
+    for name, value in vars(_asyncio).items():
+        if name in public or not (name.startswith("_") or isinstance(value, _ModuleType)):
+            globals().setdefault(name, ours.get(id(value), value))
     return (*__all__, *(name for name in _asyncio.__all__ if name not in __all__))
 
 

@@ -17,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, thread
 from . import _aioxide
 
 # A tool that wants to see each submit() puts its own in the class's place: then it sees each.
-_submit = ThreadPoolExecutor.submit
+_submit: object = ThreadPoolExecutor.submit
 if not isinstance(_submit, types.FunctionType) or _submit.__globals__ is not vars(thread):
     _submit = None
 
-_executors = weakref.WeakSet()
+_executors: weakref.WeakSet = weakref.WeakSet()
 
 
 class ThreadPool(ThreadPoolExecutor):
@@ -81,7 +81,8 @@ def is_ending(reference):
 
 
 if sys.version_info >= (3, 14):
-    _context = thread.WorkerContext(None, ())
+    # What work items ask to run them; it has nothing to begin with.
+    _context = thread.WorkerContext(int, ())
 
     def run_item(item):
         """Run a work item of submit()."""

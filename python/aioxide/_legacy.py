@@ -56,7 +56,8 @@ _CLASSES = (
     "LifoQueue",
 )
 
-_undo = []
+# What turns it off, the last change first.
+_undo: list = []
 
 
 def begin(replace):
