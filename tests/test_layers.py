@@ -11,7 +11,7 @@ EXTENSION = CRATES / "aioxide" / "src"
 # The rooms of the extension module: each imports only from those before it.
 ROOMS = ("interop", "handles", "event_loop", "futures", "coroutines", "tasks",
          "sync", "transports", "operations", "streams", "subprocess",
-         "loop_api")
+         "executor", "loop_api")
 
 LONGEST = 800
 LONG_FOR_A_REASON = f"Over {LONGEST} lines because"

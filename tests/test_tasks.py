@@ -11,6 +11,7 @@ import contextvars
 import gc
 import inspect
 import sys
+import threading
 import traceback
 import types
 
@@ -608,7 +609,9 @@ def test_current_task_and_all_tasks(agree):
             case.record(asyncio.current_task(case.loop) is main, len(asyncio.all_tasks(case.loop)))
 
         main = asyncio.current_task()
-        await case.loop.run_in_executor(None, elsewhere)
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
 
     record = agree(scenario)
     assert record[0] == (False, True) and ("callback", None) in record

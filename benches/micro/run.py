@@ -27,6 +27,8 @@ ROWS = {
     "task": "create and await a task",
     "ping_pong": "future ping-pong",
     "executor": "executor round trip",
+    "executor_batch": "executor, a thousand at once",
+    "to_thread": "to_thread round trip",
     "memory": "bytes per suspended task",
 }
 # the peers use asyncio's own Task, so the yardstick of its memory is asyncio

@@ -1,8 +1,9 @@
 """asyncio in Rust: a drop-in event loop, Future and Task.
 
-Three ways in, from the smallest change to none at all:
+Ways in, from the smallest change to none at all:
 
     aioxide.run(main())               instead of asyncio.run(main())
+    import aioxide as asyncio         every public name of asyncio, native where there is a native one
     aioxide.install()                 asyncio's own names now mean aioxide's objects
     python -m aioxide program.py      an unchanged program
 
@@ -10,6 +11,7 @@ Importing this package replaces nothing in asyncio.
 """
 
 import asyncio as _asyncio
+from types import ModuleType as _ModuleType
 
 from ._aioxide import (
     Future,
@@ -19,9 +21,13 @@ from ._aioxide import (
     all_tasks,
     create_task,
     current_task,
+    ensure_future,
+    iscoroutine,
     sleep,
+    to_thread,
 )
-from ._install import install, uninstall
+from ._futures import run_coroutine_threadsafe, wrap_future
+from ._install import install, replacements, uninstall
 from ._loop import Loop
 
 __version__ = "0.1.0"
@@ -37,11 +43,16 @@ __all__ = (
     "all_tasks",
     "create_task",
     "current_task",
+    "ensure_future",
     "install",
+    "iscoroutine",
     "new_event_loop",
     "run",
+    "run_coroutine_threadsafe",
     "sleep",
+    "to_thread",
     "uninstall",
+    "wrap_future",
 )
 
 
@@ -61,6 +72,19 @@ def run(main, *, debug=None, loop_factory=None):
         return runner.run(main)
 
 
+def _add_names_of_asyncio():
+    """Every public name of asyncio that is not here yet: our object where there is one."""
+    ours = replacements()
+    public = set(_asyncio.__all__)
+    for name, value in vars(_asyncio).items():
+        if name in public or not (name.startswith("_") or isinstance(value, _ModuleType)):
+            globals().setdefault(name, ours.get(id(value), value))
+    return (*__all__, *(name for name in _asyncio.__all__ if name not in __all__))
+
+
+__all__ = _add_names_of_asyncio()
+
+
 def __getattr__(name):
     # Policies go away in Python 3.16; who does not ask for one need not know.
     if name == "EventLoopPolicy":
@@ -68,6 +92,12 @@ def __getattr__(name):
 
         globals()[name] = EventLoopPolicy
         return EventLoopPolicy
+    # asyncio's modules, and names that it only gives on request.
+    if not name.startswith("_"):
+        try:
+            return getattr(_asyncio, name)
+        except AttributeError:
+            pass
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

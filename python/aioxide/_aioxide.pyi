@@ -1,12 +1,13 @@
 import asyncio
 from asyncio.transports import _FlowControlMixin
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import Any, Protocol, TypeVar, final, overload
+from typing import Any, ParamSpec, Protocol, TypeGuard, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _T_co = TypeVar("_T_co", covariant=True)
 
 # The native part of a loop, never met alone: _loop.Loop has asyncio's class as its other base.
@@ -61,6 +62,31 @@ class _Sleep(Protocol):
     async def __call__(self, delay: float, result: _T) -> _T: ...
 
 sleep: _Sleep
+
+class _ToThread(Protocol):
+    async def __call__(
+        self, func: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T: ...
+
+to_thread: _ToThread
+
+# The calls that wait for the threads of a default executor.
+@final
+class _JobQueue:
+    threads: int
+    def __init__(self, most: int, class_: type, submit: object) -> None: ...
+    def put(self, item: object, /) -> None: ...
+    def get_nowait(self) -> Any: ...
+    def empty(self) -> bool: ...
+    def qsize(self) -> int: ...
+    def work(self, executor: object, /) -> None: ...
+    def lacks_thread(self) -> bool: ...
+    def forget_threads(self) -> None: ...
+
+def ensure_future(
+    coro_or_future: Awaitable[_T], *, loop: asyncio.AbstractEventLoop | None = None
+) -> asyncio.Future[_T]: ...
+def iscoroutine(obj: object) -> TypeGuard[Coroutine[Any, Any, Any]]: ...
 
 def create_task(
     coro: Coroutine[Any, Any, _T],

@@ -15,13 +15,14 @@ the policy, and a program's own policy keeps its word.
 """
 
 import asyncio
+import os
 import sys
 import threading
 from asyncio import tasks
 
 import _asyncio
 
-from . import _aioxide
+from . import _aioxide, _futures
 from ._loop import Loop, _SelectorEventLoop
 
 _NAMES = (
@@ -29,6 +30,9 @@ _NAMES = (
     "Task",
     "sleep",
     "create_task",
+    "ensure_future",
+    "iscoroutine",
+    "to_thread",
     "current_task",
     "all_tasks",
     "_enter_task",
@@ -39,6 +43,8 @@ _NAMES = (
     "_register_eager_task",
     "_unregister_eager_task",
 )
+
+_PYTHON_NAMES = ("run_coroutine_threadsafe", "wrap_future")
 
 _eager_task_factory = getattr(tasks, "create_eager_task_factory", lambda task: None)(_aioxide.Task)
 
@@ -74,23 +80,41 @@ def install():
     everything is replaced or, when an error is raised, nothing.
     """
     _replace([*_objects(), *_loops()])
+    _begin_legacy_mode()
 
 
 def install_loop():
     """install() for the event loop alone: Future, Task and the rest stay asyncio's."""
     _replace(_loops())
+    _begin_legacy_mode()
+
+
+def _begin_legacy_mode():
+    if os.environ.get("AIOXIDE_LEGACY", "") not in ("", "0"):
+        from . import _legacy
+
+        _legacy.begin(_replace)
 
 
 def uninstall():
     """Undo install(), to the last attribute. What others have replaced since then stays."""
+    legacy = sys.modules.get(f"{__package__}._legacy")
+    if legacy is not None:
+        legacy.end()
     with _lock:
         back = [(change.after, change.before) for change in _changes]
         for change in reversed(_changes):
             change.revert()
         # Modules of asyncio that were imported since then took our objects from the others.
-        for change in _list_changes(back):
-            change.apply()
+        while changes := _list_changes(back):
+            for change in changes:
+                change.apply()
         _changes.clear()
+
+
+def replacements():
+    """Our objects by the id of asyncio's."""
+    return {id(theirs): ours for theirs, ours in [*_objects(), *_loops()]}
 
 
 def _objects():
@@ -103,6 +127,8 @@ def _objects():
         )
         if ours is not None and theirs is not None:
             yield theirs, ours
+    for name in _PYTHON_NAMES:
+        yield getattr(asyncio, name), getattr(_futures, name)
     if _eager_task_factory is not None:
         yield tasks.eager_task_factory, _eager_task_factory
 

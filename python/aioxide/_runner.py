@@ -21,6 +21,9 @@ A program may also be a folder or a zip file with a __main__.py in it; - is stan
 
 options:
   --loop-only    aioxide's event loop only: Future, Task and sleep() stay asyncio's
+  --legacy       what Python 3.5 to 3.9 allowed and later ones do not: a loop by
+                 get_event_loop(), @asyncio.coroutine, wait() with coroutines
+                 and the argument loop; as with AIOXIDE_LEGACY=1
   --debug        asyncio's debug mode, as with PYTHONASYNCIODEBUG=1
   -V, --version  print the version and exit
   -h, --help     print this and exit
@@ -48,6 +51,9 @@ def main():
             debug = True
         elif argument == "--loop-only":
             loop_only = True
+        elif argument == "--legacy":
+            # In the environment, so that child processes have it too.
+            os.environ["AIOXIDE_LEGACY"] = "1"
         elif argument[:2] in ("-m", "-c"):
             # As with python, the text may follow without a space.
             if not argument[2:] and not arguments:

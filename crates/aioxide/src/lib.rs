@@ -13,6 +13,7 @@
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`subprocess`] | child processes |
+//! | [`executor`] | the default executor, `to_thread` |
 //! | [`loop_api`] | the loop's Python side |
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,8 @@ mod transports;
 mod operations;
 
 mod subprocess;
+
+mod executor;
 
 mod loop_api;
 
@@ -70,11 +73,12 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     transports::build(py)?;
     operations::build(py)?;
     subprocess::build(py)?;
+    executor::build(py)?;
 
     handles::Runners {
         read: subprocess::read_ready,
         write: operations::write_ready,
-        call: subprocess::deferred,
+        call: executor::deferred,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
         reclaim: event_loop::EventLoop::reclaim_context,
@@ -96,7 +100,9 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
     add::<transports::tls::SslProtocol>(py, module, "SSLProtocol")?;
     add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
+    add::<executor::JobQueue>(py, module, "_JobQueue")?;
     coroutines::add_functions(py, module)?;
+    executor::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;

@@ -27,7 +27,7 @@ const SIGNALS: u64 = u64::MAX - 1;
 
 /// Public methods that a program may replace, in a subclass or on the loop itself, and that
 /// native code would otherwise not call.
-const REPLACEABLE: [&str; 7] = [
+const REPLACEABLE: [&str; 8] = [
     "call_soon",
     "call_soon_threadsafe",
     "call_later",
@@ -35,7 +35,11 @@ const REPLACEABLE: [&str; 7] = [
     "create_future",
     "create_task",
     "time",
+    EXECUTOR,
 ];
+
+/// The one of them that keeps nobody from the short ways: only `to_thread()` calls it.
+const EXECUTOR: &str = "run_in_executor";
 
 /// The value of a loop.
 pub(crate) struct EventLoop {
@@ -44,7 +48,7 @@ pub(crate) struct EventLoop {
     watches: RefCell<WatchTable>,
     selector: RefCell<Option<Arc<Selector>>>,
     /// Nothing once the loop is closed, as with the selector.
-    waker: RefCell<Option<Waker>>,
+    waker: RefCell<Option<Arc<Waker>>>,
     signals: RefCell<Option<SignalPipe>>,
     clock: Clock,
     /// Handles and contexts to use again, while the loop runs.
@@ -66,6 +70,7 @@ pub(crate) struct EventLoop {
     debug: Cell<bool>,
     overridden: Cell<bool>,
     time_overridden: Cell<bool>,
+    executor_overridden: Cell<bool>,
     /// Whether the class has been searched for replaced methods.
     class_checked: Cell<bool>,
     /// Neither closed nor in debug mode nor overridden: native code takes the short ways.
@@ -75,6 +80,12 @@ pub(crate) struct EventLoop {
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
     pub(crate) task_factory: Slot,
+    pub(crate) default_executor: Slot,
+    /// The queue of the default executor, if that is of our own making.
+    pub(crate) default_jobs: Slot,
+    pub(crate) executor_shutdown_called: Cell<bool>,
+    /// Outcomes of calls on other threads, to be delivered.
+    pub(crate) outcomes: Slot,
 }
 
 impl EventLoop {
@@ -94,7 +105,7 @@ impl EventLoop {
             timers: RefCell::new(Timers::new()),
             watches: RefCell::new(WatchTable::default()),
             selector: RefCell::new(Some(Arc::new(selector))),
-            waker: RefCell::new(Some(waker)),
+            waker: RefCell::new(Some(Arc::new(waker))),
             signals: RefCell::new(Some(signals)),
             clock: Clock::monotonic(),
             spares: Spares::default(),
@@ -109,12 +120,17 @@ impl EventLoop {
             debug: Cell::new(false),
             overridden: Cell::new(false),
             time_overridden: Cell::new(false),
+            executor_overridden: Cell::new(false),
             class_checked: Cell::new(false),
             fast: Cell::new(false),
             thread_id: Slot::default(),
             slow_callback_duration: Slot::default(),
             current_handle: Slot::default(),
             task_factory: Slot::default(),
+            default_executor: Slot::default(),
+            default_jobs: Slot::default(),
+            executor_shutdown_called: Cell::new(false),
+            outcomes: Slot::default(),
         })
     }
 
@@ -215,7 +231,16 @@ impl EventLoop {
         }
     }
 
+    /// Whether the program has replaced `run_in_executor`.
+    pub(crate) fn is_executor_overridden(&self) -> bool {
+        self.executor_overridden.get()
+    }
+
     fn replaced(&self, name: &str) {
+        if name == EXECUTOR {
+            self.executor_overridden.set(true);
+            return;
+        }
         self.overridden.set(true);
         if name == "time" {
             self.time_overridden.set(true);
@@ -310,6 +335,9 @@ impl EventLoop {
         visit.slot(&self.slow_callback_duration);
         visit.slot(&self.current_handle);
         visit.slot(&self.task_factory);
+        visit.slot(&self.default_executor);
+        visit.slot(&self.default_jobs);
+        visit.slot(&self.outcomes);
     }
 
     /// Releases what can be part of a cycle.
@@ -333,5 +361,8 @@ impl EventLoop {
         self.spares.end();
         self.current_handle.set(None);
         self.task_factory.set(None);
+        self.default_executor.set(None);
+        self.default_jobs.set(None);
+        self.outcomes.set(None);
     }
 }

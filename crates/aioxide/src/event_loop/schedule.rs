@@ -1,7 +1,9 @@
 //! What goes into the ready queue and the timer heap.
 
+use std::sync::Arc;
+
 use cpython::{Args, Obj, Python, Raised, Ref};
-use engine::Nanos;
+use engine::{Nanos, Waker};
 
 use super::EventLoop;
 use crate::handles::{
@@ -15,6 +17,17 @@ impl EventLoop {
         this.ready.borrow_mut().push(entry);
         if this.waiting.get() {
             this.wake();
+        }
+    }
+
+    /// As `schedule`, from another thread that notifies the loop itself, when it no longer has the
+    /// GIL: the waker, if the loop waits.
+    pub(crate) fn schedule_unnoticed(this: &Ref<EventLoop>, entry: Entry) -> Option<Arc<Waker>> {
+        this.ready.borrow_mut().push(entry);
+        if this.waiting.get() {
+            this.waker.borrow().clone()
+        } else {
+            None
         }
     }
 

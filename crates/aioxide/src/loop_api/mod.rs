@@ -3,6 +3,10 @@
 //! What is cold is inherited from asyncio's own loop by the Python class `aioxide.Loop`; here is
 //! what runs per call, per task and per descriptor, and what the rest needs of the native state.
 
+mod functions;
+
+pub(crate) use functions::add_functions;
+
 use cpython::build::Builder;
 use cpython::watch::Watched;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Visit};
@@ -10,9 +14,8 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Visit};
 use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
 use crate::interop::asyncio;
-use crate::interop::current::running_loop;
 use crate::tasks::{Task, is_coroutine};
-use crate::{operations, subprocess, transports};
+use crate::{executor, operations, subprocess, transports};
 
 /// What the program has put in the place of a class in asyncio's module, if it has: neither
 /// asyncio's own nor ours.
@@ -237,6 +240,11 @@ impl Hot for EventLoop {
                 c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
                 |this| this.task_factory.get(),
             )
+            .method(
+                c"run_in_executor",
+                c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
+                executor::run_in_executor,
+            )
             .method0(
                 c"run_forever",
                 c"run_forever($self, /)\n--\n\nRun until stop() is called.",
@@ -391,6 +399,22 @@ impl Hot for EventLoop {
                     Ok(())
                 },
             )
+            .get_set(
+                c"_default_executor",
+                c"What run_in_executor(None, ...) uses.",
+                |this| this.default_executor.get(),
+                executor::set_default_executor,
+            )
+            .get_set(
+                c"_executor_shutdown_called",
+                c"Whether the default executor takes no more calls.",
+                |this| this.executor_shutdown_called.get(),
+                |this, value| {
+                    let called = value.map_or(Ok(false), Obj::truth)?;
+                    this.executor_shutdown_called.set(called);
+                    Ok(())
+                },
+            )
             .get(c"_clock_resolution", c"Resolution of time(), in seconds.", |_| 1e-9);
     }
 
@@ -401,33 +425,6 @@ impl Hot for EventLoop {
     fn clear(&self) {
         self.release();
     }
-}
-
-/// `asyncio.create_task(coro, **kwargs)`: of the running loop.
-fn create_task_of_running_loop(py: cpython::Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-    let Some(running) = running_loop(py)? else {
-        return Err(Raised::runtime_error(py, "no running event loop"));
-    };
-    if let Some(native) = Ref::<EventLoop>::of(&running) {
-        if !EventLoop::is_overridden(native) {
-            return create_task(native, args);
-        }
-    }
-    let method = running.attr(pyo3::intern!(py, "create_task"))?;
-    let (positional, keywords) = args.to_tuple_and_dict(py)?;
-    method.call_with_dict(&positional, keywords.as_ref())
-}
-
-/// Adds the functions to the module.
-pub(crate) fn add_functions(
-    py: cpython::Python<'_>,
-    module: &Obj,
-    name: &Obj,
-) -> Result<(), Raised> {
-    let doc = c"create_task(coro, *, name=None, context=None, **kwargs)\n--\n\nSchedule a coroutine in the running loop; returns a Task.";
-    let function =
-        cpython::build::function(py, c"create_task", doc, name, create_task_of_running_loop)?;
-    module.set_attr(pyo3::intern!(py, "create_task"), &function)
 }
 
 /// Builds the type.
