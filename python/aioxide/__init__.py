@@ -12,8 +12,17 @@ Importing this package replaces nothing in asyncio.
 import asyncio as _asyncio
 
 from ._aioxide import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
     Future,
     Handle,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
     Task,
     TimerHandle,
     all_tasks,
@@ -27,10 +36,19 @@ from ._loop import Loop
 __version__ = "0.1.0"
 
 __all__ = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
     "Task",
     "TimerHandle",
     "__version__",

@@ -38,6 +38,15 @@ _NAMES = (
     "_unregister_task",
     "_register_eager_task",
     "_unregister_eager_task",
+    "Lock",
+    "Event",
+    "Condition",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Barrier",
+    "Queue",
+    "PriorityQueue",
+    "LifoQueue",
 )
 
 _eager_task_factory = getattr(tasks, "create_eager_task_factory", lambda task: None)(_aioxide.Task)

@@ -182,6 +182,12 @@ impl Future {
         self.phase.get() == Phase::Pending
     }
 
+    /// Whether it was cancelled.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.phase.get() == Phase::Cancelled
+    }
+
     /// Plans the result that an alarm will set (a pending Future has no other use for the field).
     pub(crate) fn plan(&self, result: Obj) {
         self.outcome.set(Some(result));
