@@ -26,6 +26,13 @@ ROWS = {
     "sleep_thousand": "sleep(0), a thousand tasks",
     "task": "create and await a task",
     "ping_pong": "future ping-pong",
+    "lock_free": "lock, free",
+    "lock_contended": "lock, ten tasks",
+    "semaphore": "semaphore, twenty tasks",
+    "event": "event, 500 waiters",
+    "condition": "condition ping-pong",
+    "queue_one": "queue, one to one",
+    "queue_many": "queue, ten to ten",
     "executor": "executor round trip",
     "memory": "bytes per suspended task",
 }
