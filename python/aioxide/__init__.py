@@ -14,8 +14,17 @@ import asyncio as _asyncio
 from types import ModuleType as _ModuleType
 
 from ._aioxide import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
     Future,
     Handle,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
     Task,
     TimerHandle,
     all_tasks,
@@ -33,10 +42,19 @@ from ._loop import Loop
 __version__ = "0.1.0"
 
 __all__ = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
     "Task",
     "TimerHandle",
     "__version__",

@@ -42,6 +42,15 @@ _NAMES = (
     "_unregister_task",
     "_register_eager_task",
     "_unregister_eager_task",
+    "Lock",
+    "Event",
+    "Condition",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Barrier",
+    "Queue",
+    "PriorityQueue",
+    "LifoQueue",
 )
 
 _PYTHON_NAMES = ("run_coroutine_threadsafe", "wrap_future")

@@ -10,6 +10,7 @@
 //! | [`futures`] | Future |
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
+//! | [`sync`] | locks, queues |
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`subprocess`] | child processes |
@@ -28,6 +29,8 @@ mod futures;
 mod coroutines;
 
 mod tasks;
+
+mod sync;
 
 mod transports;
 
@@ -70,6 +73,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         futures::keep_mirror(py, of_future);
         tasks::keep_mirror(py, of_task);
     }
+    sync::build(py)?;
     transports::build(py)?;
     operations::build(py)?;
     subprocess::build(py)?;
@@ -104,6 +108,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     coroutines::add_functions(py, module)?;
     executor::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
+    sync::add_classes(py, module)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)

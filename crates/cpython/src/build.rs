@@ -28,6 +28,7 @@ pub struct Builder<T: Hot> {
     slots: Vec<ffi::PyType_Slot>,
     has_new: bool,
     has_dict: bool,
+    has_weak_references: bool,
     /// Names that the slots give the type and Python code is not to see.
     hidden: Vec<&'static CStr>,
     phantom: PhantomData<T>,
@@ -211,19 +212,52 @@ impl<T: Hot> Builder<T> {
         self
     }
 
-    /// Tells CPython where instances keep their dict.
-    fn add_dict(&mut self, offset: usize) {
-        let members = keep(vec![
-            ffi::PyMemberDef {
-                name: c"__dictoffset__".as_ptr(),
-                type_code: ffi::Py_T_PYSSIZET,
-                offset: offset as ffi::Py_ssize_t,
-                flags: ffi::Py_READONLY,
-                doc: std::ptr::null(),
-            },
-            ffi::PyMemberDef::default(),
-        ]);
-        self.slot(ffi::Py_tp_members, members.cast());
+    /// Lets instances be referred to weakly. Not for types that are the parent of others.
+    pub fn weak_references(&mut self) -> &mut Self {
+        self.has_weak_references = true;
+        self
+    }
+
+    /// `__str__`.
+    pub fn string<F, R>(&mut self, _: F) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> R + Copy + 'static,
+        R: Answer + 'static,
+    {
+        self.slot(ffi::Py_tp_str, unary::<T, F, R> as *mut c_void)
+    }
+
+    /// Tells CPython where instances keep their dict and their weak references: in the words
+    /// from `end` on. Returns where those end.
+    fn add_members(&mut self, end: usize) -> usize {
+        let mut members = Vec::new();
+        let mut end = end;
+        for (name, wanted) in [
+            (c"__dictoffset__", self.has_dict),
+            (c"__weaklistoffset__", self.has_weak_references),
+        ] {
+            if wanted {
+                members.push(ffi::PyMemberDef {
+                    name: name.as_ptr(),
+                    type_code: ffi::Py_T_PYSSIZET,
+                    offset: end as ffi::Py_ssize_t,
+                    flags: ffi::Py_READONLY,
+                    doc: std::ptr::null(),
+                });
+                end += size_of::<Object>();
+            }
+        }
+        if !members.is_empty() {
+            members.push(ffi::PyMemberDef::default());
+            self.slot(ffi::Py_tp_members, keep(members).cast());
+        }
+        if self.has_dict {
+            self.add_dict();
+        }
+        end
+    }
+
+    fn add_dict(&mut self) {
         self.getsets.push(ffi::PyGetSetDef {
             name: c"__dict__".as_ptr(),
             get: Some(ffi::PyObject_GenericGetDict),
@@ -300,6 +334,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         has_new: false,
         hidden: Vec::new(),
         has_dict: false,
+        has_weak_references: false,
         phantom: PhantomData,
     };
     T::build(&mut builder);
@@ -321,12 +356,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         let methods = keep(std::mem::take(&mut builder.methods));
         builder.slot(ffi::Py_tp_methods, methods.cast());
         let value_end = T::end(base_size).next_multiple_of(align_of::<usize>());
-        let size = if builder.has_dict {
-            builder.add_dict(value_end);
-            value_end + size_of::<Object>()
-        } else {
-            value_end
-        };
+        let size = builder.add_members(value_end);
         builder.getsets.push(std::mem::zeroed());
         let getsets = keep(std::mem::take(&mut builder.getsets));
         builder.slot(ffi::Py_tp_getset, getsets.cast());

@@ -1,0 +1,23 @@
+"""Twenty tasks share a semaphore of five, and give way while they have it; one operation is one turn."""
+
+import asyncio
+import time
+
+TASKS = 20
+PLACES = 5
+BATCH = 50 * TASKS
+
+
+async def turns(semaphore, times):
+    for _ in range(times):
+        async with semaphore:
+            await asyncio.sleep(0)
+
+
+async def main(operations):
+    semaphore = asyncio.Semaphore(PLACES)
+    tasks = [asyncio.create_task(turns(semaphore, operations // TASKS)) for _ in range(TASKS)]
+    started = time.perf_counter()
+    for task in tasks:
+        await task
+    return time.perf_counter() - started

@@ -1,0 +1,356 @@
+//! The coroutine of one `acquire()`, `wait()`, `get()` or the like.
+//!
+//! One type for all: it knows what it does, to which object, and the Future that it waits on. What
+//! need not wait runs to its end in the first step, and the object is soon used again.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::{Hot, Kept, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::barrier::Barrier;
+use super::bound::Primitive;
+use super::condition::Condition;
+use super::event::Event;
+use super::lock::Lock;
+use super::queue::Queue;
+use super::semaphore::Semaphore;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+
+/// What it does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    LockAcquire,
+    LockEnter,
+    LockExit,
+    SemaphoreAcquire,
+    SemaphoreEnter,
+    SemaphoreExit,
+    EventWait,
+    ConditionWait,
+    ConditionWaitFor,
+    ConditionEnter,
+    ConditionExit,
+    BarrierWait,
+    BarrierEnter,
+    BarrierExit,
+    BarrierReset,
+    BarrierAbort,
+    QueuePut,
+    QueueGet,
+    QueueJoin,
+}
+
+impl Operation {
+    /// The names of asyncio's function.
+    fn names(self) -> (&'static str, &'static str) {
+        use Operation::*;
+        match self {
+            LockAcquire => ("acquire", "Lock.acquire"),
+            SemaphoreAcquire => ("acquire", "Semaphore.acquire"),
+            LockEnter | SemaphoreEnter | ConditionEnter => {
+                ("__aenter__", "_ContextManagerMixin.__aenter__")
+            }
+            LockExit | SemaphoreExit | ConditionExit => {
+                ("__aexit__", "_ContextManagerMixin.__aexit__")
+            }
+            EventWait => ("wait", "Event.wait"),
+            ConditionWait => ("wait", "Condition.wait"),
+            ConditionWaitFor => ("wait_for", "Condition.wait_for"),
+            BarrierWait => ("wait", "Barrier.wait"),
+            BarrierEnter => ("__aenter__", "Barrier.__aenter__"),
+            BarrierExit => ("__aexit__", "Barrier.__aexit__"),
+            BarrierReset => ("reset", "Barrier.reset"),
+            BarrierAbort => ("abort", "Barrier.abort"),
+            QueuePut => ("put", "Queue.put"),
+            QueueGet => ("get", "Queue.get"),
+            QueueJoin => ("join", "Queue.join"),
+        }
+    }
+
+    fn enters(self) -> bool {
+        matches!(self, Operation::LockEnter | Operation::SemaphoreEnter)
+    }
+
+    fn exits(self) -> bool {
+        matches!(self, Operation::LockExit | Operation::SemaphoreExit)
+    }
+}
+
+/// Where one with several awaits waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// On what it is there for.
+    Waiting,
+    /// For a native lock.
+    Locking,
+    /// For whatever a lock's `acquire()` has returned.
+    Acquiring,
+    /// For a method that a program has replaced.
+    Elsewhere,
+    /// A Barrier's: until it is ready for another round.
+    Blocked,
+}
+
+/// The value of the coroutine object.
+pub(super) struct Call {
+    operation: Cell<Operation>,
+    pub(super) stage: Cell<Stage>,
+    target: Slot,
+    /// The Future that it waits on.
+    pub(super) waiter: Slot,
+    /// What is put into a queue, the predicate of a condition, the number of one at a barrier.
+    pub(super) item: Slot,
+    /// What it will raise as soon as the lock is its own again.
+    pub(super) error: Slot,
+    /// The last cancellation while it waited for that.
+    pub(super) cancelled: Slot,
+    course: Course,
+}
+
+/// Those that have ended, to use again.
+static ENDED: Kept<Call> = Kept::new();
+
+impl Call {
+    /// One that does this to the object.
+    #[inline]
+    pub(super) fn create(
+        py: Python<'_>,
+        operation: Operation,
+        target: &Obj,
+    ) -> Result<Ref<Call>, Raised> {
+        let target = target.clone();
+        if let Some(call) = ENDED.take(py) {
+            call.operation.set(operation);
+            call.stage.set(Stage::Waiting);
+            call.target.set(Some(target));
+            call.course.renew();
+            return Ok(call);
+        }
+        let value = Call {
+            operation: Cell::new(operation),
+            stage: Cell::new(Stage::Waiting),
+            target: Slot::new(Some(target)),
+            waiter: Slot::default(),
+            item: Slot::default(),
+            error: Slot::default(),
+            cancelled: Slot::default(),
+            course: Course::default(),
+        };
+        Ref::new(py, value)
+    }
+
+    /// What it does.
+    #[inline]
+    pub(super) fn operation(&self) -> Operation {
+        self.operation.get()
+    }
+
+    /// It returns a value, and the object may be used again.
+    #[inline]
+    pub(super) fn done(this: &Ref<Call>, value: Obj) -> Result<Turn, Raised> {
+        ENDED.keep(this);
+        Ok(Turn::Return(value))
+    }
+
+    /// As `done`, unless it raises an exception.
+    pub(super) fn done_or_raise(
+        this: &Ref<Call>,
+        outcome: Result<Obj, Obj>,
+    ) -> Result<Turn, Raised> {
+        match outcome {
+            Ok(value) => Call::done(this, value),
+            Err(error) => Err(Raised::raise(error)),
+        }
+    }
+
+    /// It waits on a Future of the primitive's.
+    #[inline]
+    pub(super) fn wait_on(this: &Ref<Call>, waiter: Obj) -> Result<Turn, Raised> {
+        this.waiter.set(Some(waiter.clone()));
+        Ok(Turn::Await(waiter))
+    }
+}
+
+/// What is acquired and released, or waited for, with one await.
+trait Acquired: Primitive {
+    fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised>;
+    fn finish(this: &Ref<Self>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised>;
+    fn release(this: &Ref<Self>) -> Result<(), Raised>;
+
+    #[inline]
+    fn start(this: &Ref<Self>, call: &Ref<Call>) -> Result<Turn, Raised> {
+        let py = this.py();
+        let operation = call.operation();
+        if operation.exits() {
+            if Self::is_native(this) {
+                Self::release(this)?;
+            } else {
+                let name = pyo3::intern!(py, "release");
+                this.as_obj().method(name, &[])?;
+            }
+            return Call::done(call, Obj::none(py));
+        }
+        if operation.enters() && !Self::is_native(this) {
+            let acquire = pyo3::intern!(py, "acquire");
+            return Ok(Turn::Await(this.as_obj().method(acquire, &[])?));
+        }
+        match Self::begin(this)? {
+            None => Call::done(call, acquired(py, operation)),
+            Some(waiter) => Call::wait_on(call, waiter),
+        }
+    }
+
+    #[inline]
+    fn go_on(
+        this: &Ref<Self>,
+        call: &Ref<Call>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        match call.waiter.take() {
+            Some(waiter) => Self::finish(this, &waiter, outcome)?,
+            None => drop(outcome?),
+        }
+        Call::done(call, acquired(this.py(), call.operation()))
+    }
+}
+
+#[inline]
+fn acquired(py: Python<'_>, operation: Operation) -> Obj {
+    if operation.enters() {
+        Obj::none(py)
+    } else {
+        Obj::bool(py, true)
+    }
+}
+
+macro_rules! acquired {
+    ($($class:ident),*) => {$(
+        impl Acquired for $class {
+            #[inline]
+            fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised> {
+                $class::begin(this)
+            }
+            #[inline]
+            fn finish(
+                this: &Ref<Self>,
+                waiter: &Obj,
+                outcome: Result<Obj, Raised>,
+            ) -> Result<(), Raised> {
+                $class::finish(this, waiter, outcome)
+            }
+            #[inline]
+            fn release(this: &Ref<Self>) -> Result<(), Raised> {
+                $class::release(this)
+            }
+        }
+    )*};
+}
+acquired!(Lock, Semaphore);
+
+impl Acquired for Event {
+    fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised> {
+        Event::begin(this)
+    }
+    fn finish(this: &Ref<Self>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised> {
+        Event::finish(this, waiter, outcome)
+    }
+    /// Nobody exits an Event.
+    fn release(_: &Ref<Self>) -> Result<(), Raised> {
+        Ok(())
+    }
+}
+
+/// A step: from the beginning without an outcome.
+#[inline]
+fn step(this: &Ref<Call>, outcome: Option<Result<Obj, Raised>>) -> Result<Turn, Raised> {
+    macro_rules! of {
+        ($class:ident) => {{
+            let target = this.target.get();
+            match (target.as_ref().and_then(Ref::<$class>::of), outcome) {
+                (Some(target), None) => $class::start(target, this),
+                (Some(target), Some(outcome)) => $class::go_on(target, this, outcome),
+                (None, _) => Ok(Turn::Return(Obj::none(this.py()))),
+            }
+        }};
+    }
+    use Operation::*;
+    match this.operation.get() {
+        LockAcquire | LockEnter | LockExit => of!(Lock),
+        QueuePut | QueueGet | QueueJoin => of!(Queue),
+        EventWait => of!(Event),
+        SemaphoreAcquire | SemaphoreEnter | SemaphoreExit => of!(Semaphore),
+        ConditionWait | ConditionWaitFor | ConditionEnter | ConditionExit => of!(Condition),
+        BarrierWait | BarrierEnter | BarrierExit | BarrierReset | BarrierAbort => of!(Barrier),
+    }
+}
+
+impl Coroutine for Call {
+    #[inline]
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn names(&self) -> (&'static str, &'static str) {
+        self.operation.get().names()
+    }
+
+    #[inline]
+    fn begin(this: &Ref<Call>) -> Result<Turn, Raised> {
+        step(this, None)
+    }
+
+    #[inline]
+    fn resume(this: &Ref<Call>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        step(this, Some(outcome))
+    }
+
+    #[inline]
+    fn end(this: &Ref<Call>) {
+        this.target.set(None);
+        this.waiter.set(None);
+        this.item.set(None);
+        this.error.set(None);
+        this.cancelled.set(None);
+    }
+}
+
+impl Hot for Call {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sync_coroutine";
+    const DOC: &'static std::ffi::CStr =
+        c"The coroutine object that methods of locks and queues return.";
+    const FREELIST: usize = 1024;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        build_coroutine(builder);
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.target);
+        visit.slot(&self.waiter);
+        visit.slot(&self.item);
+        visit.slot(&self.error);
+        visit.slot(&self.cancelled);
+        self.course.traverse(visit);
+    }
+
+    fn clear(&self) {
+        self.target.set(None);
+        self.waiter.set(None);
+        self.item.set(None);
+        self.error.set(None);
+        self.cancelled.set(None);
+        self.course.clear();
+    }
+
+    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
+        self.course.needs_finalizer()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        finalize(this);
+    }
+}

@@ -1,0 +1,219 @@
+//! A double-ended queue that Python code may see.
+//!
+//! asyncio keeps waiters and items in a `collections.deque` that programs look at and sometimes
+//! change. Here it is one of our own, until a program asks for it: from then on it is the very
+//! object that the program has got.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use cpython::{Obj, Python, Raised, Visit};
+
+enum Form {
+    /// There is none: the attribute is None, or missing.
+    Absent,
+    Native(VecDeque<Obj>),
+    /// What a program has got, or has set.
+    Shown(Obj),
+}
+
+/// The queue.
+pub(super) struct Deque(RefCell<Form>);
+
+impl Deque {
+    /// One that is made when something is appended.
+    pub(super) fn absent() -> Deque {
+        Deque(RefCell::new(Form::Absent))
+    }
+
+    /// An empty one.
+    pub(super) fn empty() -> Deque {
+        Deque(RefCell::new(Form::Native(VecDeque::new())))
+    }
+
+    /// Becomes an empty one.
+    pub(super) fn reset(&self) {
+        drop(self.0.replace(Form::Native(VecDeque::new())));
+    }
+
+    /// Becomes what a program sets, or (None) absent.
+    pub(super) fn put_in_place(&self, value: Option<Obj>) {
+        drop(self.0.replace(match value {
+            Some(value) => Form::Shown(value),
+            None => Form::Absent,
+        }));
+    }
+
+    /// The object that Python code has got.
+    #[inline]
+    fn shown(&self) -> Option<Obj> {
+        match &*self.0.borrow() {
+            Form::Shown(shown) => Some(shown.clone()),
+            _ => None,
+        }
+    }
+
+    /// The object for Python code, made by `collections.deque` or another class; none if absent.
+    pub(super) fn show(&self, py: Python<'_>, class: &Obj) -> Result<Option<Obj>, Raised> {
+        if let Some(shown) = self.shown() {
+            return Ok(Some(shown));
+        }
+        let list = Obj::list(py)?;
+        match &*self.0.borrow() {
+            Form::Native(items) => {
+                for item in items {
+                    list.append(item)?;
+                }
+            }
+            _ => return Ok(None),
+        }
+        let made = class.call1(&list)?;
+        drop(self.0.replace(Form::Shown(made.clone())));
+        Ok(Some(made))
+    }
+
+    /// Whether nothing is in it.
+    #[inline]
+    pub(super) fn is_empty(&self) -> Result<bool, Raised> {
+        let shown = match &*self.0.borrow() {
+            Form::Absent => return Ok(true),
+            Form::Native(items) => return Ok(items.is_empty()),
+            Form::Shown(shown) => shown.clone(),
+        };
+        Ok(!shown.truth()?)
+    }
+
+    /// How many are in it.
+    #[inline]
+    pub(super) fn len(&self) -> Result<usize, Raised> {
+        let shown = match &*self.0.borrow() {
+            Form::Absent => return Ok(0),
+            Form::Native(items) => return Ok(items.len()),
+            Form::Shown(shown) => shown.clone(),
+        };
+        shown.length()
+    }
+
+    /// Appends.
+    #[inline]
+    pub(super) fn push(&self, item: Obj) -> Result<(), Raised> {
+        let shown = {
+            let mut form = self.0.borrow_mut();
+            match &mut *form {
+                Form::Native(items) => {
+                    items.push_back(item);
+                    return Ok(());
+                }
+                Form::Absent => {
+                    *form = Form::Native(VecDeque::from([item]));
+                    return Ok(());
+                }
+                Form::Shown(shown) => shown.clone(),
+            }
+        };
+        let name = pyo3::intern!(shown.py(), "append");
+        shown.method(name, &[&item]).map(drop)
+    }
+
+    /// Takes the first; none if it is empty.
+    #[inline]
+    pub(super) fn pop_first(&self) -> Result<Option<Obj>, Raised> {
+        let shown = match &mut *self.0.borrow_mut() {
+            Form::Absent => return Ok(None),
+            Form::Native(items) => return Ok(items.pop_front()),
+            Form::Shown(shown) => shown.clone(),
+        };
+        if !shown.truth()? {
+            return Ok(None);
+        }
+        let name = pyo3::intern!(shown.py(), "popleft");
+        shown.method(name, &[]).map(Some)
+    }
+
+    /// Takes the last; none if it is empty.
+    pub(super) fn pop_last(&self) -> Result<Option<Obj>, Raised> {
+        let shown = match &mut *self.0.borrow_mut() {
+            Form::Absent => return Ok(None),
+            Form::Native(items) => return Ok(items.pop_back()),
+            Form::Shown(shown) => shown.clone(),
+        };
+        if !shown.truth()? {
+            return Ok(None);
+        }
+        let name = pyo3::intern!(shown.py(), "pop");
+        shown.method(name, &[]).map(Some)
+    }
+
+    /// Removes the object, which a program may have removed already.
+    #[inline]
+    pub(super) fn remove(&self, item: &Obj) -> Result<(), Raised> {
+        let shown = {
+            match &mut *self.0.borrow_mut() {
+                Form::Absent => return Ok(()),
+                Form::Native(items) => {
+                    let removed = if items.front().is_some_and(|first| first.is(item)) {
+                        items.pop_front()
+                    } else {
+                        let place = items.iter().position(|other| other.is(item));
+                        place.and_then(|place| items.remove(place))
+                    };
+                    // The caller has the object as well: nothing is released here.
+                    drop(removed);
+                    return Ok(());
+                }
+                Form::Shown(shown) => shown.clone(),
+            }
+        };
+        let py = shown.py();
+        match shown.method(pyo3::intern!(py, "remove"), &[item]) {
+            Ok(_) => Ok(()),
+            Err(raised) => raised.ignore::<pyo3::exceptions::PyValueError>(py),
+        }
+    }
+
+    /// Calls the function with each in turn, until it breaks.
+    #[inline]
+    pub(super) fn each(
+        &self,
+        mut function: impl FnMut(&Obj) -> Result<ControlFlow<()>, Raised>,
+    ) -> Result<(), Raised> {
+        let mut index = 0;
+        let shown = loop {
+            let item = match &*self.0.borrow() {
+                Form::Absent => return Ok(()),
+                Form::Native(items) => match items.get(index) {
+                    Some(item) => item.clone(),
+                    None => return Ok(()),
+                },
+                Form::Shown(shown) => break shown.clone(),
+            };
+            if function(&item)?.is_break() {
+                return Ok(());
+            }
+            index += 1;
+        };
+        let items = shown.iter()?;
+        while let Some(item) = items.next()? {
+            if function(&item)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        let Ok(form) = self.0.try_borrow() else {
+            return;
+        };
+        match &*form {
+            Form::Absent => {}
+            Form::Native(items) => items.iter().for_each(|item| visit.object(item)),
+            Form::Shown(shown) => visit.object(shown),
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        drop(self.0.replace(Form::Absent));
+    }
+}

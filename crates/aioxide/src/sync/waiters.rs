@@ -1,0 +1,104 @@
+//! Futures that tasks wait on: of a native loop, of a foreign one, or what a program has put in
+//! their place.
+
+use std::ops::ControlFlow;
+
+use cpython::build::Builder;
+use cpython::{Obj, Raised, Ref};
+
+use super::bound::Primitive;
+use super::deque::Deque;
+use super::originals;
+use crate::futures::Future;
+
+/// `waiter.done()`.
+#[inline]
+pub(super) fn is_done(waiter: &Obj) -> Result<bool, Raised> {
+    match Ref::<Future>::of_exact(waiter) {
+        Some(future) => Ok(!future.is_pending()),
+        None => ask(waiter, pyo3::intern!(waiter.py(), "done")),
+    }
+}
+
+/// `waiter.cancelled()`.
+#[inline]
+pub(super) fn is_cancelled(waiter: &Obj) -> Result<bool, Raised> {
+    match Ref::<Future>::of_exact(waiter) {
+        Some(future) => Ok(future.is_cancelled()),
+        None => ask(waiter, pyo3::intern!(waiter.py(), "cancelled")),
+    }
+}
+
+/// `waiter.cancel()`.
+pub(super) fn cancel(waiter: &Obj) -> Result<(), Raised> {
+    match Ref::<Future>::of_exact(waiter) {
+        Some(future) => Future::cancel(future, None).map(drop),
+        None => ask(waiter, pyo3::intern!(waiter.py(), "cancel")).map(drop),
+    }
+}
+
+/// `waiter.set_result(result)` if it is not done; whether it was not.
+#[inline]
+pub(super) fn wake(waiter: &Obj, result: Obj) -> Result<bool, Raised> {
+    if let Some(future) = Ref::<Future>::of_exact(waiter) {
+        if !future.is_pending() {
+            return Ok(false);
+        }
+        return Future::set_result(future, result).map(|()| true);
+    }
+    if is_done(waiter)? {
+        return Ok(false);
+    }
+    let name = pyo3::intern!(waiter.py(), "set_result");
+    waiter.method(name, &[&result]).map(|_| true)
+}
+
+#[cold]
+fn ask(waiter: &Obj, name: &pyo3::Bound<'_, pyo3::types::PyString>) -> Result<bool, Raised> {
+    waiter.method(name, &[])?.truth()
+}
+
+/// Whether all are cancelled.
+pub(super) fn all_cancelled(waiters: &Deque) -> Result<bool, Raised> {
+    let mut all = true;
+    waiters.each(|waiter| {
+        all = is_cancelled(waiter)?;
+        Ok(if all {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })?;
+    Ok(all)
+}
+
+/// `, waiters:N` where there are some.
+pub(super) fn count_text(waiters: &Deque) -> Result<String, Raised> {
+    if waiters.is_empty()? {
+        return Ok(String::new());
+    }
+    Ok(format!(", waiters:{}", waiters.len()?))
+}
+
+/// Adds the attribute `_waiters`.
+pub(super) fn build_waiters<T: Primitive + Waited>(builder: &mut Builder<T>) {
+    builder.get_set(
+        c"_waiters",
+        c"The Futures of those who wait.",
+        |this| {
+            let py = this.py();
+            this.waiters().show(py, originals(py).deque.get(py))
+        },
+        |this, value| {
+            this.waiters()
+                .put_in_place(value.cloned().and_then(Obj::not_none));
+            Ok(())
+        },
+    );
+}
+
+/// What tasks wait for in one queue.
+pub(super) trait Waited {
+    /// The queue.
+    fn waiters(&self) -> &Deque;
+}
