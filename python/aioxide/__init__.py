@@ -23,6 +23,15 @@ from ._aioxide import (
 )
 from ._install import install, uninstall
 from ._loop import Loop
+from ._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __version__ = "0.1.0"
 
@@ -31,6 +40,9 @@ __all__ = (
     "Future",
     "Handle",
     "Loop",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TimerHandle",
     "__version__",
@@ -39,8 +51,12 @@ __all__ = (
     "current_task",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "uninstall",
 )
 

@@ -21,7 +21,7 @@ from asyncio import tasks
 
 import _asyncio
 
-from . import _aioxide
+from . import _aioxide, _streams
 from ._loop import Loop, _SelectorEventLoop
 
 _NAMES = (
@@ -103,6 +103,7 @@ def _objects():
         )
         if ours is not None and theirs is not None:
             yield theirs, ours
+    yield from _streams.PAIRS
     if _eager_task_factory is not None:
         yield tasks.eager_task_factory, _eager_task_factory
 

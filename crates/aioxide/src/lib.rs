@@ -12,6 +12,7 @@
 //! | [`tasks`] | Task |
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
+//! | [`streams`] | readers and writers |
 //! | [`subprocess`] | child processes |
 //! | [`loop_api`] | the loop's Python side |
 #![forbid(unsafe_code)]
@@ -31,6 +32,8 @@ mod tasks;
 mod transports;
 
 mod operations;
+
+mod streams;
 
 mod subprocess;
 
@@ -69,6 +72,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     }
     transports::build(py)?;
     operations::build(py)?;
+    streams::build(py)?;
     subprocess::build(py)?;
 
     handles::Runners {
@@ -93,11 +97,15 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::DatagramTransport>(py, module, "DatagramTransport")?;
     add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
     add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
+    add::<streams::StreamReader>(py, module, "StreamReader")?;
+    add::<streams::StreamWriter>(py, module, "StreamWriter")?;
+    add::<streams::StreamReaderProtocol>(py, module, "StreamReaderProtocol")?;
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
     add::<transports::tls::SslProtocol>(py, module, "SSLProtocol")?;
     add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
     coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
+    streams::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)
