@@ -5,7 +5,7 @@
 //! - [`reader`]: StreamReader, and what feeds it.
 //! - [`reading`]: its coroutines.
 //! - [`protocol`]: StreamReaderProtocol, what transports talk to.
-//! - [`writer`]: StreamWriter.
+//! - [`writer`]: the writer.
 //! - [`draining`]: its coroutines.
 
 mod classes;
