@@ -26,6 +26,10 @@ ROWS = {
     "sleep_thousand": "sleep(0), a thousand tasks",
     "task": "create and await a task",
     "ping_pong": "future ping-pong",
+    "readline": "streams: readline",
+    "readexactly": "streams: readexactly",
+    "read": "streams: read",
+    "stream_echo": "streams: echo, fifty clients",
     "executor": "executor round trip",
     "memory": "bytes per suspended task",
 }
