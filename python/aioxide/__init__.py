@@ -38,6 +38,15 @@ from ._aioxide import (
 from ._futures import run_coroutine_threadsafe, wrap_future
 from ._install import install, replacements, uninstall
 from ._loop import Loop
+from ._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __version__ = "0.1.0"
 
@@ -55,6 +64,9 @@ __all__ = (
     "PriorityQueue",
     "Queue",
     "Semaphore",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TimerHandle",
     "__version__",
@@ -65,9 +77,13 @@ __all__ = (
     "install",
     "iscoroutine",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "run_coroutine_threadsafe",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "to_thread",
     "uninstall",
     "wrap_future",

@@ -88,12 +88,22 @@ from ._install import uninstall as uninstall
 from ._loop import Loop as Loop
 from ._loop import Loop as SelectorEventLoop
 from ._policy import EventLoopPolicy as EventLoopPolicy
+from ._streams import StreamReader as StreamReader
+from ._streams import StreamReaderProtocol as StreamReaderProtocol
+from ._streams import StreamWriter as StreamWriter
+from ._streams import open_connection as open_connection
+from ._streams import open_unix_connection as open_unix_connection
+from ._streams import start_server as start_server
+from ._streams import start_unix_server as start_unix_server
 
 __all__: tuple[str, ...] = (
     "EventLoopPolicy",
     "Future",
     "Handle",
     "Loop",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TimerHandle",
     "__version__",
@@ -104,9 +114,13 @@ __all__: tuple[str, ...] = (
     "install",
     "iscoroutine",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "run_coroutine_threadsafe",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "to_thread",
     "uninstall",
     "wrap_future",

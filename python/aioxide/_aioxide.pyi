@@ -54,6 +54,18 @@ class _SSLProtocolTransport(_FlowControlMixin):
     def get_read_buffer_size(self) -> int: ...
     def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
+# The native parts of streams, never met alone: the classes in _streams have asyncio's as their other
+# bases.
+@disjoint_base
+class StreamReader(asyncio.StreamReader): ...
+
+@disjoint_base
+class StreamWriter(asyncio.StreamWriter):
+    def __del__(self) -> None: ...  # type: ignore[override, unused-ignore]
+
+@disjoint_base
+class StreamReaderProtocol(asyncio.StreamReaderProtocol): ...
+
 # A native function that is a coroutine function to all who ask, but no types.FunctionType.
 class _Sleep(Protocol):
     @overload

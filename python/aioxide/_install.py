@@ -22,7 +22,7 @@ from asyncio import tasks
 
 import _asyncio
 
-from . import _aioxide, _futures
+from . import _aioxide, _futures, _streams
 from ._loop import Loop, _SelectorEventLoop
 
 _NAMES = (
@@ -138,6 +138,7 @@ def _objects():
             yield theirs, ours
     for name in _PYTHON_NAMES:
         yield getattr(asyncio, name), getattr(_futures, name)
+    yield from _streams.PAIRS
     if _eager_task_factory is not None:
         yield tasks.eager_task_factory, _eager_task_factory
 

@@ -13,6 +13,7 @@
 //! | [`sync`] | locks, queues |
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
+//! | [`streams`] | readers and writers |
 //! | [`subprocess`] | child processes |
 //! | [`executor`] | the default executor, `to_thread` |
 //! | [`loop_api`] | the loop's Python side |
@@ -35,6 +36,8 @@ mod sync;
 mod transports;
 
 mod operations;
+
+mod streams;
 
 mod subprocess;
 
@@ -76,6 +79,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     sync::build(py)?;
     transports::build(py)?;
     operations::build(py)?;
+    streams::build(py)?;
     subprocess::build(py)?;
     executor::build(py)?;
 
@@ -101,6 +105,9 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::DatagramTransport>(py, module, "DatagramTransport")?;
     add::<transports::pipes::ReadPipeTransport>(py, module, "ReadPipeTransport")?;
     add::<transports::pipes::WritePipeTransport>(py, module, "WritePipeTransport")?;
+    add::<streams::StreamReader>(py, module, "StreamReader")?;
+    add::<streams::StreamWriter>(py, module, "StreamWriter")?;
+    add::<streams::StreamReaderProtocol>(py, module, "StreamReaderProtocol")?;
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
     add::<transports::tls::SslProtocol>(py, module, "SSLProtocol")?;
     add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
@@ -109,6 +116,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     executor::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
     sync::add_classes(py, module)?;
+    streams::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)

@@ -64,6 +64,13 @@ impl Obj {
         }
     }
 
+    /// Whether it is a `bytes` object, of no subclass.
+    #[inline]
+    pub fn is_bytes_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyBytes_CheckExact(self.as_ptr()) != 0 }
+    }
+
     /// The bytes of a `bytes` object, which never change.
     #[inline]
     pub fn as_bytes(&self) -> Option<&[u8]> {

@@ -410,6 +410,14 @@ impl<T: Hot> Ref<T> {
             && is_empty(managed_dict)
     }
 
+    /// Whether somebody has set attributes in the object's own dict, of a type that gives it one.
+    #[inline]
+    pub fn has_attributes(&self) -> bool {
+        let offset = T::info().dict_offset.load(Ordering::Relaxed);
+        // SAFETY: the place of the dict is a word of the object.
+        offset != 0 && unsafe { *self.0.as_ptr().cast::<u8>().add(offset).cast::<usize>() != 0 }
+    }
+
     /// Looks at the object as one of exactly this type, if it is one.
     #[inline]
     pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {

@@ -21,6 +21,7 @@
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
 //! | [`records`]  | where TLS records end                                                     |
+//! | [`unread`]   | bytes not read yet, and where separators end in them                      |
 //! | [`accept`]   | what a failed `accept` means                                              |
 //! | [`sys`]      | the system calls, one file per operation; the only `unsafe` of this crate |
 //!
@@ -45,6 +46,7 @@ pub mod accept;
 pub mod buffer;
 pub mod flow;
 pub mod records;
+pub mod unread;
 
 pub mod sys;
 
@@ -63,4 +65,5 @@ pub use selector::{Backend, Event, Interest, Selector};
 pub use signals::SignalPipe;
 pub use sys::SocketAddrStorage;
 pub use timers::{Timer, Timers};
+pub use unread::{Search, Unread};
 pub use waker::Waker;

@@ -15,7 +15,7 @@ mod rare;
 
 pub(crate) use await_future::{FutureIter, step as await_step, thrown};
 pub(crate) use flags::Flag;
-pub(crate) use future::Future;
+pub(crate) use future::{Future, State};
 pub(crate) use interface::generic_alias;
 
 use cpython::{Obj, Python, Raised, Ref};

@@ -12,6 +12,7 @@
 //! - [`pipes`]: pipes, whose transports go one way.
 //! - [`stream`]: sockets: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
+//! - [`feeding`]: readers that get their bytes past `data_received`.
 //! - [`writing`]: `write` and what comes after the last byte.
 //! - [`lifecycle`]: closing, errors, `connection_lost`.
 //! - [`addresses`]: addresses that Python's socket module takes.
@@ -24,6 +25,7 @@ pub(crate) mod addresses;
 pub(crate) mod core;
 mod datagram;
 pub(crate) mod extra_info;
+mod feeding;
 mod imports;
 mod lifecycle;
 mod outgoing;
@@ -38,9 +40,16 @@ mod writing;
 use cpython::{Obj, Python, Raised, Ref};
 
 pub(crate) use datagram::{DatagramTransport, make_datagram_transport};
+pub(crate) use feeding::{Fed, Feeder, feed_by};
 pub(crate) use imports::{imports, make_base};
 pub(crate) use registry::ensure_fd_no_transport;
 pub(crate) use stream::{StreamTransport, make_socket_transport};
+
+/// `transport.write(data)`.
+#[inline]
+pub(crate) fn write(transport: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+    writing::write(transport, data)
+}
 
 /// Imports what transports need and builds the types; called when the module starts.
 pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {

@@ -8,6 +8,7 @@ use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::sys;
 
 use super::core::callback_context;
+use super::feeding::{self, Fed, feeder};
 use super::reports::{callback_failed, caught, in_context, os_exception};
 use super::{StreamTransport, imports, lifecycle, tls};
 
@@ -42,6 +43,8 @@ pub(super) struct Reading {
     paused: Cell<bool>,
     /// The protocol is a BufferedProtocol.
     buffered: Cell<bool>,
+    /// The protocol is one of a stream, whose reader takes bytes as they come.
+    fed: Cell<bool>,
     /// The protocol, if it is our own for TLS.
     tls: Slot<Ref<tls::SslProtocol>>,
     /// In which the protocol is called.
@@ -58,6 +61,7 @@ impl Reading {
             watching: Cell::new(false),
             paused: Cell::new(false),
             buffered: Cell::new(false),
+            fed: Cell::new(false),
             tls: Slot::default(),
             context: Slot::default(),
             receive: Slot::default(),
@@ -135,6 +139,7 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
 pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Result<(), Raised> {
     let buffered = protocol.is_instance(imports(this.py()).buffered_protocol.get(this.py()))?;
     this.reading.buffered.set(buffered);
+    this.reading.fed.set(!buffered && feeding::takes(protocol)?);
     let tls = buffered.then(|| tls::as_native(protocol)).flatten();
     this.reading.tls.set(tls.cloned());
     this.reading.receive.set(None);
@@ -213,6 +218,8 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
                 Some(tls) if !tls.is_overridden() => read_encrypted(this, &tls),
                 _ => read_into_buffer(this),
             }
+        } else if this.reading.fed.get() {
+            read_for_stream(this)
         } else {
             read_data(this)
         }
@@ -265,13 +272,52 @@ pub(super) fn receive_bytes(
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let fd = this.fd.get();
-    let data = match receive_bytes(this.py(), |room| sys::recv(fd, room))? {
-        Received::Data(data) => data,
-        Received::Eof => return on_eof(this),
-        Received::Nothing => return Ok(()),
-        Received::Failed(error) => return on_read_error(this, os_exception(this.py(), error)),
+    match receive_bytes(this.py(), |room| sys::recv(fd, room))? {
+        Received::Data(data) => hand_on(this, &data),
+        Received::Eof => on_eof(this),
+        Received::Nothing => Ok(()),
+        Received::Failed(error) => on_read_error(this, os_exception(this.py(), error)),
+    }
+}
+
+/// One read for the reader of a stream, which takes the bytes from where they are.
+#[inline]
+fn read_for_stream(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    let (Some(feeder), Some(protocol)) = (feeder(), this.protocol.get()) else {
+        return read_data(this);
     };
-    match receiver(this, "data_received").and_then(|receive| receive.call1(&data)) {
+    let (py, fd) = (this.py(), this.fd.get());
+    let received = with_scratch(|scratch| {
+        let count = sys::recv(fd, scratch)?;
+        let bytes = &scratch[..count];
+        Ok(match count {
+            0 => None,
+            _ => Some(match (feeder.store)(&protocol, bytes) {
+                Ok(Fed::Refused) => Err(Obj::bytes(py, bytes)),
+                fed => Ok(fed),
+            }),
+        })
+    });
+    let fed = match received {
+        Ok(Some(Ok(fed))) => fed,
+        Ok(Some(Err(data))) => return hand_on(this, &data?),
+        Ok(None) => return on_eof(this),
+        Err(error) => return on_failed_read(this, error),
+    };
+    let told = fed.and_then(|fed| match fed {
+        Fed::Stored(reader) => (feeder.stored)(&reader),
+        Fed::Dropped | Fed::Refused => Ok(()),
+    });
+    match told {
+        Ok(()) => Ok(()),
+        Err(raised) => on_protocol_error(this, raised, "data_received"),
+    }
+}
+
+/// Calls the protocol's `data_received`.
+#[inline]
+fn hand_on(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+    match receiver(this, "data_received").and_then(|receive| receive.call1(data)) {
         Ok(_) => Ok(()),
         Err(raised) => on_protocol_error(this, raised, "data_received"),
     }

@@ -140,7 +140,7 @@ impl StreamTransport {
 
     /// Whether `close()` was called or the connection is lost.
     #[inline]
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.lifecycle.closing.get()
     }
 

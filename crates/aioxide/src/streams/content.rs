@@ -1,0 +1,175 @@
+//! What a reader has received and not given out yet.
+//!
+//! Usually one `bytes` object as it came in: who reads all of it gets the object itself. What comes
+//! on top goes to the engine's buffer. Whoever looks at the reader's `_buffer` gets a bytearray,
+//! which is the content as long as somebody has it: asyncio's own code works on that then.
+
+use std::cell::{Cell, RefCell};
+
+use cpython::{Obj, Python, Raised, Slot, Visit};
+use engine::Unread;
+
+/// The content of a reader: a chunk, or the engine's buffer, or a bytearray that was shown.
+#[derive(Default)]
+pub(super) struct Content {
+    /// A `bytes` object that is read from a position on; the buffer is empty then.
+    chunk: Slot,
+    /// How much of the chunk was read: less than all of it.
+    read: Cell<usize>,
+    unread: RefCell<Unread>,
+    shown: Slot,
+}
+
+impl Content {
+    /// Takes the content back from a bytearray that nobody else has; false if somebody has it.
+    #[inline]
+    pub(super) fn is_native(&self, py: Python<'_>) -> bool {
+        self.shown.is_none() || self.take_back(py)
+    }
+
+    #[cold]
+    fn take_back(&self, py: Python<'_>) -> bool {
+        let Some(shown) = self.shown.take() else {
+            return true;
+        };
+        let exact = shown.is_exact(&Obj::class_of::<pyo3::types::PyByteArray>(py));
+        if exact && shown.refcount() == 1 {
+            let bytes = shown.with_buffer(<[u8]>::to_vec);
+            if let Ok(bytes) = bytes {
+                self.unread.borrow_mut().append(&bytes);
+                return true;
+            }
+        }
+        self.shown.set(Some(shown));
+        false
+    }
+
+    /// The content as a bytearray, which is the content from now on.
+    pub(super) fn show(&self, py: Python<'_>) -> Result<Obj, Raised> {
+        if let Some(shown) = self.shown.get() {
+            return Ok(shown);
+        }
+        let bytes = self.with(|bytes| Obj::bytes(py, bytes))?;
+        let shown = Obj::class_of::<pyo3::types::PyByteArray>(py).call1(&bytes)?;
+        self.clear();
+        self.shown.set(Some(shown.clone()));
+        Ok(shown)
+    }
+
+    /// Somebody sets `_buffer`.
+    pub(super) fn set_shown(&self, value: Option<Obj>) {
+        self.clear();
+        self.shown.set(value);
+    }
+
+    /// Calls `body` with the bytes of a native content; it must not run Python code.
+    #[inline]
+    pub(super) fn with<R>(&self, body: impl FnOnce(&[u8]) -> R) -> R {
+        if let Some(chunk) = self.chunk.get() {
+            return body(
+                chunk
+                    .as_bytes()
+                    .map_or(&[], |bytes| &bytes[self.read.get()..]),
+            );
+        }
+        body(self.unread.borrow().as_slice())
+    }
+
+    /// How many bytes a native content has.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.with(<[u8]>::len)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunk.is_none() && self.unread.borrow().is_empty()
+    }
+
+    /// Adds the bytes of a `bytes` object that is not empty.
+    #[inline]
+    pub(super) fn add_object(&self, object: &Obj, bytes: &[u8]) {
+        if self.is_empty() {
+            self.read.set(0);
+            self.chunk.set(Some(object.clone()));
+        } else {
+            self.append(bytes);
+        }
+    }
+
+    /// Adds bytes, at least one.
+    #[inline]
+    pub(super) fn add(&self, py: Python<'_>, bytes: &[u8]) -> Result<(), Raised> {
+        if self.is_empty() {
+            let object = Obj::bytes(py, bytes)?;
+            self.read.set(0);
+            self.chunk.set(Some(object));
+        } else {
+            self.append(bytes);
+        }
+        Ok(())
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let mut unread = self.unread.borrow_mut();
+        if let Some(chunk) = self.chunk.take() {
+            unread.append(
+                chunk
+                    .as_bytes()
+                    .map_or(&[], |bytes| &bytes[self.read.get()..]),
+            );
+        }
+        unread.append(bytes);
+    }
+
+    /// Takes so many bytes from the start, or all, as a `bytes` object.
+    #[inline]
+    pub(super) fn take(&self, py: Python<'_>, count: usize) -> Result<Obj, Raised> {
+        let Some(chunk) = self.chunk.get() else {
+            let mut unread = self.unread.borrow_mut();
+            let count = count.min(unread.len());
+            let taken = Obj::bytes(py, &unread.as_slice()[..count])?;
+            unread.consume(count);
+            return Ok(taken);
+        };
+        let bytes = chunk.as_bytes().unwrap_or_default();
+        let read = self.read.get();
+        let end = read.saturating_add(count).min(bytes.len());
+        let taken = if read == 0 && end == bytes.len() {
+            chunk.clone()
+        } else {
+            Obj::bytes(py, &bytes[read..end])?
+        };
+        self.go_to(end, bytes.len());
+        Ok(taken)
+    }
+
+    #[inline]
+    fn go_to(&self, position: usize, end: usize) {
+        if position < end {
+            self.read.set(position);
+        } else {
+            self.chunk.set(None);
+        }
+    }
+
+    /// Takes so many bytes from the start, or all, and forgets them.
+    pub(super) fn consume(&self, count: usize) {
+        if let Some(chunk) = self.chunk.get() {
+            let end = chunk.as_bytes().map_or(0, <[u8]>::len);
+            self.go_to(self.read.get().saturating_add(count).min(end), end);
+        } else {
+            self.unread.borrow_mut().consume(count);
+        }
+    }
+
+    /// Takes all bytes and forgets them.
+    pub(super) fn clear(&self) {
+        self.chunk.set(None);
+        self.unread.borrow_mut().clear();
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.shown);
+    }
+}

@@ -1,0 +1,287 @@
+//! The coroutines of a writer: `drain` and `wait_closed`, and the protocol's part of `drain`.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::callable::method;
+use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::imports::imports;
+use super::protocol::{StreamReaderProtocol, drain_turn};
+use super::reader::StreamReader;
+use super::writer::{StreamWriter, plain_transport};
+use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::describe;
+
+/// Which coroutine it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Drain,
+    WaitClosed,
+    /// The protocol's `_drain_helper`.
+    Helper,
+}
+
+impl Kind {
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Drain => ("drain", "StreamWriter.drain"),
+            Kind::WaitClosed => ("wait_closed", "StreamWriter.wait_closed"),
+            Kind::Helper => ("_drain_helper", "FlowControlMixin._drain_helper"),
+        }
+    }
+
+    /// asyncio's own method.
+    fn original(self, py: Python<'_>) -> &'static Global {
+        match self {
+            Kind::Drain => &imports(py).writer.drain,
+            Kind::WaitClosed => &imports(py).writer.wait_closed,
+            Kind::Helper => &imports(py).protocol.drain_helper,
+        }
+    }
+}
+
+/// What it waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The next iteration, in which `connection_lost` may come.
+    Turn,
+    /// Room, on a Future in the protocol's deque.
+    Room,
+    /// What it awaits is the last thing.
+    Last,
+}
+
+/// The value of the coroutine object.
+pub(super) struct Drain {
+    kind: Kind,
+    /// The writer; with `_drain_helper` the protocol.
+    subject: Slot,
+    protocol: Slot<Ref<StreamReaderProtocol>>,
+    waiter: Slot,
+    stage: Cell<Stage>,
+    course: Course,
+}
+
+impl Drain {
+    #[inline]
+    fn create(py: Python<'_>, kind: Kind, subject: &Obj) -> Result<Obj, Raised> {
+        let value = Drain {
+            kind,
+            subject: Slot::new(Some(subject.clone())),
+            protocol: Slot::default(),
+            waiter: Slot::default(),
+            stage: Cell::new(Stage::Last),
+            course: Course::default(),
+        };
+        Ref::new(py, value).map(Ref::into_obj)
+    }
+
+    #[inline]
+    fn drain(this: &Ref<Drain>, writer: &Ref<StreamWriter>) -> Result<Turn, Raised> {
+        if let Some(reader) = writer.reader.get() {
+            raise_exception(&reader)?;
+        }
+        let transport = StreamWriter::transport_object(writer);
+        let closing = match plain_transport(&transport) {
+            Some(transport) => transport.is_closing(),
+            None => transport
+                .method(pyo3::intern!(this.py(), "is_closing"), &[])?
+                .truth()?,
+        };
+        if closing {
+            this.stage.set(Stage::Turn);
+            return Ok(Turn::Pause);
+        }
+        Drain::wait_for_room(this, writer)
+    }
+
+    #[inline]
+    fn wait_for_room(this: &Ref<Drain>, writer: &Ref<StreamWriter>) -> Result<Turn, Raised> {
+        let py = this.py();
+        let protocol = writer.protocol.get().unwrap_or_else(|| Obj::none(py));
+        if let Some(native) = Ref::<StreamReaderProtocol>::of(&protocol) {
+            if StreamReaderProtocol::is_unchanged(native)? {
+                return Drain::wait_natively(this, native);
+            }
+        }
+        this.stage.set(Stage::Last);
+        let helper = protocol.method(pyo3::intern!(py, "_drain_helper"), &[])?;
+        Ok(Turn::Await(helper))
+    }
+
+    #[inline]
+    fn wait_natively(
+        this: &Ref<Drain>,
+        protocol: &Ref<StreamReaderProtocol>,
+    ) -> Result<Turn, Raised> {
+        let turn = drain_turn(protocol, &this.waiter)?;
+        if let Turn::Await(_) = turn {
+            this.stage.set(Stage::Room);
+            this.protocol.set(Some(protocol.clone()));
+        }
+        Ok(turn)
+    }
+
+    /// Leaves the protocol's deque, whatever has come.
+    fn leave(this: &Ref<Drain>, outcome: Result<Obj, Raised>) -> Result<Obj, Raised> {
+        let (Some(protocol), Some(waiter)) = (this.protocol.take(), this.waiter.take()) else {
+            return outcome;
+        };
+        let outcome = outcome.map_err(|raised| raised.take(this.py()));
+        StreamReaderProtocol::forget_waiter(&protocol, &waiter)?;
+        outcome.map_err(Raised::raise)
+    }
+}
+
+/// Raises the reader's exception.
+#[inline]
+fn raise_exception(reader: &Obj) -> Result<(), Raised> {
+    let exception = match Ref::<StreamReader>::of(reader) {
+        Some(native) if StreamReader::is_unchanged(native) => native.exception.get(),
+        _ => reader
+            .method(pyo3::intern!(reader.py(), "exception"), &[])?
+            .not_none(),
+    };
+    match exception {
+        Some(exception) => Err(Raised::raise(exception)),
+        None => Ok(()),
+    }
+}
+
+impl Coroutine for Drain {
+    #[inline]
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn names(&self) -> (&'static str, &'static str) {
+        self.kind.names()
+    }
+
+    #[inline]
+    fn begin(this: &Ref<Drain>) -> Result<Turn, Raised> {
+        let py = this.py();
+        let subject = this.subject.get().unwrap_or_else(|| Obj::none(py));
+        if let Some(protocol) = Ref::<StreamReaderProtocol>::of(&subject) {
+            return Drain::wait_natively(this, protocol);
+        }
+        let Some(writer) = Ref::<StreamWriter>::of(&subject) else {
+            return Ok(Turn::Return(Obj::none(py)));
+        };
+        if this.kind == Kind::Drain {
+            return Drain::drain(this, writer);
+        }
+        let protocol = writer.protocol.get().unwrap_or_else(|| Obj::none(py));
+        let name = pyo3::intern!(py, "_get_close_waiter");
+        protocol.method(name, &[&subject]).map(Turn::Await)
+    }
+
+    fn resume(this: &Ref<Drain>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        let py = this.py();
+        match this.stage.get() {
+            Stage::Turn => {
+                outcome?;
+                let subject = this.subject.get().unwrap_or_else(|| Obj::none(py));
+                match Ref::<StreamWriter>::of(&subject) {
+                    Some(writer) => Drain::wait_for_room(this, writer),
+                    None => Ok(Turn::Return(Obj::none(py))),
+                }
+            }
+            Stage::Room => {
+                Drain::leave(this, outcome)?;
+                Ok(Turn::Return(Obj::none(py)))
+            }
+            Stage::Last => {
+                outcome?;
+                Ok(Turn::Return(Obj::none(py)))
+            }
+        }
+    }
+
+    #[inline]
+    fn end(this: &Ref<Drain>) {
+        this.subject.set(None);
+        this.protocol.set(None);
+        this.waiter.set(None);
+    }
+}
+
+impl Hot for Drain {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.drain_coroutine";
+    const DOC: &'static std::ffi::CStr = c"The coroutine object that a writer's methods return.";
+    const FREELIST: usize = 1024;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        build_coroutine(builder);
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.subject);
+        visit.slot(&self.protocol);
+        visit.slot(&self.waiter);
+        self.course.traverse(visit);
+    }
+
+    fn clear(&self) {
+        self.subject.set(None);
+        self.protocol.set(None);
+        self.waiter.set(None);
+        self.course.clear();
+    }
+
+    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
+        self.course.needs_finalizer()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        finalize(this);
+    }
+}
+
+/// Makes the coroutine: native, or asyncio's own.
+#[inline]
+fn coroutine<T: Hot>(py: Python<'_>, kind: Kind, args: &Args<'_>) -> Result<Obj, Raised> {
+    if let Some([subject]) = args.only_positional() {
+        if Ref::<T>::is(subject) {
+            return Drain::create(py, kind, subject);
+        }
+    }
+    let (positional, named) = args.to_tuple_and_dict(py)?;
+    let original = kind.original(py).get(py);
+    original.call_with_dict(&positional, named.as_ref())
+}
+
+fn drain(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    coroutine::<StreamWriter>(py, Kind::Drain, args)
+}
+
+fn wait_closed(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    coroutine::<StreamWriter>(py, Kind::WaitClosed, args)
+}
+
+fn drain_helper(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    coroutine::<StreamReaderProtocol>(py, Kind::Helper, args)
+}
+
+/// Adds the methods to the native classes. To all who ask they are coroutine functions with the
+/// parameters of asyncio's.
+pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
+    let add = |class: &Obj, made: &Obj, kind: Kind| -> Result<(), Raised> {
+        describe(py, made, kind.original(py).get(py))?;
+        let name = pyo3::types::PyString::intern(py, kind.names().0);
+        class.set_attr(&name, made)
+    };
+    let writer = Ref::<StreamWriter>::class(py);
+    let doc = "Wait until the write buffer has room.";
+    add(&writer, &method(py, "drain", doc, drain)?, Kind::Drain)?;
+    let doc = "Wait until the connection is closed.";
+    let made = method(py, "wait_closed", doc, wait_closed)?;
+    add(&writer, &made, Kind::WaitClosed)?;
+    let doc = "Wait until the transport has resumed writing.";
+    let made = method(py, "_drain_helper", doc, drain_helper)?;
+    add(&Ref::<StreamReaderProtocol>::class(py), &made, Kind::Helper)
+}

@@ -1,0 +1,69 @@
+//! Streams: readers and writers over transports.
+//!
+//! - [`classes`]: the classes that programs see, made of these and of asyncio's own.
+//! - [`content`]: what a reader has received.
+//! - [`reader`]: StreamReader, and what feeds it.
+//! - [`reading`]: its coroutines.
+//! - [`protocol`]: StreamReaderProtocol, what transports talk to.
+//! - [`writer`]: the writer.
+//! - [`draining`]: its coroutines.
+
+mod classes;
+mod content;
+mod draining;
+mod imports;
+mod properties;
+mod protocol;
+mod reader;
+mod reading;
+mod writer;
+
+use cpython::{Args, Obj, Python, Raised, Ref};
+
+pub(crate) use protocol::StreamReaderProtocol;
+pub(crate) use reader::StreamReader;
+pub(crate) use writer::StreamWriter;
+
+use draining::Drain;
+use reading::Read;
+
+use crate::transports::{self, Feeder};
+
+/// Builds the types; called when the module starts.
+pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+    imports::load(py)?;
+    cpython::build::build::<StreamReader>(py, None, 0)?;
+    cpython::build::build::<StreamWriter>(py, None, 0)?;
+    cpython::build::build::<StreamReaderProtocol>(py, None, 0)?;
+    cpython::build::build::<Read>(py, None, 0)?;
+    cpython::build::build::<Drain>(py, None, 0)?;
+    transports::feed_by(Feeder {
+        takes: StreamReaderProtocol::takes,
+        store: StreamReaderProtocol::store,
+        stored: protocol::stored,
+    });
+    reading::add_methods(py)?;
+    draining::add_methods(py)
+}
+
+/// Adds the functions to the module.
+pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    let doc = c"_keep_class(cls)\n--\n\nKeep the class that programs see of a native one.";
+    let keep = cpython::build::function(py, c"_keep_class", doc, name, keep_class)?;
+    module.set_attr(pyo3::intern!(py, "_keep_class"), &keep)
+}
+
+/// `_keep_class(cls)`.
+fn keep_class(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let class = args.one("_keep_class", "cls")?;
+    let order = class.attr(pyo3::intern!(py, "__mro__"))?;
+    let derives = |native: Obj| {
+        (0..order.tuple_len()).any(|index| order.tuple_item(index).is_some_and(|it| it.is(&native)))
+    };
+    if derives(Ref::<StreamReader>::class(py)) {
+        reader::CLASS.set(class);
+    } else if derives(Ref::<StreamReaderProtocol>::class(py)) {
+        protocol::CLASS.set(class);
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! `StreamReaderProtocol`: what is native of the protocol between a transport and a reader.
+//!
+//! How a connection begins and ends is asyncio's own code; what comes in between for each packet,
+//! and what `drain()` asks, is here.
+
+use std::cell::Cell;
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::classes::{Class, Replaced};
+use super::imports::imports;
+use super::properties::{flag_property, slot_property};
+use super::reader::{StreamReader, is_debugging};
+use crate::coroutines::coroutine::Turn;
+use crate::event_loop::EventLoop;
+use crate::futures::Future;
+use crate::transports::Fed;
+
+/// The class that programs see.
+pub(super) static CLASS: Class = Class::new(
+    &["_stream_reader", "_stream_reader_wr", "data_received"],
+    &[
+        "_drain_helper",
+        "_drain_waiters",
+        "_paused",
+        "_connection_lost",
+        "_loop",
+    ],
+);
+
+/// The value of a protocol.
+pub(crate) struct StreamReaderProtocol {
+    event_loop: Slot,
+    /// A weak reference to the reader: a program that drops its reader drops what comes in.
+    reader: Slot,
+    /// The write buffer is above high water.
+    paused: Cell<bool>,
+    connection_lost: Cell<bool>,
+    /// The Futures on which `drain()` waits, in a deque.
+    drain_waiters: Slot,
+    /// Nothing until somebody asks.
+    replaced: Cell<Option<Replaced>>,
+}
+
+impl StreamReaderProtocol {
+    fn value(_: Python<'_>) -> Result<StreamReaderProtocol, Raised> {
+        Ok(StreamReaderProtocol {
+            event_loop: Slot::default(),
+            reader: Slot::default(),
+            paused: Cell::new(false),
+            connection_lost: Cell::new(false),
+            drain_waiters: Slot::default(),
+            replaced: Cell::new(None),
+        })
+    }
+
+    #[inline]
+    fn replaced(this: &Ref<StreamReaderProtocol>) -> Result<Replaced, Raised> {
+        match this.replaced.get() {
+            Some(replaced) => Ok(replaced),
+            None => {
+                let replaced = CLASS.replaced(this.as_obj())?;
+                if replaced == Replaced::Nothing {
+                    Ref::remember_class(this);
+                }
+                this.replaced.set(Some(replaced));
+                Ok(replaced)
+            }
+        }
+    }
+
+    fn attribute_set(this: &Ref<StreamReaderProtocol>, name: &Obj) {
+        match CLASS.replaced_by(name) {
+            Replaced::Nothing => {}
+            _ => this.replaced.set(Some(Replaced::Inner)),
+        }
+    }
+
+    /// The reader, while there is one.
+    #[inline]
+    fn reader(this: &Ref<StreamReaderProtocol>) -> Result<Option<Obj>, Raised> {
+        match this.reader.get() {
+            Some(reference) => Ok(reference.call0()?.not_none()),
+            None => Ok(None),
+        }
+    }
+
+    fn data_received(this: &Ref<StreamReaderProtocol>, data: &Obj) -> Result<(), Raised> {
+        let py = this.py();
+        let reader = if StreamReaderProtocol::replaced(this)? == Replaced::Inner {
+            let reader = this.as_obj().attr(pyo3::intern!(py, "_stream_reader"))?;
+            reader.not_none()
+        } else {
+            StreamReaderProtocol::reader(this)?
+        };
+        let Some(reader) = reader else {
+            return Ok(());
+        };
+        match Ref::<StreamReader>::of(&reader) {
+            Some(reader) if StreamReader::is_unchanged(reader) => {
+                StreamReader::feed_object(reader, data)
+            }
+            _ => {
+                let name = pyo3::intern!(py, "feed_data");
+                reader.method(name, &[data]).map(drop)
+            }
+        }
+    }
+
+    /// Whether `drain()` and others may look at the fields.
+    #[inline]
+    pub(super) fn is_unchanged(this: &Ref<StreamReaderProtocol>) -> Result<bool, Raised> {
+        Ok(StreamReaderProtocol::replaced(this)? == Replaced::Nothing)
+    }
+
+    /// `_drain_helper()`: what is to be awaited, a Future that is in the deque; nothing if
+    /// there is room.
+    #[inline]
+    pub(super) fn wait_for_room(this: &Ref<StreamReaderProtocol>) -> Result<Option<Obj>, Raised> {
+        if this.connection_lost.get() {
+            let class = Obj::class_of::<pyo3::exceptions::PyConnectionResetError>(this.py());
+            return Err(Raised::with_class(&class, "Connection lost"));
+        }
+        if !this.paused.get() {
+            return Ok(None);
+        }
+        StreamReaderProtocol::new_waiter(this).map(Some)
+    }
+
+    #[inline(never)]
+    fn new_waiter(this: &Ref<StreamReaderProtocol>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
+        let waiter = match Ref::<EventLoop>::of(&event_loop) {
+            Some(native) if EventLoop::is_fast(native) => Future::create(native)?.into_obj(),
+            _ => event_loop.method(pyo3::intern!(py, "create_future"), &[])?,
+        };
+        let waiters = this.drain_waiters.get().unwrap_or_else(|| Obj::none(py));
+        waiters.method(pyo3::intern!(py, "append"), &[&waiter])?;
+        Ok(waiter)
+    }
+
+    /// Takes the Future out of the deque.
+    pub(super) fn forget_waiter(
+        this: &Ref<StreamReaderProtocol>,
+        waiter: &Obj,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        let waiters = this.drain_waiters.get().unwrap_or_else(|| Obj::none(py));
+        let name = pyo3::intern!(py, "remove");
+        waiters.method(name, &[waiter]).map(drop)
+    }
+
+    fn pause_writing(this: &Ref<StreamReaderProtocol>) -> Result<(), Raised> {
+        let py = this.py();
+        if this.paused.get() || StreamReaderProtocol::is_debugging(this)? {
+            let method = imports(py).protocol.pause_writing.get(py);
+            return method.call1(this.as_obj()).map(drop);
+        }
+        this.paused.set(true);
+        Ok(())
+    }
+
+    fn resume_writing(this: &Ref<StreamReaderProtocol>) -> Result<(), Raised> {
+        let py = this.py();
+        let nobody_waits = match this.drain_waiters.get() {
+            Some(waiters) => waiters.length()? == 0,
+            None => false,
+        };
+        if !this.paused.get() || !nobody_waits || StreamReaderProtocol::is_debugging(this)? {
+            let method = imports(py).protocol.resume_writing.get(py);
+            return method.call1(this.as_obj()).map(drop);
+        }
+        this.paused.set(false);
+        Ok(())
+    }
+
+    fn is_debugging(this: &Ref<StreamReaderProtocol>) -> Result<bool, Raised> {
+        match this.event_loop.get() {
+            Some(event_loop) => is_debugging(&event_loop),
+            None => Ok(true),
+        }
+    }
+
+    /// Of a transport: whether bytes may be stored past `data_received`.
+    pub(super) fn takes(protocol: &Obj) -> Result<bool, Raised> {
+        match Ref::<StreamReaderProtocol>::of(protocol) {
+            Some(this) => Ok(StreamReaderProtocol::replaced(this)? != Replaced::Inner),
+            None => Ok(false),
+        }
+    }
+
+    /// Stores bytes of a transport; runs no Python code of the program.
+    #[inline]
+    pub(super) fn store(protocol: &Obj, bytes: &[u8]) -> Result<Fed, Raised> {
+        let Some(this) = Ref::<StreamReaderProtocol>::of(protocol) else {
+            return Ok(Fed::Refused);
+        };
+        if this.replaced.get() == Some(Replaced::Inner) {
+            return Ok(Fed::Refused);
+        }
+        let Some(reader) = StreamReaderProtocol::reader(this)? else {
+            return Ok(Fed::Dropped);
+        };
+        match Ref::<StreamReader>::of(&reader) {
+            Some(native)
+                if StreamReader::is_unchanged(native) && StreamReader::is_native(native) =>
+            {
+                StreamReader::feed(native, bytes)?;
+            }
+            _ => return Ok(Fed::Refused),
+        }
+        Ok(Fed::Stored(reader))
+    }
+}
+
+/// Bytes were stored in the reader.
+#[inline]
+pub(super) fn stored(reader: &Obj) -> Result<(), Raised> {
+    match Ref::<StreamReader>::of(reader) {
+        Some(reader) => StreamReader::has_data(reader),
+        None => Ok(()),
+    }
+}
+
+/// `_drain_helper()` as a turn of a coroutine: the Future, which goes to `place`, or nothing.
+#[inline]
+pub(super) fn drain_turn(this: &Ref<StreamReaderProtocol>, place: &Slot) -> Result<Turn, Raised> {
+    match StreamReaderProtocol::wait_for_room(this)? {
+        None => Ok(Turn::Return(Obj::none(this.py()))),
+        Some(waiter) => {
+            place.set(Some(waiter.clone()));
+            Ok(Turn::Await(waiter))
+        }
+    }
+}
+
+impl Hot for StreamReaderProtocol {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamReaderProtocol";
+    const DOC: &'static std::ffi::CStr = c"What is native of a StreamReaderProtocol.";
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_value(StreamReaderProtocol::value)
+            // Arguments are for `__init__`, which is asyncio's.
+            .on_set_attribute(StreamReaderProtocol::attribute_set)
+            .method(
+                c"data_received",
+                c"data_received($self, /, data)\n--\n\nData has come in.",
+                |this, args: &Args<'_>| {
+                    let data = args.one("StreamReaderProtocol.data_received", "data")?;
+                    StreamReaderProtocol::data_received(this, data)
+                },
+            )
+            .method0(
+                c"pause_writing",
+                c"pause_writing($self, /)\n--\n\nThe write buffer is above high water.",
+                StreamReaderProtocol::pause_writing,
+            )
+            .method0(
+                c"resume_writing",
+                c"resume_writing($self, /)\n--\n\nThe write buffer has drained.",
+                StreamReaderProtocol::resume_writing,
+            );
+        slot_property!(builder, c"_loop", c"The loop.", event_loop);
+        slot_property!(
+            builder,
+            c"_stream_reader_wr",
+            c"A weak reference to the reader.",
+            reader
+        );
+        slot_property!(
+            builder,
+            c"_drain_waiters",
+            c"The Futures on which drain() waits.",
+            drain_waiters
+        );
+        flag_property!(
+            builder,
+            c"_paused",
+            c"Whether the write buffer is above high water.",
+            paused
+        );
+        flag_property!(
+            builder,
+            c"_connection_lost",
+            c"Whether the connection is lost.",
+            connection_lost
+        );
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.event_loop);
+        visit.slot(&self.reader);
+        visit.slot(&self.drain_waiters);
+    }
+
+    fn clear(&self) {
+        self.event_loop.set(None);
+        self.reader.set(None);
+        self.drain_waiters.set(None);
+    }
+}

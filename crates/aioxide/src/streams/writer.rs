@@ -1,0 +1,167 @@
+//! `StreamWriter`: what is native of it.
+
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::imports::imports;
+use super::properties::slot_property;
+use super::reader::StreamReader;
+use crate::transports::{self, StreamTransport};
+
+/// The value of a writer.
+pub(crate) struct StreamWriter {
+    pub(super) transport: Slot,
+    pub(super) protocol: Slot,
+    pub(super) reader: Slot,
+    event_loop: Slot,
+    /// A Future that is done; made when somebody looks at it.
+    complete: Slot,
+}
+
+impl StreamWriter {
+    fn value(_: Python<'_>) -> Result<StreamWriter, Raised> {
+        Ok(StreamWriter {
+            transport: Slot::default(),
+            protocol: Slot::default(),
+            reader: Slot::default(),
+            event_loop: Slot::default(),
+            complete: Slot::default(),
+        })
+    }
+
+    fn init(this: &Ref<StreamWriter>, args: &Args<'_>) -> Result<(), Raised> {
+        let py = this.py();
+        let names = &["transport", "protocol", "reader", "loop"];
+        let [transport, protocol, reader, event_loop] =
+            args.bind_as_python("StreamWriter.__init__", names, 4)?;
+        let reader = reader.and_then(Obj::not_none);
+        if let Some(reader) = &reader {
+            let original = imports(py).reader_class.get(py);
+            if Ref::<StreamReader>::of(reader).is_none() && !reader.is_instance(original)? {
+                return Err(Raised::new::<pyo3::exceptions::PyAssertionError>(py, ""));
+            }
+        }
+        Ref::remember_class(this);
+        this.transport.set(transport.and_then(Obj::not_none));
+        this.protocol.set(protocol.and_then(Obj::not_none));
+        this.reader.set(reader);
+        this.event_loop.set(event_loop.and_then(Obj::not_none));
+        this.complete.set(None);
+        Ok(())
+    }
+
+    /// The transport, or None.
+    #[inline]
+    pub(super) fn transport_object(this: &Ref<StreamWriter>) -> Obj {
+        let transport = this.transport.get();
+        transport.unwrap_or_else(|| Obj::none(this.py()))
+    }
+
+    fn write(this: &Ref<StreamWriter>, args: &Args<'_>) -> Result<(), Raised> {
+        let data = args.one("StreamWriter.write", "data")?;
+        let transport = StreamWriter::transport_object(this);
+        match plain_transport(&transport) {
+            Some(transport) => transports::write(transport, data),
+            None => {
+                let name = pyo3::intern!(this.py(), "write");
+                transport.method(name, &[data]).map(drop)
+            }
+        }
+    }
+
+    fn writelines(this: &Ref<StreamWriter>, args: &Args<'_>) -> Result<(), Raised> {
+        let data = args.one("StreamWriter.writelines", "data")?;
+        let name = pyo3::intern!(this.py(), "writelines");
+        let transport = StreamWriter::transport_object(this);
+        transport.method(name, &[data]).map(drop)
+    }
+
+    fn is_closing(this: &Ref<StreamWriter>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let transport = StreamWriter::transport_object(this);
+        match plain_transport(&transport) {
+            Some(transport) => Ok(Obj::bool(py, transport.is_closing())),
+            None => transport.method(pyo3::intern!(py, "is_closing"), &[]),
+        }
+    }
+
+    fn complete(this: &Ref<StreamWriter>) -> Result<Obj, Raised> {
+        let py = this.py();
+        if let Some(complete) = this.complete.get() {
+            return Ok(complete);
+        }
+        let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
+        let complete = event_loop.method(pyo3::intern!(py, "create_future"), &[])?;
+        complete.method(pyo3::intern!(py, "set_result"), &[&Obj::none(py)])?;
+        this.complete.set(Some(complete.clone()));
+        Ok(complete)
+    }
+}
+
+/// A native transport of which nothing was replaced.
+#[inline]
+pub(super) fn plain_transport(transport: &Obj) -> Option<&Ref<StreamTransport>> {
+    Ref::<StreamTransport>::of_exact(transport).filter(|transport| !transport.has_attributes())
+}
+
+impl Hot for StreamWriter {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamWriter";
+    const DOC: &'static std::ffi::CStr = c"What is native of a StreamWriter.";
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_value(StreamWriter::value)
+            .init(StreamWriter::init)
+            .method(
+                c"write",
+                c"write($self, /, data)\n--\n\nWrite data; what the socket does not take is buffered.",
+                StreamWriter::write,
+            )
+            .method(
+                c"writelines",
+                c"writelines($self, /, data)\n--\n\nWrite an iterable of data.",
+                StreamWriter::writelines,
+            )
+            .method0(
+                c"is_closing",
+                c"is_closing($self, /)\n--\n\nReturn True if the writer is closed or closing.",
+                StreamWriter::is_closing,
+            )
+            .get(
+                c"transport",
+                c"The transport.",
+                StreamWriter::transport_object,
+            )
+            .get_set(
+                c"_complete_fut",
+                c"A Future that is done.",
+                StreamWriter::complete,
+                |this, value| {
+                    this.complete.set(value.cloned());
+                    Ok(())
+                },
+            );
+        slot_property!(builder, c"_transport", c"The transport.", transport);
+        slot_property!(builder, c"_protocol", c"The protocol.", protocol);
+        slot_property!(builder, c"_reader", c"The reader, or None.", reader);
+        slot_property!(builder, c"_loop", c"The loop.", event_loop);
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.transport);
+        visit.slot(&self.protocol);
+        visit.slot(&self.reader);
+        visit.slot(&self.event_loop);
+        visit.slot(&self.complete);
+    }
+
+    fn clear(&self) {
+        self.transport.set(None);
+        self.protocol.set(None);
+        self.reader.set(None);
+        self.event_loop.set(None);
+        self.complete.set(None);
+    }
+}

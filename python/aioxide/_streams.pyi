@@ -1,0 +1,40 @@
+import asyncio
+from _typeshed import StrPath
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from . import _aioxide
+
+class StreamReader(_aioxide.StreamReader, asyncio.StreamReader): ...
+class StreamWriter(_aioxide.StreamWriter, asyncio.StreamWriter): ...
+class StreamReaderProtocol(_aioxide.StreamReaderProtocol, asyncio.StreamReaderProtocol): ...
+
+PAIRS: list[tuple[object, object]]
+
+_ClientConnected = Callable[[StreamReader, StreamWriter], Awaitable[None] | None]
+
+async def open_connection(
+    host: str | None = None,
+    port: int | str | None = None,
+    *,
+    limit: int = 65536,
+    **kwds: Any,
+) -> tuple[StreamReader, StreamWriter]: ...
+async def start_server(
+    client_connected_cb: _ClientConnected,
+    host: str | list[str] | None = None,
+    port: int | str | None = None,
+    *,
+    limit: int = 65536,
+    **kwds: Any,
+) -> asyncio.Server: ...
+async def open_unix_connection(
+    path: StrPath | None = None, *, limit: int = 65536, **kwds: Any
+) -> tuple[StreamReader, StreamWriter]: ...
+async def start_unix_server(
+    client_connected_cb: _ClientConnected,
+    path: StrPath | None = None,
+    *,
+    limit: int = 65536,
+    **kwds: Any,
+) -> asyncio.Server: ...
