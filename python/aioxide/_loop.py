@@ -7,13 +7,14 @@ version without a line of ours. The price: asyncio's code expects its private at
 that touch those two are replaced below.
 """
 
+import functools
 import os
 import signal
 import socket
 import sys
 import warnings
 import weakref
-from asyncio import constants, coroutines, unix_events
+from asyncio import constants, coroutines, tasks, unix_events
 from asyncio.log import logger
 
 from . import _resolver, _subprocess
@@ -32,6 +33,25 @@ _ASKS_FOR_DESCRIPTOR = sys.version_info >= (3, 12)
 # Since 3.12 asyncio takes the wake-up descriptor from a forked child by itself.
 _FORK_KEEPS_WAKEUP = sys.version_info < (3, 12)
 _woken_by_signals = weakref.WeakSet()
+
+
+def _closed_unless_returned(create):
+    """create_server() and create_unix_server(), but that a server is closed if the caller will
+    never see it, being cancelled while it starts."""
+
+    @functools.wraps(create)
+    async def create_server(self, *args, start_serving=True, **options):
+        server = await create(self, *args, start_serving=False, **options)
+        if start_serving:
+            try:
+                server._start_serving()
+                await tasks.sleep(0)
+            except BaseException:
+                server.close()
+                raise
+        return server
+
+    return create_server
 
 
 class Loop(EventLoop, _SelectorEventLoop):
@@ -157,6 +177,11 @@ class Loop(EventLoop, _SelectorEventLoop):
         if self._resolver_threads is not None:
             self._resolver_threads.shutdown(wait=True)
         super()._do_shutdown(future)
+
+    # Servers.
+
+    create_server = _closed_unless_returned(_SelectorEventLoop.create_server)
+    create_unix_server = _closed_unless_returned(_SelectorEventLoop.create_unix_server)
 
     # Signals: add_signal_handler(), remove_signal_handler() and _handle_signal() are asyncio's. The
     # native loop calls _process_self_data() with what the wake-up descriptor received.
