@@ -20,6 +20,7 @@
 //! | [`children`] | how the end of a child process reaches the loop                           |
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
+//! | [`overdue`]  | whether what is held back leaves in time                                  |
 //! | [`records`]  | where TLS records end                                                     |
 //! | [`accept`]   | what a failed `accept` means                                              |
 //! | [`sys`]      | the system calls, one file per operation; the only `unsafe` of this crate |
@@ -44,6 +45,7 @@ pub mod signals;
 pub mod accept;
 pub mod buffer;
 pub mod flow;
+pub mod overdue;
 pub mod records;
 
 pub mod sys;
@@ -57,6 +59,7 @@ pub use children::ChildExit;
 pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};
+pub use overdue::Overdue;
 pub use ready::Ready;
 pub use records::Records;
 pub use selector::{Backend, Event, Interest, Selector};
