@@ -32,9 +32,6 @@ from asyncio import Runner as Runner
 from asyncio import Semaphore as Semaphore
 from asyncio import SendfileNotAvailableError as SendfileNotAvailableError
 from asyncio import Server as Server
-from asyncio import StreamReader as StreamReader
-from asyncio import StreamReaderProtocol as StreamReaderProtocol
-from asyncio import StreamWriter as StreamWriter
 from asyncio import SubprocessProtocol as SubprocessProtocol
 from asyncio import SubprocessTransport as SubprocessTransport
 from asyncio import Timeout as Timeout
@@ -56,13 +53,9 @@ from asyncio import get_event_loop_policy as get_event_loop_policy
 from asyncio import get_running_loop as get_running_loop
 from asyncio import iscoroutinefunction as iscoroutinefunction
 from asyncio import isfuture as isfuture
-from asyncio import open_connection as open_connection
-from asyncio import open_unix_connection as open_unix_connection
 from asyncio import set_event_loop as set_event_loop
 from asyncio import set_event_loop_policy as set_event_loop_policy
 from asyncio import shield as shield
-from asyncio import start_server as start_server
-from asyncio import start_unix_server as start_unix_server
 from asyncio import timeout as timeout
 from asyncio import timeout_at as timeout_at
 from asyncio import wait as wait
@@ -159,9 +152,6 @@ __all__ += (
     "Semaphore",
     "SendfileNotAvailableError",
     "Server",
-    "StreamReader",
-    "StreamReaderProtocol",
-    "StreamWriter",
     "SubprocessProtocol",
     "SubprocessTransport",
     "Timeout",
@@ -183,13 +173,9 @@ __all__ += (
     "get_running_loop",
     "iscoroutinefunction",
     "isfuture",
-    "open_connection",
-    "open_unix_connection",
     "set_event_loop",
     "set_event_loop_policy",
     "shield",
-    "start_server",
-    "start_unix_server",
     "timeout",
     "timeout_at",
     "wait",

@@ -75,7 +75,7 @@ impl<'a> Args<'a> {
                 }
                 Ok(None)
             }
-            Keywords::Dict(dict) => dict.dict_get(&Obj::str(dict.py(), name)?),
+            Keywords::Dict(dict) => find(dict, name),
         }
     }
 
@@ -370,6 +370,22 @@ impl<'a> Args<'a> {
             Err(missing(py, function, &absent))
         }
     }
+}
+
+/// The value of a name in a dict of keyword arguments: comparing the few names that there are
+/// costs less than making a string and its hash to look one up.
+fn find(keywords: &Obj, name: &str) -> Result<Option<Obj>, Raised> {
+    let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the dict is alive and nothing that runs here changes it; what it lends is alive as
+    // long as that.
+    unsafe {
+        while ffi::PyDict_Next(keywords.as_ptr(), &mut position, &mut key, &mut value) != 0 {
+            if ffi::PyUnicode_Check(key) != 0 && Obj::from_pointer(&key).as_str()? == name {
+                return Ok(Some(Obj::from_pointer(&value).clone()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The TypeError of a Python function without these arguments.

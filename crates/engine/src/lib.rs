@@ -20,6 +20,7 @@
 //! | [`children`] | how the end of a child process reaches the loop                           |
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
+//! | [`overdue`]  | whether what is held back leaves in time                                  |
 //! | [`records`]  | where TLS records end                                                     |
 //! | [`unread`]   | bytes not read yet, and where separators end in them                      |
 //! | [`accept`]   | what a failed `accept` means                                              |
@@ -45,6 +46,7 @@ pub mod signals;
 pub mod accept;
 pub mod buffer;
 pub mod flow;
+pub mod overdue;
 pub mod records;
 pub mod unread;
 
@@ -59,6 +61,7 @@ pub use children::ChildExit;
 pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};
+pub use overdue::Overdue;
 pub use ready::Ready;
 pub use records::Records;
 pub use selector::{Backend, Event, Interest, Selector};

@@ -2,11 +2,13 @@
 //!
 //! - [`schedule`]: `call_soon` and its family; what goes into the queue and the heap.
 //! - [`run`]: one iteration, and `run_forever`.
+//! - [`held`]: writes that leave at the end of the iteration.
 //! - [`watch`]: descriptors: readers, writers and native transports.
 //!
 //! All state belongs to the loop and is only touched by threads that hold the GIL. Nothing
 //! borrowed from it is held across a call into Python, which may come back at any time.
 
+mod held;
 mod run;
 mod schedule;
 mod watch;
@@ -18,6 +20,8 @@ use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{Clock, Event, Interest, Nanos, Ready, Selector, SignalPipe, Timers, Waker};
 
 use crate::handles::{Entry, Spares, TimerEntry};
+use held::Held;
+pub(crate) use held::Sending;
 pub(crate) use watch::Side;
 use watch::WatchTable;
 
@@ -63,6 +67,9 @@ pub(crate) struct EventLoop {
     budget: Cell<usize>,
     /// Iterations that may pass before the next look at the clock.
     unlooked: Cell<u32>,
+    /// Number of the iteration.
+    iteration: Cell<u32>,
+    held: Held,
     /// Whether the loop's thread waits in the selector (without the GIL).
     waiting: Cell<bool>,
     stopping: Cell<bool>,
@@ -114,6 +121,8 @@ impl EventLoop {
             polled: Cell::new(0),
             budget: Cell::new(0),
             unlooked: Cell::new(0),
+            iteration: Cell::new(0),
+            held: Held::default(),
             waiting: Cell::new(false),
             stopping: Cell::new(false),
             closed: Cell::new(false),
@@ -330,6 +339,7 @@ impl EventLoop {
         if let Ok(watches) = self.watches.try_borrow() {
             watches.visit(visit);
         }
+        self.held.visit(visit);
         self.spares.visit(visit);
         visit.slot(&self.thread_id);
         visit.slot(&self.slow_callback_duration);

@@ -61,6 +61,7 @@ impl EventLoop {
             this.spares.begin(py)?;
             // The first iteration looks at the selector and the timers in any case.
             this.budget.set(0);
+            this.held.begin(this.as_obj());
             loop {
                 EventLoop::run_once(this)?;
                 if this.is_stopping() {
@@ -73,6 +74,15 @@ impl EventLoop {
             Ok(()) => Ok(()),
             Err(raised) => Err(Raised::take(raised, py)),
         };
+        let outcome = match EventLoop::settle_held(this) {
+            Err(raised) if outcome.is_ok() => Err(raised.take(py)),
+            Err(raised) => {
+                drop(raised.take(py));
+                outcome
+            }
+            Ok(()) => outcome,
+        };
+        this.held.end(py);
         this.spares.end();
         this.set_stopping(false);
         this.thread_id.set(None);
@@ -114,19 +124,23 @@ impl EventLoop {
             count = value.ready.borrow().len();
         }
         value.budget.set(value.budget.get().saturating_sub(count));
+        value.iteration.set(value.iteration.get().wrapping_add(1));
         if value.debug.get() {
-            return EventLoop::run_entries_in_debug_mode(this, count);
+            EventLoop::run_entries_in_debug_mode(this, count)?;
+        } else if count > MANY_ENTRIES {
+            EventLoop::run_many_entries(this, count)?;
+        } else {
+            for _ in 0..count {
+                let Some(entry) = value.ready.borrow_mut().pop() else {
+                    break;
+                };
+                EventLoop::run_entry(this, entry)?;
+            }
         }
-        if count > MANY_ENTRIES {
-            return EventLoop::run_many_entries(this, count);
+        if value.held.is_empty() {
+            return Ok(());
         }
-        for _ in 0..count {
-            let Some(entry) = value.ready.borrow_mut().pop() else {
-                break;
-            };
-            EventLoop::run_entry(this, entry)?;
-        }
-        Ok(())
+        EventLoop::settle_held(this)
     }
 
     /// Runs so many entries that what they refer to is no longer in the processor's cache.

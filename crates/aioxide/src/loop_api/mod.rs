@@ -92,9 +92,16 @@ fn create_any_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised
     let known = [imports.c_task.get(py), &Ref::<Task>::class(py)];
     let task_name = Obj::name(pyo3::intern!(py, "Task"));
     let replaced = replaced(py, &imports.tasks_namespace, task_name, known)?;
-    if replaced.is_none() && eager.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
+    if replaced.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
         let context = context.and_then(Obj::not_none);
-        return Task::create(this, &coro, name, context).map(Ref::into_obj);
+        let is_running = pyo3::intern!(py, "is_running");
+        let task = match eager {
+            Some(eager) if eager.truth()? && this.as_obj().method(is_running, &[])?.truth()? => {
+                Task::create_started(this, &coro, name, context)
+            }
+            _ => Task::create(this, &coro, name, context),
+        };
+        return task.map(Ref::into_obj);
     }
     let class = replaced.unwrap_or_else(|| Ref::<Task>::class(py));
     let mut call = vec![&coro, this.as_obj()];

@@ -30,6 +30,31 @@ impl Task {
         name: Option<Obj>,
         task_context: Option<Obj>,
     ) -> Result<Ref<Task>, Raised> {
+        let task = Task::make(event_loop, coro, name, task_context)?;
+        EventLoop::schedule(event_loop, Entry::task(task.as_obj().clone()));
+        Task::register(&task, event_loop.as_obj())?;
+        Ok(task)
+    }
+
+    /// The same of a running loop, after its first step.
+    pub(crate) fn create_started(
+        event_loop: &Ref<EventLoop>,
+        coro: &Obj,
+        name: Option<Obj>,
+        task_context: Option<Obj>,
+    ) -> Result<Ref<Task>, Raised> {
+        let task = Task::make(event_loop, coro, name, task_context)?;
+        super::step::start_eagerly(&task, event_loop.as_obj())?;
+        Ok(task)
+    }
+
+    #[inline(always)]
+    fn make(
+        event_loop: &Ref<EventLoop>,
+        coro: &Obj,
+        name: Option<Obj>,
+        task_context: Option<Obj>,
+    ) -> Result<Ref<Task>, Raised> {
         let py = event_loop.py();
         let context = match task_context {
             Some(context) => {
@@ -47,8 +72,6 @@ impl Task {
         future.flags.set(Flag::LogDestroyPending, true);
         let task = Ref::with_parent(py, future, value)?;
         Task::begin_name(&task, name)?;
-        EventLoop::schedule(event_loop, Entry::task(task.as_obj().clone()));
-        Task::register(&task, event_loop.as_obj())?;
         Ok(task)
     }
 

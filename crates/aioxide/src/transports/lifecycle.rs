@@ -7,7 +7,7 @@ use cpython::{Args, Obj, Raised, Ref, Visit};
 
 use super::core::{self, Core};
 use super::reports::{log_debug, log_exception, report, warn_unclosed};
-use super::{StreamTransport, reading, writing};
+use super::{StreamTransport, holding, reading, writing};
 
 /// Where a transport is between its making and its end.
 pub(super) struct Lifecycle {
@@ -140,6 +140,7 @@ pub(super) fn close(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     reading::stop_reading(this)?;
+    holding::settle(this)?;
     if writing::is_empty(this) {
         this.lifecycle.lost.set(this.lifecycle.lost.get() + 1);
         writing::stop_writing(this)?;
@@ -153,6 +154,7 @@ pub(super) fn force_close(
     this: &Ref<StreamTransport>,
     exception: Option<Obj>,
 ) -> Result<(), Raised> {
+    holding::settle(this)?;
     if this.lifecycle.lost.get() > 0 {
         return Ok(());
     }

@@ -13,6 +13,7 @@
 //! - [`stream`]: sockets: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
 //! - [`feeding`]: readers that get their bytes past `data_received`.
+//! - [`holding`]: writes that leave at the end of the iteration.
 //! - [`writing`]: `write` and what comes after the last byte.
 //! - [`lifecycle`]: closing, errors, `connection_lost`.
 //! - [`addresses`]: addresses that Python's socket module takes.
@@ -26,6 +27,7 @@ pub(crate) mod core;
 mod datagram;
 pub(crate) mod extra_info;
 mod feeding;
+mod holding;
 mod imports;
 mod lifecycle;
 mod outgoing;
@@ -54,6 +56,7 @@ pub(crate) fn write(transport: &Ref<StreamTransport>, data: &Obj) -> Result<(), 
 /// Imports what transports need and builds the types; called when the module starts.
 pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     imports::load(py)?;
+    crate::event_loop::EventLoop::send_by(holding::SENDING);
     let base = imports(py).transport_base.get(py);
     cpython::build::build::<StreamTransport>(py, Some(base), 0)?;
     datagram::build(py)?;

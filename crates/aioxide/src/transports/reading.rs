@@ -74,6 +74,11 @@ impl Reading {
         self.context.set(Some(context));
     }
 
+    /// The context in which the protocol is called.
+    pub(super) fn context(&self) -> Option<Obj> {
+        self.context.get()
+    }
+
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.tls);
         visit.slot(&self.context);

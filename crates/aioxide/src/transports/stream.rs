@@ -8,6 +8,7 @@ use engine::{FlowControl, SocketAddrStorage, sys};
 
 use super::core::{self, Core, Transport};
 use super::extra_info::{self, ExtraInfo};
+use super::holding;
 use super::imports;
 use super::lifecycle::{self, Lifecycle};
 use super::outgoing::Writes;
@@ -193,7 +194,7 @@ impl Writes for StreamTransport {
     }
 
     fn waiting(&self) -> usize {
-        self.writing.outgoing.size()
+        writing::size(self)
     }
 }
 
@@ -213,7 +214,11 @@ impl Hot for StreamTransport {
                 c"get_extra_info",
                 c"get_extra_info($self, /, name, default=None)\n--\n\n\
                   Get optional transport information.",
-                |this, args: &Args<'_>| extra_info::get_extra_info(&this.extra, this.py(), args),
+                |this, args: &Args<'_>| {
+                    // The program may go on with the socket.
+                    holding::settle(this)?;
+                    extra_info::get_extra_info(&this.extra, this.py(), args)
+                },
             )
             .get(
                 c"_start_tls_compatible",

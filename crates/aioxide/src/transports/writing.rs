@@ -9,6 +9,7 @@ use engine::buffer::IOV_MAX;
 use engine::sys;
 
 use super::core::callback_context;
+use super::holding::{self, Holding};
 use super::outgoing::{
     self, Chunk, Outgoing, Plan, Sent, gathered, pause_if_full, resume_if_drained,
 };
@@ -20,6 +21,7 @@ pub(super) struct Writing {
     /// Whether the loop watches the descriptor for writing.
     pub(super) watching: Cell<bool>,
     pub(super) outgoing: Outgoing,
+    pub(super) holding: Holding,
     /// `write_eof()` was called.
     eof: Cell<bool>,
     /// In which `resume_writing` and a late `connection_lost` are called.
@@ -33,6 +35,7 @@ impl Writing {
         Writing {
             watching: Cell::new(false),
             outgoing: Outgoing::new(),
+            holding: Holding::new(),
             eof: Cell::new(false),
             context: Slot::default(),
             empty_waiter: Slot::default(),
@@ -102,12 +105,15 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
         .get(c"_buffer", c"A copy of the write buffer.", buffer_copy);
 }
 
-/// Bytes that wait.
-pub(super) fn size(this: &Ref<StreamTransport>) -> usize {
-    this.writing.outgoing.size()
+/// Bytes that wait, without those that are held.
+pub(super) fn size(this: &StreamTransport) -> usize {
+    match this.writing.holding.is_held() {
+        true => 0,
+        false => this.writing.outgoing.size(),
+    }
 }
 
-/// Whether nothing waits.
+/// Whether nothing waits, nor is held.
 pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
     this.writing.outgoing.is_empty()
 }
@@ -118,7 +124,13 @@ pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     let Some(bytes) = data.as_bytes() else {
         return write_changeable(this, data);
     };
+    if this.writing.holding.is_held() && holding::hold_more(this, data, bytes) {
+        return Ok(());
+    }
     let plan = plan(this)?;
+    if matches!(plan, Plan::Send) && holding::hold(this, data, bytes) {
+        return Ok(());
+    }
     let fd = this.fd.get();
     match plan.send(bytes, |bytes| sys::send(fd, bytes)) {
         Sent::All => Ok(()),
@@ -210,6 +222,9 @@ fn not_bytes_like(data: &Obj) -> Raised {
 #[inline]
 fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     let writing = &this.writing;
+    if writing.holding.is_held() {
+        holding::settle(this)?;
+    }
     if writing.eof.get() || writing.empty_waiter.is_some() {
         return Err(refusal(this, "write()", "write"));
     }
@@ -267,6 +282,8 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     while let Some(line) = iterator.next()? {
         chunks.extend(line_chunk(&line)?);
     }
+    // What is held leaves with them.
+    this.writing.holding.give_up();
     for chunk in chunks {
         this.writing.outgoing.push(chunk, 0);
     }
@@ -310,6 +327,7 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.is_closing() || this.writing.eof.replace(true) {
         return Ok(());
     }
+    holding::settle(this)?;
     if is_empty(this) {
         return shut_down(this);
     }
@@ -323,7 +341,7 @@ fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 /// The rest leaves when the descriptor can be written.
-fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+pub(super) fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.writing.watching.replace(true) {
         return Ok(());
     }
@@ -365,6 +383,15 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     }
 }
 
+/// Sends what the socket takes in one call.
+pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
+    let fd = this.fd.get();
+    this.writing.outgoing.send(
+        |piece| sys::send(fd, piece),
+        |pieces| sys::send_vectored(fd, pieces),
+    )
+}
+
 /// Sends what the socket takes in one call, and does what comes after the last byte.
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
@@ -401,7 +428,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 #[cold]
-fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
+pub(super) fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
     let exception = os_exception(this.py(), error);
     lifecycle::fatal_error(this, &exception, "Fatal write error on socket transport")?;
     Ok(exception)
@@ -416,6 +443,7 @@ fn make_empty_waiter(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     let Some(event_loop) = this.event_loop.get() else {
         return Err(Raised::runtime_error(py, "the connection is lost"));
     };
+    holding::settle(this)?;
     let waiter = event_loop
         .as_obj()
         .method(pyo3::intern!(py, "create_future"), &[])?;
@@ -456,6 +484,7 @@ pub(super) fn connection_lost(this: &Ref<StreamTransport>) -> Result<(), Raised>
 /// What asyncio calls `_buffer`: a bytearray up to 3.11, a deque since.
 fn buffer_copy(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     let py = this.py();
+    holding::settle(this)?;
     let copies = this.writing.outgoing.copies();
     if !cfg!(Py_3_12) {
         let class = Obj::class_of::<pyo3::types::PyByteArray>(py);
