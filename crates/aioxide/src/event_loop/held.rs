@@ -2,8 +2,9 @@
 //! twice leaves by one system call, and what several write wakes their peer once.
 //!
 //! Which connections hold is decided in `transports`. What is held leaves when so many
-//! connections have something, when the iteration ends, and, if a callback blocks before that, by
-//! a thread that looks every few milliseconds: who blocks right after a write has had it sent.
+//! connections have something or the first has waited for a millisecond, when the iteration ends,
+//! and, if a callback blocks before that, by a thread that looks every few milliseconds: who
+//! blocks right after a write has had it sent.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,8 +18,8 @@ use super::EventLoop;
 /// So many connections hold at most.
 const MOST: usize = 16;
 
-/// After an iteration of so many nanoseconds its connections send at once for some time.
-const LONG: Nanos = 2_000_000;
+/// The first of them waits no longer than so many nanoseconds and one callback.
+const LONGEST: Nanos = 1_000_000;
 
 /// How held writes are sent; transports register it when the module starts.
 #[derive(Clone, Copy)]
@@ -40,6 +41,8 @@ type Running = Arc<Mutex<Option<Py<PyAny>>>>;
 #[derive(Default)]
 pub(super) struct Held {
     transports: RefCell<Vec<Obj>>,
+    /// Time at which the first of them began to wait.
+    since: Cell<Nanos>,
     overdue: RefCell<Option<Overdue>>,
     running: Running,
     /// There is no thread to be had: nothing is held.
@@ -144,14 +147,18 @@ impl EventLoop {
         let held = &this.held;
         let is_first = held.is_empty();
         held.transports.borrow_mut().push(transport.clone());
+        let now = this.clock.now();
         if is_first {
+            held.since.set(now);
             if held.overdue.borrow().is_none() {
                 held.watch(this.as_obj());
             }
             if let Some(overdue) = &*held.overdue.borrow() {
                 overdue.hold(this.iteration.get());
             }
-        } else if held.transports.borrow().len() >= MOST {
+        } else if held.transports.borrow().len() >= MOST
+            || now.saturating_sub(held.since.get()) > LONGEST
+        {
             this.send_held();
         }
     }
@@ -193,9 +200,6 @@ impl EventLoop {
         let Some(sending) = SENDING.get() else {
             return Ok(());
         };
-        if this.clock.now().saturating_sub(this.polled.get()) > LONG {
-            this.distrust_held();
-        }
         let mut transports = this.held.transports.take();
         if let Some(overdue) = &*this.held.overdue.borrow() {
             overdue.release();
