@@ -97,3 +97,39 @@ def test_program(program, implementation):
     assert code == 0, "\n".join(err)
     assert matches(out, prints), "\n".join(out)
     assert matches(err, reports), "\n".join(err)
+
+
+MEMORY = """
+import asyncio, threading
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+async def main():
+    await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(10)))
+    before = resident()
+    tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(20_000)]
+    await asyncio.sleep(0)
+    print((resident() - before) // len(tasks), threading.active_count())
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_sleeping_task_costs_no_more_than_asyncios(tmp_path):
+    """Nor as much as a thread by far: that takes a stack."""
+    program = tmp_path / "memory.py"
+    program.write_text(MEMORY)
+    taken = []
+    for options in ((), ("-m", "aioxide")):
+        code, out, err = execute(program, [], *options)
+        assert code == 0, err
+        size, threads = map(int, out[0].split())
+        assert threads == 1
+        taken.append(size)
+    assert taken[1] < taken[0] * 1.1 < 20_000
