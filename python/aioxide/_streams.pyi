@@ -1,12 +1,20 @@
 import asyncio
+import sys
 from _typeshed import StrPath
 from collections.abc import Awaitable, Callable
+from types import ModuleType
 from typing import Any
 
 from . import _aioxide
 
 class StreamReader(_aioxide.StreamReader, asyncio.StreamReader): ...
-class StreamWriter(_aioxide.StreamWriter, asyncio.StreamWriter): ...
+class StreamWriter(_aioxide.StreamWriter, asyncio.StreamWriter):
+    # asyncio's own, of the running version.
+    if sys.version_info >= (3, 13):
+        def __del__(self, warnings: ModuleType = ...) -> None: ...  # type: ignore[override]
+    else:
+        def __del__(self) -> None: ...
+
 class StreamReaderProtocol(_aioxide.StreamReaderProtocol, asyncio.StreamReaderProtocol): ...
 
 PAIRS: list[tuple[object, object]]

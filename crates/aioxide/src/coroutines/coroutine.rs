@@ -397,14 +397,28 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
         });
 }
 
+/// As the interpreter does for its own coroutines: by a function of `warnings`, which names the
+/// coroutine as the source, or without it where `warnings` is gone already.
+#[cold]
+fn warn_unawaited<T: Coroutine>(this: &Ref<T>) -> Result<(), Raised> {
+    let py = this.py();
+    let function = Obj::import(py, c"warnings")
+        .and_then(|warnings| warnings.attr_opt(pyo3::intern!(py, "_warn_unawaited_coroutine")));
+    match function {
+        Ok(Some(function)) => return function.call1(this.as_obj()).map(drop),
+        Ok(None) => {}
+        Err(raised) => drop(raised.take(py)),
+    }
+    let text = format!("coroutine '{}' was never awaited", this.names().1);
+    let category = Obj::class_of::<pyo3::exceptions::PyRuntimeWarning>(py);
+    let text = CString::new(text).unwrap_or_default();
+    cpython::error::warn(&category, &text, 1)
+}
+
 /// The coroutine is released: warns if it was never awaited, else closes it.
 pub(crate) fn finalize<T: Coroutine>(this: &Ref<T>) {
-    let py = this.py();
     let outcome = if this.course().progress.get() == Progress::New {
-        let text = format!("coroutine '{}' was never awaited", this.names().1);
-        let category = Obj::class_of::<pyo3::exceptions::PyRuntimeWarning>(py);
-        let text = CString::new(text).unwrap_or_default();
-        let warned = cpython::error::warn(&category, &text, 1);
+        let warned = warn_unawaited(this);
         this.course().progress.set(Progress::Done);
         warned
     } else {

@@ -104,10 +104,16 @@ impl Hot for Job {
 
     fn build(builder: &mut Builder<Self>) {
         builder
-            .get(c"future", c"What cancel() is called on: the job itself.", |this| {
-                this.clone()
-            })
-            .method0(c"cancel", c"cancel($self, /)\n--\n\nDo not run it.", Job::cancel);
+            .get(
+                c"future",
+                c"What cancel() is called on: the job itself.",
+                |this| this.clone(),
+            )
+            .method0(
+                c"cancel",
+                c"cancel($self, /)\n--\n\nDo not run it.",
+                Job::cancel,
+            );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

@@ -76,8 +76,7 @@ impl JobQueue {
 
     /// `_JobQueue(most, class, submit)`.
     fn init(this: &Ref<JobQueue>, args: &Args<'_>) -> Result<(), Raised> {
-        let [most, class, submit] =
-            args.bind("_JobQueue", &["most", "class", "submit"], 3, 3)?;
+        let [most, class, submit] = args.bind("_JobQueue", &["most", "class", "submit"], 3, 3)?;
         let most = most.map_or(Ok(0), |most| most.to_i64())?;
         this.most.set(usize::try_from(most).unwrap_or(0));
         this.class.set(class);
@@ -131,8 +130,8 @@ impl JobQueue {
         match this.take() {
             Some(item) => Ok(item),
             None => {
-                let class = Obj::import(this.py(), c"queue")?
-                    .attr(pyo3::intern!(this.py(), "Empty"))?;
+                let class =
+                    Obj::import(this.py(), c"queue")?.attr(pyo3::intern!(this.py(), "Empty"))?;
                 Err(Raised::raise(class.call0()?))
             }
         }
@@ -242,21 +241,41 @@ impl Hot for JobQueue {
         builder
             .new_value(|_| Ok(JobQueue::empty()))
             .init(JobQueue::init)
-            .method1(c"put", c"put($self, item, /)\n--\n\nAppend a work item; None: look whether to end.", |this, item| {
-                JobQueue::put(this, item.clone());
-            })
-            .method0(c"get_nowait", c"get_nowait($self, /)\n--\n\nTake the first item; raises queue.Empty.", JobQueue::get_nowait)
-            .method0(c"empty", c"empty($self, /)\n--\n\nWhether nothing waits.", |this| {
-                this.items.borrow().is_empty()
-            })
+            .method1(
+                c"put",
+                c"put($self, item, /)\n--\n\nAppend a work item; None: look whether to end.",
+                |this, item| {
+                    JobQueue::put(this, item.clone());
+                },
+            )
+            .method0(
+                c"get_nowait",
+                c"get_nowait($self, /)\n--\n\nTake the first item; raises queue.Empty.",
+                JobQueue::get_nowait,
+            )
+            .method0(
+                c"empty",
+                c"empty($self, /)\n--\n\nWhether nothing waits.",
+                |this| this.items.borrow().is_empty(),
+            )
             .method0(c"qsize", c"qsize($self, /)\n--\n\nHow many wait.", |this| {
                 this.items.borrow().len()
             })
-            .method1(c"work", c"work($self, executor, /)\n--\n\nRun what comes until the executor ends.", JobQueue::work)
-            .method0(c"lacks_thread", c"lacks_thread($self, /)\n--\n\nWhether what waits needs one more thread.", |this| {
-                this.lacks_thread(0)
-            })
-            .method0(c"forget_threads", c"forget_threads($self, /)\n--\n\nThere are no threads.", JobQueue::forget_threads)
+            .method1(
+                c"work",
+                c"work($self, executor, /)\n--\n\nRun what comes until the executor ends.",
+                JobQueue::work,
+            )
+            .method0(
+                c"lacks_thread",
+                c"lacks_thread($self, /)\n--\n\nWhether what waits needs one more thread.",
+                |this| this.lacks_thread(0),
+            )
+            .method0(
+                c"forget_threads",
+                c"forget_threads($self, /)\n--\n\nThere are no threads.",
+                JobQueue::forget_threads,
+            )
             .get_set(
                 c"threads",
                 c"How many threads there are.",

@@ -26,8 +26,7 @@ static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
 
 /// Imports; called when the module starts.
 pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
-    let base = Obj::import(py, c"asyncio.base_events")?
-        .attr(pyo3::intern!(py, "BaseEventLoop"))?;
+    let base = Obj::import(py, c"asyncio.base_events")?.attr(pyo3::intern!(py, "BaseEventLoop"))?;
     let futures = Obj::import(py, c"concurrent.futures")?;
     let imports = Imports {
         run_in_executor: Global::new(base.attr(pyo3::intern!(py, "run_in_executor"))?),
