@@ -353,8 +353,10 @@ impl<'a> Args<'a> {
             } else {
                 format!("from {least} to {most}")
             };
+            let plural = if most == 1 { "" } else { "s" };
             let text = format!(
-                "{function}() takes {takes} positional arguments but {given_and_self} were given"
+                "{function}() takes {takes} positional argument{plural} but {given_and_self} were \
+                 given"
             );
             return Err(Raised::type_error(py, &text));
         }

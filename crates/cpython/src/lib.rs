@@ -57,7 +57,7 @@ pub mod watch;
 
 pub use args::Args;
 pub use error::Raised;
-pub use hot::{Hot, Kept, NoParent, Ref};
+pub use hot::{Hot, Kept, NoParent, Ref, Spare};
 pub use lend::BytesBuilder;
 pub use lifecycle::Visit;
 pub use obj::{Global, Obj};

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Hot, Kept, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Hot, NoParent, Obj, Python, Raised, Ref, Slot, Spare, Visit};
 
 use super::barrier::Barrier;
 use super::bound::Primitive;
@@ -68,6 +68,21 @@ impl Operation {
         }
     }
 
+    /// Whether it uses more of a Call's fields than the Future that it waits on.
+    fn has_more(self) -> bool {
+        use Operation::*;
+        !matches!(
+            self,
+            LockAcquire
+                | LockEnter
+                | LockExit
+                | SemaphoreAcquire
+                | SemaphoreEnter
+                | SemaphoreExit
+                | EventWait
+        )
+    }
+
     fn enters(self) -> bool {
         matches!(self, Operation::LockEnter | Operation::SemaphoreEnter)
     }
@@ -96,6 +111,7 @@ pub(super) enum Stage {
 pub(super) struct Call {
     operation: Cell<Operation>,
     pub(super) stage: Cell<Stage>,
+    /// The primitive; not here while a step runs.
     target: Slot,
     /// The Future that it waits on.
     pub(super) waiter: Slot,
@@ -108,8 +124,8 @@ pub(super) struct Call {
     course: Course,
 }
 
-/// Those that have ended, to use again.
-static ENDED: Kept<Call> = Kept::new();
+/// The last that has ended, to use again.
+static ENDED: Spare<Call> = Spare::new();
 
 impl Call {
     /// One that does this to the object.
@@ -264,25 +280,31 @@ impl Acquired for Event {
 /// A step: from the beginning without an outcome.
 #[inline]
 fn step(this: &Ref<Call>, outcome: Option<Result<Obj, Raised>>) -> Result<Turn, Raised> {
+    let Some(target) = this.target.take() else {
+        return Ok(Turn::Return(Obj::none(this.py())));
+    };
     macro_rules! of {
-        ($class:ident) => {{
-            let target = this.target.get();
-            match (target.as_ref().and_then(Ref::<$class>::of), outcome) {
+        ($class:ident) => {
+            match (Ref::<$class>::of(&target), outcome) {
                 (Some(target), None) => $class::start(target, this),
                 (Some(target), Some(outcome)) => $class::go_on(target, this, outcome),
                 (None, _) => Ok(Turn::Return(Obj::none(this.py()))),
             }
-        }};
+        };
     }
     use Operation::*;
-    match this.operation.get() {
+    let turn = match this.operation.get() {
         LockAcquire | LockEnter | LockExit => of!(Lock),
         QueuePut | QueueGet | QueueJoin => of!(Queue),
         EventWait => of!(Event),
         SemaphoreAcquire | SemaphoreEnter | SemaphoreExit => of!(Semaphore),
         ConditionWait | ConditionWaitFor | ConditionEnter | ConditionExit => of!(Condition),
         BarrierWait | BarrierEnter | BarrierExit | BarrierReset | BarrierAbort => of!(Barrier),
+    };
+    if let Ok(Turn::Await(_)) = &turn {
+        this.target.set(Some(target));
     }
+    turn
 }
 
 impl Coroutine for Call {
@@ -307,11 +329,14 @@ impl Coroutine for Call {
 
     #[inline]
     fn end(this: &Ref<Call>) {
+        // Of one that never began.
         this.target.set(None);
-        this.waiter.set(None);
-        this.item.set(None);
-        this.error.set(None);
-        this.cancelled.set(None);
+        if this.operation.get().has_more() {
+            this.waiter.set(None);
+            this.item.set(None);
+            this.error.set(None);
+            this.cancelled.set(None);
+        }
     }
 }
 

@@ -73,6 +73,16 @@ impl Deque {
         Ok(Some(made))
     }
 
+    /// Whether nothing is in it, for certain and without asking Python.
+    #[inline]
+    pub(super) fn is_plainly_empty(&self) -> bool {
+        match &*self.0.borrow() {
+            Form::Absent => true,
+            Form::Native(items) => items.is_empty(),
+            Form::Shown(_) => false,
+        }
+    }
+
     /// Whether nothing is in it.
     #[inline]
     pub(super) fn is_empty(&self) -> Result<bool, Raised> {

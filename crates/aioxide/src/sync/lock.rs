@@ -89,6 +89,9 @@ impl Lock {
     #[inline]
     fn wake_up_first(this: &Ref<Lock>) -> Result<(), Raised> {
         if Lock::is_native(this) {
+            if this.waiters.is_plainly_empty() {
+                return Ok(());
+            }
             return Lock::wake_native(this);
         }
         let name = pyo3::intern!(this.py(), "_wake_up_first");

@@ -53,10 +53,13 @@ impl Number {
         self.value >= other.value
     }
 
-    /// Whether so many are at least it.
-    #[inline]
-    pub(super) fn is_reached_by(self, count: usize) -> bool {
-        count as f64 >= self.value
+    /// The least count that is not less; no count is where it is not positive or infinite.
+    pub(super) fn limit(self) -> usize {
+        if self.value > 0.0 {
+            self.value.ceil() as usize
+        } else {
+            usize::MAX
+        }
     }
 
     #[inline]

@@ -24,21 +24,16 @@ enum Order {
     Least,
 }
 
-/// How many items there may be.
-#[derive(Clone, Copy)]
-enum Limit {
-    Unlimited,
-    Number(Number),
-    /// What is given is no number: to be compared when it matters.
-    Unknown,
-}
+/// What is given as `maxsize` is no number: it is compared when that matters.
+const UNKNOWN: usize = 0;
 
 /// The value of a Queue.
 pub(super) struct Queue {
     pub(super) bound: Bound,
     order: Cell<Order>,
     maxsize: Slot,
-    limit: Cell<Limit>,
+    /// With so many items it is full.
+    limit: Cell<usize>,
     pub(super) items: Deque,
     pub(super) getters: Deque,
     pub(super) putters: Deque,
@@ -54,7 +49,7 @@ impl Queue {
             bound: Bound::default(),
             order: Cell::new(Order::First),
             maxsize: Slot::default(),
-            limit: Cell::new(Limit::Unlimited),
+            limit: Cell::new(usize::MAX),
             items: Deque::absent(),
             getters: Deque::empty(),
             putters: Deque::empty(),
@@ -116,14 +111,9 @@ impl Queue {
     pub(super) fn set_maxsize(&self, maxsize: Option<Obj>) -> Result<(), Raised> {
         self.limit.set(match &maxsize {
             Some(maxsize) if maxsize.is_int() || maxsize.is_float_exact() => {
-                let number = Number::of(maxsize)?;
-                if number.is_positive() {
-                    Limit::Number(number)
-                } else {
-                    Limit::Unlimited
-                }
+                Number::of(maxsize)?.limit()
             }
-            _ => Limit::Unknown,
+            _ => UNKNOWN,
         });
         self.maxsize.set(maxsize);
         Ok(())
@@ -159,10 +149,9 @@ impl Queue {
     #[inline]
     pub(super) fn is_full(this: &Ref<Queue>) -> Result<bool, Raised> {
         match this.limit.get() {
-            Limit::Unlimited => Ok(false),
-            Limit::Number(number) if Queue::is_native(this) => {
-                Ok(number.is_reached_by(this.items.len()?))
-            }
+            usize::MAX => Ok(false),
+            UNKNOWN => Queue::compare_size(this),
+            limit if Queue::is_native(this) => Ok(this.items.len()? >= limit),
             _ => Queue::compare_size(this),
         }
     }
@@ -182,28 +171,24 @@ impl Queue {
         reached.truth()
     }
 
-    /// A question to the object's own method, if a program has replaced some.
-    #[inline]
-    fn ask(
-        this: &Ref<Queue>,
-        native: fn(&Ref<Queue>) -> Result<bool, Raised>,
-        name: &str,
-    ) -> Result<bool, Raised> {
-        if Queue::is_native(this) {
-            return native(this);
-        }
-        let name = pyo3::types::PyString::intern(this.py(), name);
-        this.as_obj().method(&name, &[])?.truth()
-    }
-
+    /// `self.empty()`.
     #[inline]
     fn asks_empty(this: &Ref<Queue>) -> Result<bool, Raised> {
-        Queue::ask(this, Queue::is_empty, "empty")
+        if Queue::is_native(this) {
+            return Queue::is_empty(this);
+        }
+        let name = intern!(this.py(), "empty");
+        this.as_obj().method(name, &[])?.truth()
     }
 
+    /// `self.full()`.
     #[inline]
     fn asks_full(this: &Ref<Queue>) -> Result<bool, Raised> {
-        Queue::ask(this, Queue::is_full, "full")
+        if Queue::is_native(this) {
+            return Queue::is_full(this);
+        }
+        let name = intern!(this.py(), "full");
+        this.as_obj().method(name, &[])?.truth()
     }
 
     /// `_put(item)`.
@@ -242,6 +227,13 @@ impl Queue {
     /// Lets the first who waits and is not done go on.
     #[inline]
     fn wake_next(this: &Ref<Queue>, waiters: &Deque) -> Result<(), Raised> {
+        if Queue::is_native(this) && waiters.is_plainly_empty() {
+            return Ok(());
+        }
+        Queue::wake_one(this, waiters)
+    }
+
+    fn wake_one(this: &Ref<Queue>, waiters: &Deque) -> Result<(), Raised> {
         if Queue::is_native(this) || has_own_methods(this, &["_wakeup_next"]) {
             while let Some(waiter) = waiters.pop_first()? {
                 if wake(&waiter, Obj::none(this.py()))? {
@@ -270,10 +262,17 @@ impl Queue {
         if Queue::asks_full(this)? {
             return Err(raise(originals(py).queue_full.get(py)));
         }
+        Queue::put_now(this, item)
+    }
+
+    /// There is room.
+    #[inline]
+    fn put_now(this: &Ref<Queue>, item: &Obj) -> Result<(), Raised> {
         if Queue::is_native(this) {
             Queue::put_item(this, item)?;
         } else {
-            this.as_obj().method(intern!(py, "_put"), &[item])?;
+            let name = intern!(this.py(), "_put");
+            this.as_obj().method(name, &[item])?;
         }
         this.unfinished.set(this.unfinished.get() + 1);
         if this.finished.is_some() {
@@ -292,10 +291,17 @@ impl Queue {
             }
             return Err(raise(originals(py).queue_empty.get(py)));
         }
+        Queue::get_now(this)
+    }
+
+    /// There is an item.
+    #[inline]
+    fn get_now(this: &Ref<Queue>) -> Result<Obj, Raised> {
         let item = if Queue::is_native(this) {
             Queue::get_item(this)?
         } else {
-            this.as_obj().method(intern!(py, "_get"), &[])?
+            let name = intern!(this.py(), "_get");
+            this.as_obj().method(name, &[])?
         };
         Queue::wake_next(this, &this.putters)?;
         Ok(item)
@@ -324,7 +330,10 @@ impl Queue {
         let py = this.py();
         let item = call.item.take().unwrap_or_else(|| Obj::none(py));
         if Queue::is_native(this) {
-            Queue::put_nowait(this, &item)?;
+            if this.is_shut_down.get() {
+                return Err(shut_down(this));
+            }
+            Queue::put_now(this, &item)?;
             return Call::done(call, Obj::none(py));
         }
         let result = this.as_obj().method(intern!(py, "put_nowait"), &[&item])?;
@@ -342,7 +351,7 @@ impl Queue {
             return Call::wait_on(call, getter);
         }
         let item = if Queue::is_native(this) {
-            Queue::get_nowait(this)?
+            Queue::get_now(this)?
         } else {
             let name = intern!(this.py(), "get_nowait");
             this.as_obj().method(name, &[])?

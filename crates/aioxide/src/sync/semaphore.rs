@@ -133,6 +133,9 @@ impl Semaphore {
     #[inline]
     fn wake_up_next(this: &Ref<Semaphore>) -> Result<bool, Raised> {
         if Semaphore::is_native(this) {
+            if this.waiters.is_plainly_empty() {
+                return Ok(false);
+            }
             return Semaphore::wake_native(this);
         }
         let name = pyo3::intern!(this.py(), "_wake_up_next");

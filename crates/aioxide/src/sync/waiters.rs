@@ -59,7 +59,16 @@ fn ask(waiter: &Obj, name: &pyo3::Bound<'_, pyo3::types::PyString>) -> Result<bo
 }
 
 /// Whether all are cancelled.
+#[inline]
 pub(super) fn all_cancelled(waiters: &Deque) -> Result<bool, Raised> {
+    if waiters.is_plainly_empty() {
+        return Ok(true);
+    }
+    ask_all(waiters)
+}
+
+#[inline(never)]
+fn ask_all(waiters: &Deque) -> Result<bool, Raised> {
     let mut all = true;
     waiters.each(|waiter| {
         all = is_cancelled(waiter)?;
