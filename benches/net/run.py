@@ -31,9 +31,9 @@ from report import interpreter, machine, output, picture, table, targets  # noqa
 from report.progress import progress  # noqa: E402
 from report.spread import Spread, best, number  # noqa: E402
 
-SERVERS = ("protocol", "buffered", "streams", "sock", "datagram")
+SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
 # those that also have TLS, and a connection for each request
-TRANSPORTS = ("protocol", "buffered", "streams")
+TRANSPORTS = ("protocol", "buffered", "streams", "lines")
 FIGURES = ("requests_per_second", "p50_us", "p99_us", "cpu_us")
 
 # figures of every round by case and target

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import targets  # noqa: E402
 
-SERVERS = ("protocol", "buffered", "streams", "sock", "datagram")
+SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
 
 
 async def serve(program, tcp: str, unix: str | None, tls: ssl.SSLContext | None) -> None:

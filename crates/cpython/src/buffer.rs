@@ -80,7 +80,7 @@ impl Obj {
                 return None;
             }
             let data = ffi::PyBytes_AS_STRING(self.as_ptr()).cast::<u8>();
-            let size = ffi::PyBytes_Size(self.as_ptr()) as usize;
+            let size = ffi::Py_SIZE(self.as_ptr()) as usize;
             Some(std::slice::from_raw_parts(data, size))
         }
     }

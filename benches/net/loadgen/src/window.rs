@@ -85,8 +85,7 @@ impl<'a> Load<'a> {
             reconnect: false,
             poller,
             connections: opened?,
-            // a prime period, so that a reply whose parts are out of order is noticed
-            message: (0..size).map(|index| (index % 251) as u8).collect(),
+            message: message(size),
             buffer: vec![0; size + 1],
         })
     }
@@ -190,6 +189,17 @@ impl<'a> Load<'a> {
         connection.received += read;
         Ok(connection.received == self.message.len())
     }
+}
+
+/// One line: its only newline is at its end. It has a prime period, so that a reply whose parts are
+/// out of order is noticed.
+fn message(size: usize) -> Vec<u8> {
+    const NEWLINE: u8 = b'\n';
+    let byte = |index: usize| match (index % 251) as u8 {
+        NEWLINE => 251,
+        byte => byte,
+    };
+    (1..size).map(byte).chain([NEWLINE]).collect()
 }
 
 /// Whether another request is sent `now`, after so many.

@@ -91,6 +91,12 @@ impl Course {
         }
     }
 
+    /// It has ended by a short way.
+    #[inline]
+    pub(crate) fn finish(&self) {
+        self.progress.set(Progress::Done);
+    }
+
     /// What it awaits.
     pub(crate) fn awaited(&self) -> Option<Obj> {
         self.awaited.get()

@@ -27,6 +27,12 @@ impl Content {
         self.shown.is_none() || self.take_back(py)
     }
 
+    /// Whether somebody has looked at the bytearray.
+    #[inline]
+    pub(super) fn is_shown(&self) -> bool {
+        self.shown.is_some()
+    }
+
     #[cold]
     fn take_back(&self, py: Python<'_>) -> bool {
         let Some(shown) = self.shown.take() else {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use cpython::build::Builder;
+use cpython::build::{Builder, Next};
 use cpython::callable::method;
 use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
@@ -134,6 +134,26 @@ impl Drain {
     }
 }
 
+/// Whether there is room, and all that says so is native and as it was.
+#[inline]
+fn is_drained(writer: &StreamWriter) -> bool {
+    let reads_well = match writer.reader.get() {
+        Some(reader) => Ref::<StreamReader>::of(&reader).is_some_and(|reader| {
+            StreamReader::is_unchanged(reader) && reader.exception.is_none()
+        }),
+        None => true,
+    };
+    let is_open = |transport: Obj| {
+        plain_transport(&transport).is_some_and(|transport| !transport.is_closing())
+    };
+    let has_room = |protocol: Obj| {
+        Ref::<StreamReaderProtocol>::of(&protocol).is_some_and(|protocol| protocol.has_room())
+    };
+    reads_well
+        && writer.transport.get().is_some_and(is_open)
+        && writer.protocol.get().is_some_and(has_room)
+}
+
 /// Raises the reader's exception.
 #[inline]
 fn raise_exception(reader: &Obj) -> Result<(), Raised> {
@@ -160,6 +180,19 @@ impl Coroutine for Drain {
     }
 
     #[inline]
+    fn shortcut(this: &Ref<Drain>) -> Option<Next> {
+        let value: &Drain = this;
+        if !value.course.is_new() || value.kind != Kind::Drain {
+            return None;
+        }
+        let subject = value.subject.get()?;
+        if !is_drained(Ref::<StreamWriter>::of(&subject)?) {
+            return None;
+        }
+        value.course.finish();
+        Some(Next::Return(Obj::none(this.py())))
+    }
+
     fn begin(this: &Ref<Drain>) -> Result<Turn, Raised> {
         let py = this.py();
         let subject = this.subject.get().unwrap_or_else(|| Obj::none(py));

@@ -114,6 +114,14 @@ impl StreamReaderProtocol {
         Ok(StreamReaderProtocol::replaced(this)? == Replaced::Nothing)
     }
 
+    /// Whether there is room for more, as far as is known without asking anybody.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.replaced.get() == Some(Replaced::Nothing)
+            && !self.paused.get()
+            && !self.connection_lost.get()
+    }
+
     /// `_drain_helper()`: what is to be awaited, a Future that is in the deque; nothing if
     /// there is room.
     #[inline]

@@ -108,6 +108,15 @@ impl StreamReader {
         this.replaced.get() != Replaced::Inner && this.content.is_native(this.py())
     }
 
+    /// Whether there is nothing to be done for a read but to take from the native content.
+    #[inline]
+    pub(super) fn is_at_ease(&self) -> bool {
+        self.replaced.get() != Replaced::Inner
+            && !self.content.is_shown()
+            && self.exception.is_none()
+            && !self.paused.get()
+    }
+
     /// Whether others may take short cuts past its public methods.
     #[inline]
     pub(super) fn is_unchanged(this: &Ref<StreamReader>) -> bool {

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use cpython::build::Builder;
+use cpython::build::{Builder, Next};
 use cpython::callable::method;
 use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::Search;
@@ -96,6 +96,42 @@ impl Read {
             course: Course::default(),
         };
         Ref::new(py, value).map(Ref::into_obj)
+    }
+
+    /// What a coroutine that begins returns, if it is there and nothing else is to be done.
+    #[inline]
+    fn at_once(&self, reader: &Ref<StreamReader>) -> Option<Obj> {
+        let value: &StreamReader = reader;
+        if !value.is_at_ease() {
+            return None;
+        }
+        let content = &value.content;
+        let count = match self.kind {
+            Kind::ReadLine | Kind::Next => {
+                let (offset, limit) = (self.offset.get(), value.limit.get());
+                match content.with(|bytes| search(bytes, &[b"\n"], offset, limit)) {
+                    Search::Found(end) => end,
+                    Search::NotYet(offset) => {
+                        self.offset.set(offset);
+                        return None;
+                    }
+                    Search::FoundBeyond(_) | Search::NoneWithin(_) => return None,
+                }
+            }
+            Kind::Read if self.count > 0 && !content.is_empty() => self.count as usize,
+            Kind::ReadExactly if self.count > 0 && content.len() >= self.count as usize => {
+                self.count as usize
+            }
+            _ => return None,
+        };
+        match content.take(reader.py(), count) {
+            Ok(data) => Some(data),
+            Err(raised) => {
+                // No memory: the long way fails as well.
+                drop(raised.take(reader.py()));
+                None
+            }
+        }
     }
 
     /// Goes on with what is there; `woken` if it has waited.
@@ -358,6 +394,17 @@ impl Coroutine for Read {
     }
 
     #[inline]
+    fn shortcut(this: &Ref<Read>) -> Option<Next> {
+        let value: &Read = this;
+        if !value.course.is_new() {
+            return None;
+        }
+        let reader = value.reader.get()?;
+        let data = value.at_once(&reader)?;
+        value.course.finish();
+        Some(Next::Return(data))
+    }
+
     fn begin(this: &Ref<Read>) -> Result<Turn, Raised> {
         if let Some(reader) = this.reader.get() {
             let py = this.py();

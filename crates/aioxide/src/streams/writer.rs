@@ -35,6 +35,10 @@ impl StreamWriter {
         let [transport, protocol, reader, event_loop] =
             args.bind_as_python("StreamWriter.__init__", names, 4)?;
         let reader = reader.and_then(Obj::not_none);
+        // Before the check: whoever fails it is released with them.
+        this.transport.set(transport.and_then(Obj::not_none));
+        this.protocol.set(protocol.and_then(Obj::not_none));
+        this.event_loop.set(event_loop.and_then(Obj::not_none));
         if let Some(reader) = &reader {
             let original = imports(py).reader_class.get(py);
             if Ref::<StreamReader>::of(reader).is_none() && !reader.is_instance(original)? {
@@ -42,10 +46,7 @@ impl StreamWriter {
             }
         }
         Ref::remember_class(this);
-        this.transport.set(transport.and_then(Obj::not_none));
-        this.protocol.set(protocol.and_then(Obj::not_none));
         this.reader.set(reader);
-        this.event_loop.set(event_loop.and_then(Obj::not_none));
         this.complete.set(None);
         Ok(())
     }
