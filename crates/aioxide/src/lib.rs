@@ -10,6 +10,7 @@
 //! | [`futures`] | Future |
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
+//! | [`waiting`] | gather, wait, timeouts, task groups |
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`subprocess`] | child processes |
@@ -27,6 +28,8 @@ mod futures;
 mod coroutines;
 
 mod tasks;
+
+mod waiting;
 
 mod transports;
 
@@ -66,6 +69,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         futures::keep_mirror(py, of_future);
         tasks::keep_mirror(py, of_task);
     }
+    waiting::build(py)?;
     transports::build(py)?;
     operations::build(py)?;
     subprocess::build(py)?;
@@ -74,6 +78,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         read: subprocess::read_ready,
         write: operations::write_ready,
         call: subprocess::deferred,
+        tell: futures::tell,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
         reclaim: event_loop::EventLoop::reclaim_context,
@@ -97,6 +102,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
     coroutines::add_functions(py, module)?;
     tasks::add_functions(py, module, &name)?;
+    waiting::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)

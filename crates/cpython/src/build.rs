@@ -28,6 +28,7 @@ pub struct Builder<T: Hot> {
     slots: Vec<ffi::PyType_Slot>,
     has_new: bool,
     has_dict: bool,
+    has_weak_references: bool,
     /// Names that the slots give the type and Python code is not to see.
     hidden: Vec<&'static CStr>,
     phantom: PhantomData<T>,
@@ -167,6 +168,15 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_tp_iter, unary::<T, F, R> as *mut c_void)
     }
 
+    /// `__aiter__`.
+    pub fn async_iter<F, R>(&mut self, _: F) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> R + Copy + 'static,
+        R: Answer + 'static,
+    {
+        self.slot(ffi::Py_am_aiter, unary::<T, F, R> as *mut c_void)
+    }
+
     /// `__await__`.
     pub fn awaits<F, R>(&mut self, _: F) -> &mut Self
     where
@@ -211,19 +221,41 @@ impl<T: Hot> Builder<T> {
         self
     }
 
-    /// Tells CPython where instances keep their dict.
-    fn add_dict(&mut self, offset: usize) {
-        let members = keep(vec![
-            ffi::PyMemberDef {
-                name: c"__dictoffset__".as_ptr(),
+    /// Lets instances be referred to weakly, where the base does not do so already. Not for types
+    /// that are the parent of others.
+    pub fn weak_references(&mut self) -> &mut Self {
+        self.has_weak_references = true;
+        self
+    }
+
+    /// Tells CPython where instances keep their dict and their weak references.
+    fn add_members(&mut self, dict: Option<usize>, weak_references: Option<usize>) {
+        let places = [
+            (c"__dictoffset__", dict),
+            (c"__weaklistoffset__", weak_references),
+        ];
+        let mut members = Vec::new();
+        for (name, place) in places {
+            let Some(offset) = place else { continue };
+            members.push(ffi::PyMemberDef {
+                name: name.as_ptr(),
                 type_code: ffi::Py_T_PYSSIZET,
                 offset: offset as ffi::Py_ssize_t,
                 flags: ffi::Py_READONLY,
                 doc: std::ptr::null(),
-            },
-            ffi::PyMemberDef::default(),
-        ]);
-        self.slot(ffi::Py_tp_members, members.cast());
+            });
+        }
+        if members.is_empty() {
+            return;
+        }
+        members.push(ffi::PyMemberDef::default());
+        self.slot(ffi::Py_tp_members, keep(members).cast());
+        if dict.is_some() {
+            self.add_dict();
+        }
+    }
+
+    fn add_dict(&mut self) {
         self.getsets.push(ffi::PyGetSetDef {
             name: c"__dict__".as_ptr(),
             get: Some(ffi::PyObject_GenericGetDict),
@@ -300,6 +332,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         has_new: false,
         hidden: Vec::new(),
         has_dict: false,
+        has_weak_references: false,
         phantom: PhantomData,
     };
     T::build(&mut builder);
@@ -319,12 +352,15 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         let methods = keep(std::mem::take(&mut builder.methods));
         builder.slot(ffi::Py_tp_methods, methods.cast());
         let value_end = T::end(base_size).next_multiple_of(align_of::<usize>());
-        let size = if builder.has_dict {
-            builder.add_dict(value_end);
-            value_end + size_of::<Object>()
-        } else {
-            value_end
+        let mut size = value_end;
+        let mut word = |wanted: bool| {
+            wanted.then(|| {
+                size += size_of::<Object>();
+                size - size_of::<Object>()
+            })
         };
+        let (dict, weak) = (word(builder.has_dict), word(builder.has_weak_references));
+        builder.add_members(dict, weak);
         builder.getsets.push(std::mem::zeroed());
         let getsets = keep(std::mem::take(&mut builder.getsets));
         builder.slot(ffi::Py_tp_getset, getsets.cast());
@@ -379,6 +415,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         info.managed_dict
             .store(managed_dict(pointer), Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
+        info.parent_offset
+            .store(T::Parent::place(base_size), Ordering::Relaxed);
         if builder.has_dict {
             info.dict_offset.store(value_end, Ordering::Relaxed);
         }
