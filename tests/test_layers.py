@@ -10,7 +10,7 @@ EXTENSION = CRATES / "aioxide" / "src"
 
 # The rooms of the extension module: each imports only from those before it.
 ROOMS = ("interop", "handles", "event_loop", "futures", "coroutines", "tasks",
-         "sync", "transports", "operations", "streams", "subprocess",
+         "sync", "waiting", "transports", "operations", "streams", "subprocess",
          "executor", "loop_api")
 
 LONGEST = 800

@@ -11,6 +11,7 @@
 //! | [`coroutines`] | native coroutine objects: sleep |
 //! | [`tasks`] | Task |
 //! | [`sync`] | locks, queues |
+//! | [`waiting`] | gather, wait, timeouts, task groups |
 //! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`streams`] | readers and writers |
@@ -32,6 +33,8 @@ mod coroutines;
 mod tasks;
 
 mod sync;
+
+mod waiting;
 
 mod transports;
 
@@ -77,6 +80,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         tasks::keep_mirror(py, of_task);
     }
     sync::build(py)?;
+    waiting::build(py)?;
     transports::build(py)?;
     operations::build(py)?;
     streams::build(py)?;
@@ -87,6 +91,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         read: subprocess::read_ready,
         write: operations::write_ready,
         call: executor::deferred,
+        tell: futures::tell,
         alarm: futures::alarm,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
         reclaim: event_loop::EventLoop::reclaim_context,
@@ -117,6 +122,7 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     tasks::add_functions(py, module, &name)?;
     sync::add_classes(py, module)?;
     streams::add_functions(py, module, &name)?;
+    waiting::add_functions(py, module, &name)?;
     loop_api::add_functions(py, module, &name)?;
     let version = Obj::str(py, env!("CARGO_PKG_VERSION"))?;
     module.set_attr(pyo3::intern!(py, "__version__"), &version)

@@ -168,6 +168,15 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_tp_iter, unary::<T, F, R> as *mut c_void)
     }
 
+    /// `__aiter__`.
+    pub fn async_iter<F, R>(&mut self, _: F) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> R + Copy + 'static,
+        R: Answer + 'static,
+    {
+        self.slot(ffi::Py_am_aiter, unary::<T, F, R> as *mut c_void)
+    }
+
     /// `__await__`.
     pub fn awaits<F, R>(&mut self, _: F) -> &mut Self
     where
@@ -411,6 +420,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         info.managed_dict
             .store(managed_dict(pointer), Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
+        info.parent_offset
+            .store(T::Parent::place(base_size), Ordering::Relaxed);
         if builder.has_dict {
             info.dict_offset.store(value_end, Ordering::Relaxed);
         }

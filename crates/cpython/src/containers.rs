@@ -28,6 +28,27 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PyList_New(0)) }
     }
 
+    /// A list of so many items, made one by one.
+    pub fn list_of(
+        _py: Python<'_>,
+        length: usize,
+        mut item: impl FnMut(usize) -> Result<Obj, Raised>,
+    ) -> Result<Obj, Raised> {
+        // SAFETY: the new list has this length, and each item gets a reference of its own; while
+        // some are missing their places are null, as CPython allows.
+        unsafe {
+            let list = Obj::from_owned(ffi::PyList_New(length as ffi::Py_ssize_t))?;
+            for index in 0..length {
+                let item = item(index)?;
+                if ffi::PyList_SetItem(list.as_ptr(), index as ffi::Py_ssize_t, item.into_ptr()) < 0
+                {
+                    return Err(Raised);
+                }
+            }
+            Ok(list)
+        }
+    }
+
     /// An empty dict.
     pub fn dict(_py: Python<'_>) -> Result<Obj, Raised> {
         // SAFETY: attached; returns a new reference or null.
@@ -38,6 +59,34 @@ impl Obj {
     pub fn set(_py: Python<'_>) -> Result<Obj, Raised> {
         // SAFETY: attached; returns a new reference or null.
         unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+    }
+
+    /// `set(iterable)`.
+    pub fn set_of(iterable: &Obj) -> Result<Obj, Raised> {
+        // SAFETY: the object is alive; returns a new reference or null.
+        unsafe { Obj::from_owned(ffi::PySet_New(iterable.as_ptr())) }
+    }
+
+    /// The length of a set; 0 of anything else.
+    #[inline]
+    pub fn set_len(&self) -> usize {
+        // SAFETY: the size is read of sets only.
+        unsafe {
+            if ffi::PyAnySet_Check(self.as_ptr()) != 0 {
+                ffi::PySet_Size(self.as_ptr()).max(0) as usize
+            } else {
+                0
+            }
+        }
+    }
+
+    /// Removes from a set; whether it was there.
+    pub fn discard(&self, item: &Obj) -> Result<bool, Raised> {
+        // SAFETY: CPython checks that self is a set.
+        match unsafe { ffi::PySet_Discard(self.as_ptr(), item.as_ptr()) } {
+            -1 => Err(Raised),
+            found => Ok(found == 1),
+        }
     }
 
     /// The length of a tuple; 0 of anything else.

@@ -246,6 +246,23 @@ pub fn set_cause(exception: &Obj, cause: Obj) {
     }
 }
 
+/// As `raise exception from None`: a traceback shows no context.
+pub fn suppress_context(exception: &Obj) {
+    if exception.is_exception() {
+        // SAFETY: it is an exception; no cause is given.
+        unsafe { ffi::PyException_SetCause(exception.as_ptr(), std::ptr::null_mut()) }
+    }
+}
+
+/// The exception that was being handled when this one was raised.
+pub fn context(exception: &Obj) -> Option<Obj> {
+    if !exception.is_exception() {
+        return None;
+    }
+    // SAFETY: it is an exception; returns a new reference or null.
+    unsafe { Obj::from_owned_opt(ffi::PyException_GetContext(exception.as_ptr())) }
+}
+
 /// Whether the interpreter is shutting down.
 pub fn is_finalizing(_py: Python<'_>) -> bool {
     #[cfg(Py_3_13)]

@@ -120,6 +120,9 @@ pub trait Payload: Sized + 'static {
     /// The object is one of this type, and whole.
     #[doc(hidden)]
     unsafe fn clear_value(object: *mut ffi::PyObject);
+    /// Where the value lies, given where the foreign base ends.
+    #[doc(hidden)]
+    fn place(base_size: usize) -> usize;
     /// Notes a child whose foreign base ends there; false if it would have the value where nobody
     /// looks for it.
     #[doc(hidden)]
@@ -138,6 +141,9 @@ impl Payload for NoParent {
     }
     unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
     unsafe fn clear_value(_: *mut ffi::PyObject) {}
+    fn place(base_size: usize) -> usize {
+        base_size
+    }
     fn have_child(_: *mut ffi::PyTypeObject, _: usize) -> bool {
         true
     }
@@ -176,6 +182,9 @@ impl<T: Hot> Payload for T {
             T::Parent::clear_value(object);
         }
     }
+    fn place(base_size: usize) -> usize {
+        offset_after::<T>(base_size)
+    }
     fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool {
         let info = T::info();
         let same = info.base_size.load(Ordering::Relaxed) == base_size;
@@ -183,7 +192,7 @@ impl<T: Hot> Payload for T {
         if info.class().is_null() || !(same || T::MOVES_IN_CHILD && first) {
             return false;
         }
-        if T::MOVES_IN_CHILD {
+        if !same {
             let offset = offset_after::<T>(base_size);
             info.offset_in_child.store(offset, Ordering::Relaxed);
             info.child.store(class, Ordering::Relaxed);
@@ -205,6 +214,8 @@ pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
+    /// Where the parent's value lies in objects of this type.
+    pub(crate) parent_offset: AtomicUsize,
     /// The child whose objects hold the value elsewhere, and where.
     child: AtomicPtr<ffi::PyTypeObject>,
     offset_in_child: AtomicUsize,
@@ -238,6 +249,7 @@ impl TypeInfo {
         TypeInfo {
             class: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
+            parent_offset: AtomicUsize::new(0),
             child: AtomicPtr::new(std::ptr::null_mut()),
             offset_in_child: AtomicUsize::new(0),
             subclass: AtomicPtr::new(std::ptr::null_mut()),
@@ -472,12 +484,7 @@ where
     /// The parent's value; cheaper than through [`Ref::parent`] where that moves in its child.
     #[inline]
     pub fn parent_value(&self) -> &T::Parent {
-        let info = <T::Parent as Hot>::info();
-        let offset = if T::Parent::MOVES_IN_CHILD {
-            info.offset_in_child.load(Ordering::Relaxed)
-        } else {
-            info.offset.load(Ordering::Relaxed)
-        };
+        let offset = T::info().parent_offset.load(Ordering::Relaxed);
         // SAFETY: the object is of T or of a subclass, and all of these hold the parent's value
         // where T does.
         unsafe { &*self.0.as_ptr().cast::<u8>().add(offset).cast() }

@@ -442,6 +442,20 @@ impl Obj {
         }
     }
 
+    /// Whether the object equals itself alone, and its hash is that of its address: no class
+    /// of it says otherwise.
+    #[inline]
+    pub fn equals_by_identity(&self) -> bool {
+        // SAFETY: the object is alive and its type with it; `object` is kept for ever.
+        unsafe {
+            let class = ffi::Py_TYPE(self.as_ptr());
+            let plain = &raw const ffi::PyBaseObject_Type;
+            (*class).tp_hash.map(|slot| slot as usize) == (*plain).tp_hash.map(|slot| slot as usize)
+                && (*class).tp_richcompare.map(|slot| slot as usize)
+                    == (*plain).tp_richcompare.map(|slot| slot as usize)
+        }
+    }
+
     /// `repr(self)`.
     pub fn repr(&self) -> Result<Obj, Raised> {
         // SAFETY: the object is alive.

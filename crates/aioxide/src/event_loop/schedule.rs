@@ -234,6 +234,29 @@ impl EventLoop {
         Ok(alarm)
     }
 
+    /// As `push_alarm`, at a time of `loop.time()`, for any object that knows what to do then.
+    pub(crate) fn push_alarm_at(
+        this: &Ref<EventLoop>,
+        when: f64,
+        target: Obj,
+    ) -> Result<Ref<Alarm>, Raised> {
+        let alarm = Alarm::create(this.py(), target, EventLoop::next_sequence(this))?;
+        this.timers.borrow_mut().push(
+            engine::nanos_from_seconds(when),
+            TimerEntry::alarm(alarm.clone()),
+        );
+        Ok(alarm)
+    }
+
+    /// As `push_alarm_at`, in the next iteration: an entry of the ready queue that can be
+    /// cancelled.
+    pub(crate) fn push_alarm_now(this: &Ref<EventLoop>, target: Obj) -> Result<Ref<Alarm>, Raised> {
+        let alarm = Alarm::create(this.py(), target, EventLoop::next_sequence(this))?;
+        let entry = TimerEntry::alarm(alarm.clone()).into_entry();
+        EventLoop::schedule(this, entry);
+        Ok(alarm)
+    }
+
     /// A timer in the heap was cancelled: sweeps the heap when most of it is.
     #[inline]
     pub(crate) fn timer_cancelled(this: &Ref<EventLoop>) {

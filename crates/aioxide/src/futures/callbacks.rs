@@ -1,5 +1,7 @@
 //! Who is told when a Future is done.
 
+use std::sync::OnceLock;
+
 use cpython::{Obj, Raised, Ref, Slot, Visit};
 
 use super::future::Future;
@@ -9,26 +11,54 @@ use crate::interop::asyncio;
 
 /// One who waits for a Future.
 #[derive(Clone)]
-pub(crate) struct Waiter {
-    /// A Python callable, or a native Task.
-    target: Obj,
-    /// The callable's context; none marks a native Task, which has its own.
-    context: Option<Obj>,
+pub(crate) enum Waiter {
+    /// A Python callable that gets the Future, and its context.
+    Function(Obj, Obj),
+    /// A native Task that awaits it.
+    Task(Obj),
+    /// A native object that is told, in its turn, that the Future is done.
+    Watcher(Obj),
+}
+
+/// What native objects do that watch Futures: functions that a room further right registers.
+pub(crate) struct Watching {
+    /// The watcher is told that a future is done.
+    pub(crate) told: fn(&Obj, &Obj) -> Result<(), Raised>,
+    /// The same as a callable, for loops and futures that want one.
+    pub(crate) callable: fn(&Obj) -> Result<Obj, Raised>,
+    /// The time of an alarm that the watcher has set has come.
+    pub(crate) due: fn(&Obj) -> Result<(), Raised>,
+}
+
+static WATCHING: OnceLock<Watching> = OnceLock::new();
+
+impl Watching {
+    /// Registers the functions, once.
+    pub(crate) fn register(self) {
+        let _ = WATCHING.set(self);
+    }
+
+    /// The functions, once registered.
+    pub(super) fn get() -> Option<&'static Watching> {
+        WATCHING.get()
+    }
 }
 
 /// The first waiter of a Future, or none; few Futures have more.
 #[derive(Default)]
 pub(super) struct FirstWaiter {
     target: Slot,
+    /// A function's context; none of a Task; of a watcher the target once more.
     context: Slot,
 }
 
 impl FirstWaiter {
     #[inline]
     pub(super) fn take(&self) -> Option<Waiter> {
-        self.target.take().map(|target| Waiter {
-            target,
-            context: self.context.take(),
+        self.target.take().map(|target| match self.context.take() {
+            None => Waiter::Task(target),
+            Some(same) if same.is(&target) => Waiter::Watcher(target),
+            Some(context) => Waiter::Function(target, context),
         })
     }
 
@@ -55,15 +85,34 @@ impl FirstWaiter {
 
     #[inline]
     fn set(&self, waiter: Waiter) {
-        self.context.set(waiter.context);
-        self.target.set(Some(waiter.target));
+        let (target, context) = match waiter {
+            Waiter::Function(function, context) => (function, Some(context)),
+            Waiter::Task(task) => (task, None),
+            Waiter::Watcher(watcher) => (watcher.clone(), Some(watcher)),
+        };
+        self.context.set(context);
+        self.target.set(Some(target));
     }
 
     fn get(&self) -> Option<Waiter> {
-        self.target.get().map(|target| Waiter {
-            target,
-            context: self.context.get(),
+        self.target.get().map(|target| match self.context.get() {
+            None => Waiter::Task(target),
+            Some(same) if same.is(&target) => Waiter::Watcher(target),
+            Some(context) => Waiter::Function(target, context),
         })
+    }
+
+    /// Whether it is a watcher.
+    #[inline]
+    fn is_watcher(&self) -> bool {
+        self.target
+            .get()
+            .is_some_and(|target| self.context.holds(&target))
+    }
+
+    /// Whether it is this very watcher.
+    fn watches(&self, watcher: &Obj) -> bool {
+        self.target.holds(watcher) && self.context.holds(watcher)
     }
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
@@ -75,54 +124,62 @@ impl FirstWaiter {
 impl Waiter {
     /// A callable that gets the Future.
     pub(crate) fn function(function: Obj, context: Obj) -> Waiter {
-        Waiter {
-            target: function,
-            context: Some(context),
-        }
+        Waiter::Function(function, context)
     }
 
     /// A native Task that awaits it.
     #[inline]
     pub(crate) fn task(task: Obj) -> Waiter {
-        Waiter {
-            target: task,
-            context: None,
-        }
+        Waiter::Task(task)
     }
 
     /// As the property `_callbacks` shows it: the callable and its context.
     pub(super) fn show(&self) -> Result<(Obj, Obj), Raised> {
-        match &self.context {
-            Some(context) => Ok((self.target.clone(), context.clone())),
-            None => {
-                let name = pyo3::intern!(self.target.py(), "_wakeup_and_context");
-                let pair = self.target.attr(name)?;
+        match self {
+            Waiter::Function(function, context) => Ok((function.clone(), context.clone())),
+            Waiter::Task(task) => {
+                let name = pyo3::intern!(task.py(), "_wakeup_and_context");
+                let pair = task.attr(name)?;
                 match (pair.tuple_item(0), pair.tuple_item(1)) {
                     (Some(wakeup), Some(context)) => Ok((wakeup, context)),
-                    _ => Err(Raised::runtime_error(
-                        self.target.py(),
-                        "a task without wake-up",
-                    )),
+                    _ => Err(Raised::runtime_error(task.py(), "a task without wake-up")),
+                }
+            }
+            Waiter::Watcher(watcher) => {
+                let py = watcher.py();
+                match Watching::get() {
+                    Some(watching) => {
+                        let context = cpython::context::copy_current(py)?;
+                        Ok(((watching.callable)(watcher)?, context))
+                    }
+                    None => Err(Raised::runtime_error(py, "nobody watches")),
                 }
             }
         }
     }
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
-        visit.object(&self.target);
-        if let Some(context) = &self.context {
-            visit.object(context);
+        match self {
+            Waiter::Function(function, context) => {
+                visit.object(function);
+                visit.object(context);
+            }
+            Waiter::Task(target) | Waiter::Watcher(target) => visit.object(target),
         }
     }
 
     fn matches(&self, function: &Obj) -> Result<bool, Raised> {
-        match &self.context {
-            Some(_) => self.target.equals(function),
-            None => self.show()?.0.equals(function),
+        match self {
+            Waiter::Function(own, _) => own.equals(function),
+            Waiter::Task(_) | Waiter::Watcher(_) => self.show()?.0.equals(function),
         }
     }
 
-    /// Schedules the call, or the task's wake-up.
+    fn is_watcher(&self, watcher: &Obj) -> bool {
+        matches!(self, Waiter::Watcher(own) if own.is(watcher))
+    }
+
+    /// Schedules the call, the task's wake-up, or that the watcher is told.
     #[inline]
     pub(super) fn schedule(self, future: &Ref<Future>, value: &Future) -> Result<(), Raised> {
         let Some(event_loop) = value.event_loop() else {
@@ -130,12 +187,16 @@ impl Waiter {
         };
         if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
             if EventLoop::is_fast(native) {
-                match self.context {
-                    None => EventLoop::schedule(native, Entry::task(self.target)),
-                    Some(context) => {
+                match self {
+                    Waiter::Task(task) => EventLoop::schedule(native, Entry::task(task)),
+                    Waiter::Function(function, context) => {
                         let argument = future.as_obj().clone();
-                        let callback = Callback::with_argument(self.target, argument);
+                        let callback = Callback::with_argument(function, argument);
                         EventLoop::push_call(native, callback, Some(context))?;
+                    }
+                    Waiter::Watcher(_) => {
+                        value.keep_waiter(self);
+                        EventLoop::schedule(native, Entry::tell(future.as_obj().clone()));
                     }
                 }
                 return Ok(());
@@ -176,6 +237,76 @@ impl Future {
         }
     }
 
+    /// Schedules that the first waiter is told, if it is a watcher and the loop takes the short
+    /// ways; there are no others.
+    pub(super) fn tell_only_watcher(this: &Ref<Future>, value: &Future) -> bool {
+        if !value.first.is_watcher() {
+            return false;
+        }
+        let Some(event_loop) = value.event_loop() else {
+            return false;
+        };
+        match Ref::<EventLoop>::of(&event_loop) {
+            Some(native) if EventLoop::is_fast(native) => {
+                EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Has a native object told when it is done; soon if it is.
+    #[inline]
+    pub(crate) fn add_watcher(this: &Ref<Future>, watcher: &Obj) -> Result<(), Raised> {
+        Future::add_waiter(this, Waiter::Watcher(watcher.clone()))
+    }
+
+    /// No longer tells the watcher, unless that is scheduled already.
+    pub(crate) fn remove_watcher(&self, watcher: &Obj) {
+        if !self.is_pending() {
+            return;
+        }
+        if self.first.watches(watcher) {
+            drop(self.first.take());
+            self.move_up();
+        } else if let Some(fields) = self.rare.get() {
+            let all = fields.more.take();
+            let (own, others) = all
+                .into_iter()
+                .partition::<Vec<Waiter>, _>(|waiter| waiter.is_watcher(watcher));
+            fields.more.set(others);
+            drop(own);
+        }
+    }
+
+    /// The first of the watchers that were scheduled to be told: they stay with the Future,
+    /// which is done and has no other use for the place.
+    #[inline]
+    pub(super) fn take_told(&self) -> Option<Obj> {
+        if self.is_pending() || !self.first.is_watcher() {
+            return None;
+        }
+        match self.first.take() {
+            Some(Waiter::Watcher(watcher)) => {
+                self.move_up();
+                Some(watcher)
+            }
+            _ => None,
+        }
+    }
+
+    /// The first of the others takes the free place of the first.
+    fn move_up(&self) {
+        let Some(fields) = self.rare.get() else {
+            return;
+        };
+        let mut more = fields.more.take();
+        if !more.is_empty() {
+            self.first.set(more.remove(0));
+        }
+        fields.more.set(more);
+    }
+
     /// Appends one to those who wait.
     #[inline]
     pub(super) fn keep_waiter(&self, waiter: Waiter) {
@@ -202,6 +333,9 @@ impl Future {
 
     /// Copies of all who wait, in order.
     pub(super) fn waiters(&self) -> Vec<Waiter> {
+        if !self.is_pending() {
+            return Vec::new();
+        }
         let mut all: Vec<Waiter> = self.first.get().into_iter().collect();
         if let Some(fields) = self.rare.get() {
             let more = fields.more.take();

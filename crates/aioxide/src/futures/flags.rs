@@ -14,6 +14,8 @@ pub(crate) enum Flag {
     MustCancel = 4,
     /// Of a Task: it is reported if it goes while pending.
     LogDestroyPending = 8,
+    /// Of a native subclass: whoever awaits it need not call its methods by name.
+    Plain = 16,
 }
 
 /// Facts about a Future; none at first.

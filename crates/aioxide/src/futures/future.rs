@@ -134,6 +134,12 @@ impl Future {
         Ok(())
     }
 
+    /// Looks at the object as a Future, if it is of a native subclass whose methods need not be
+    /// called by name.
+    pub(crate) fn of_plain_subclass(object: &Obj) -> Option<&Ref<Future>> {
+        Ref::<Future>::of(object).filter(|future| future.flags.is(Flag::Plain))
+    }
+
     /// Remembers where the program made it, in debug mode.
     #[cold]
     pub(crate) fn remember_source(&self, py: Python<'_>) -> Result<(), Raised> {
@@ -199,7 +205,7 @@ impl Future {
     }
 
     /// The result, if it is finished with one.
-    pub(super) fn stored_result(&self) -> Option<Obj> {
+    pub(crate) fn stored_result(&self) -> Option<Obj> {
         (self.phase.get() == Phase::Returned).then(|| self.outcome.get())?
     }
 
@@ -314,6 +320,9 @@ impl Future {
 
     #[inline(never)]
     fn schedule_all(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
+        if value.rare.get().is_none() && Future::tell_only_watcher(this, value) {
+            return Ok(());
+        }
         let more = value.take_other_waiters();
         if let Some(first) = value.first.take() {
             first.schedule(this, value)?;
@@ -343,6 +352,14 @@ impl Future {
             return Ok(());
         }
         waiter.schedule(this, value)
+    }
+
+    /// Gives it the result None, if it is pending: it only serves to wait.
+    pub(crate) fn release(this: &Ref<Future>) -> Result<(), Raised> {
+        if this.is_pending() {
+            return Future::set_result(this, Obj::none(this.py()));
+        }
+        Ok(())
     }
 
     /// `result()`: the result, or raises.

@@ -14,6 +14,7 @@ mod interface;
 mod rare;
 
 pub(crate) use await_future::{FutureIter, step as await_step, thrown};
+pub(crate) use callbacks::Watching;
 pub(crate) use flags::Flag;
 pub(crate) use future::{Future, State};
 pub(crate) use interface::generic_alias;
@@ -23,6 +24,7 @@ use cpython::{Obj, Python, Raised, Ref};
 use pyo3::sync::PyOnceLock;
 
 use crate::interop::asyncio;
+use crate::interop::imports::ends_program;
 use crate::interop::mirror::FutureFields;
 
 /// Builds the types.
@@ -45,17 +47,44 @@ pub(crate) fn mirror(py: Python<'_>) -> Option<&'static FutureFields<Future>> {
     MIRROR.get(py)
 }
 
-/// A sleeping Future's time has come: it gets its result unless it is done.
+/// An alarm's time has come: a sleeping Future gets its result unless it is done, others know
+/// themselves what to do.
 pub(crate) fn alarm(object: &Obj) -> Result<(), Raised> {
-    if let Some(future) = Ref::<Future>::of(object) {
-        if future.is_pending() {
+    let outcome = match Ref::<Future>::of(object) {
+        Some(future) if future.is_pending() => {
             let result = future
                 .take_planned()
                 .unwrap_or_else(|| Obj::none(object.py()));
-            if let Err(raised) = Future::set_result(future, result) {
-                raised.report_unraisable(Some(object));
-            }
+            Future::set_result(future, result)
         }
+        Some(_) => Ok(()),
+        None => match callbacks::Watching::get() {
+            Some(watching) => (watching.due)(object),
+            None => Ok(()),
+        },
+    };
+    outcome.or_else(|raised| report(object, raised))
+}
+
+/// Tells the next watcher of a Future that it is done.
+pub(crate) fn tell(object: &Obj) -> Result<(), Raised> {
+    let Some(watcher) = Ref::<Future>::of(object).and_then(|future| future.take_told()) else {
+        return Ok(());
+    };
+    let outcome = match callbacks::Watching::get() {
+        Some(watching) => (watching.told)(&watcher, object),
+        None => Ok(()),
+    };
+    outcome.or_else(|raised| report(&watcher, raised))
+}
+
+/// What is no exception that ends the program is nobody's.
+#[cold]
+fn report(object: &Obj, raised: Raised) -> Result<(), Raised> {
+    let exception = raised.take(object.py());
+    if ends_program(object.py(), &exception) {
+        return Err(Raised::raise(exception));
     }
+    Raised::raise(exception).report_unraisable(Some(object));
     Ok(())
 }

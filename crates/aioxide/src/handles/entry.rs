@@ -21,6 +21,7 @@ const READ: u8 = 2;
 const WRITE: u8 = 3;
 const CALL: u8 = 4;
 const ALARM: u8 = 5;
+const TELL: u8 = 6;
 
 /// Cache lines that a handle or a task takes.
 const OBJECT_LINES: usize = 4;
@@ -37,6 +38,8 @@ pub(crate) struct Runners {
     pub(crate) write: fn(&Obj) -> Result<(), Raised>,
     /// What a transport has put off.
     pub(crate) call: fn(&Obj) -> Result<(), Raised>,
+    /// The Future is done: the next of its watchers is told.
+    pub(crate) tell: fn(&Obj) -> Result<(), Raised>,
     /// The time of an alarm's target has come.
     pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
     /// A timer of the loop was cancelled, one that is scheduled if it says so; false if the loop
@@ -86,6 +89,12 @@ impl Entry {
     #[inline]
     pub(crate) fn write(io: Obj) -> Entry {
         Entry(Tagged::new(io, WRITE))
+    }
+
+    /// The next watcher of a native Future is told that it is done.
+    #[inline]
+    pub(crate) fn tell(future: Obj) -> Entry {
+        Entry(Tagged::new(future, TELL))
     }
 
     /// What the object has put off.
@@ -166,6 +175,7 @@ impl Entry {
             return Ok(());
         };
         match tag {
+            TELL => (runners.tell)(&object),
             READ => (runners.read)(&object),
             WRITE => (runners.write)(&object),
             ALARM => match Ref::<Alarm>::of_exact(&object).and_then(|alarm| alarm.take_target()) {

@@ -23,6 +23,7 @@ pub(crate) struct Imports {
     pub(crate) iscoroutine: Global,
     pub(crate) all_tasks: Global,
     pub(crate) sleep: Global,
+    pub(crate) ensure_future: Global,
     /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs put other classes.
     pub(crate) tasks_namespace: Watched,
     pub(crate) futures_namespace: Watched,
@@ -132,6 +133,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
         all_tasks: get(&tasks, "all_tasks")?,
         sleep: get(&tasks, "sleep")?,
+        ensure_future: get(&tasks, "ensure_future")?,
         tasks_namespace: Watched::new(tasks.attr(pyo3::intern!(py, "__dict__"))?),
         futures_namespace: Watched::new(
             Obj::import(py, c"asyncio.futures")?.attr(pyo3::intern!(py, "__dict__"))?,

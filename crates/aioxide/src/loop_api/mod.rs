@@ -58,12 +58,8 @@ fn replaced_future(py: Python<'_>) -> Result<Option<Obj>, Raised> {
 #[inline]
 pub(crate) fn create_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
     if let ([coro], false) = (args.positional, args.has_keywords()) {
-        let plain = this.task_factory.is_none()
-            && asyncio(this.py()).tasks_namespace.is_unchanged()
-            && EventLoop::is_fast(this)
-            && coro.is_coroutine_exact();
-        if plain {
-            return Task::create(this, coro, None, None).map(Ref::into_obj);
+        if let Some(task) = Task::create_plain(this, coro)? {
+            return Ok(task.into_obj());
         }
     }
     create_any_task(this, args)

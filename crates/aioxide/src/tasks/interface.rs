@@ -32,7 +32,8 @@ impl Task {
         Task::cancel(this, message)
     }
 
-    fn uncancel(this: &Ref<Task>) -> i64 {
+    /// `uncancel()`: how many cancellations remain.
+    pub(crate) fn uncancel(this: &Ref<Task>) -> i64 {
         let future = this.parent();
         let requests = future.cancel_requests.get().saturating_sub(1);
         future.cancel_requests.set(requests);

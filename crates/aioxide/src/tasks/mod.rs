@@ -14,7 +14,7 @@ mod task;
 
 pub(crate) use registry::add_functions;
 pub(crate) use step::run;
-pub(crate) use task::{Task, is_coroutine};
+pub(crate) use task::{Task, cancel_waiter, is_coroutine};
 
 use cpython::{Python, Raised};
 use pyo3::sync::PyOnceLock;

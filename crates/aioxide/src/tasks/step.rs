@@ -324,7 +324,10 @@ fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raise
         Some(future) => future,
         None => match Ref::<Task>::of_exact(&awaited) {
             Some(other) => other.parent(),
-            None => return wait_on_foreign(task, event_loop, awaited),
+            None => match Future::of_plain_subclass(&awaited) {
+                Some(future) => future,
+                None => return wait_on_foreign(task, event_loop, awaited),
+            },
         },
     };
     if awaited.is(task.as_obj()) {

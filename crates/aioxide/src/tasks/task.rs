@@ -75,6 +75,23 @@ impl Task {
         Ok(task)
     }
 
+    /// As `create_task(coro)` of a loop without a task factory, in a program that has not put
+    /// another class in the place of asyncio's Task; else nothing.
+    #[inline]
+    pub(crate) fn create_plain(
+        event_loop: &Ref<EventLoop>,
+        coro: &Obj,
+    ) -> Result<Option<Ref<Task>>, Raised> {
+        let plain = event_loop.task_factory.is_none()
+            && asyncio(event_loop.py()).tasks_namespace.is_unchanged()
+            && EventLoop::is_fast(event_loop)
+            && coro.is_coroutine_exact();
+        if !plain {
+            return Ok(None);
+        }
+        Task::create(event_loop, coro, None, None).map(Some)
+    }
+
     /// What `__init__` does.
     pub(crate) fn init(
         this: &Ref<Task>,
@@ -273,8 +290,8 @@ fn check_context(context: &Obj) -> Result<(), Raised> {
     Err(Raised::type_error(py, &text))
 }
 
-/// Cancels what a task waits on; whether it let itself be cancelled.
-pub(super) fn cancel_waiter(object: &Obj, message: Option<&Obj>) -> Result<bool, Raised> {
+/// Cancels a future or task of any kind; whether it let itself be cancelled.
+pub(crate) fn cancel_waiter(object: &Obj, message: Option<&Obj>) -> Result<bool, Raised> {
     let py = object.py();
     if let Some(future) = Ref::<Future>::of_exact(object) {
         return Future::cancel(future, message.cloned());

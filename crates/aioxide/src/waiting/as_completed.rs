@@ -1,0 +1,428 @@
+//! `as_completed(fs, *, timeout=None)`.
+//!
+//! The iterator watches the futures and queues those that are done; each step of an iteration is a
+//! coroutine that takes one from the queue.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use cpython::build::{Builder, MethodDef, Next, function};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::any_future::{
+    cancel, create_future, is_cancelled, is_done, is_future, release, result, unwatch, watch,
+};
+use super::awaited_by;
+use super::ensure_future::{current_loop, ensure_future, get_running_loop};
+use super::expiry::timeout_error;
+use super::timer::Timer;
+use super::watching::Watcher;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::describe;
+use crate::interop::current::current_task;
+use crate::tasks::is_coroutine;
+
+/// The value of the iterator.
+pub(crate) struct AsCompleted {
+    /// What was given, until the first look at it: at once since 3.13.
+    given: Slot,
+    timeout: Slot,
+    /// The set of the futures that are not done.
+    todo: Slot,
+    /// Those done, in order; none stands for one that was not in time.
+    done: RefCell<VecDeque<Option<Obj>>>,
+    /// The futures on which steps wait for one.
+    getters: RefCell<VecDeque<Obj>>,
+    left: Cell<usize>,
+    task: Slot,
+    timer: Timer,
+}
+
+impl AsCompleted {
+    fn create(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+        let [given, timeout] = args.bind("as_completed", &["fs", "timeout"], 1, 1)?;
+        let value = AsCompleted {
+            given: Slot::new(given),
+            timeout: Slot::new(timeout.and_then(Obj::not_none)),
+            todo: Slot::default(),
+            done: RefCell::default(),
+            getters: RefCell::default(),
+            left: Cell::new(0),
+            task: Slot::default(),
+            timer: Timer::default(),
+        };
+        let this = Ref::new(py, value)?;
+        if cfg!(Py_3_13) {
+            AsCompleted::begin(&this)?;
+        }
+        Ok(this.into_obj())
+    }
+
+    /// Looks at what was given, once.
+    fn begin(this: &Ref<AsCompleted>) -> Result<(), Raised> {
+        let py = this.py();
+        let Some(given) = this.given.take() else {
+            return Ok(());
+        };
+        AsCompleted::check(&given)?;
+        let event_loop = current_loop(py)?;
+        if cfg!(Py_3_14) {
+            this.task.set(current_task(py, None)?);
+        }
+        let iterator = Obj::set_of(&given)?.iter()?;
+        let todo = Obj::set(py)?;
+        let mut futures = Vec::new();
+        while let Some(awaitable) = iterator.next()? {
+            todo.add(&ensure_future(&awaitable, Some(&event_loop))?)?;
+        }
+        let iterator = todo.iter()?;
+        while let Some(future) = iterator.next()? {
+            futures.push(future);
+        }
+        let task = this.task.get();
+        for future in &futures {
+            watch(future, this.as_obj())?;
+            if let Some(task) = &task {
+                awaited_by::add(future, task)?;
+            }
+        }
+        if let (Some(timeout), false) = (this.timeout.take(), futures.is_empty()) {
+            this.timer
+                .start_after(&event_loop, &timeout, this.as_obj())?;
+        }
+        this.todo.set(Some(todo));
+        this.left.set(futures.len());
+        Ok(())
+    }
+
+    fn check(given: &Obj) -> Result<(), Raised> {
+        let py = given.py();
+        let text = if cfg!(Py_3_13) {
+            let inspect = Obj::import(py, c"inspect")?;
+            let name = pyo3::intern!(py, "isawaitable");
+            inspect
+                .method(name, &[given])?
+                .truth()?
+                .then_some("expects an iterable of awaitables")
+        } else {
+            (is_future(given)? || is_coroutine(given)?).then_some("expect an iterable of futures")
+        };
+        match text {
+            Some(text) => {
+                let name = given.class().attr(pyo3::intern!(py, "__name__"))?;
+                let text = format!("{text}, not {}", name.as_str()?);
+                Err(Raised::type_error(py, &text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn members(&self) -> Result<Vec<Obj>, Raised> {
+        let mut members = Vec::new();
+        if let Some(todo) = self.todo.get() {
+            let iterator = todo.iter()?;
+            while let Some(future) = iterator.next()? {
+                members.push(future);
+            }
+        }
+        Ok(members)
+    }
+
+    fn is_over(&self) -> bool {
+        self.todo.get().is_none_or(|todo| todo.set_len() == 0)
+    }
+
+    fn put(&self, done: Option<Obj>) -> Result<(), Raised> {
+        self.done.borrow_mut().push_back(done);
+        self.wake_next()
+    }
+
+    fn wake_next(&self) -> Result<(), Raised> {
+        loop {
+            let getter = self.getters.borrow_mut().pop_front();
+            let Some(getter) = getter else { return Ok(()) };
+            if !is_done(&getter)? {
+                return release(&getter);
+            }
+        }
+    }
+
+    /// A step of the plain iteration: a coroutine of the next result.
+    fn step(this: &Ref<AsCompleted>, _value: &Obj) -> Result<Next, Raised> {
+        AsCompleted::begin(this)?;
+        let left = this.left.get();
+        if left == 0 {
+            return Ok(Next::Return(Obj::none(this.py())));
+        }
+        this.left.set(left - 1);
+        NextCompleted::create(this, Mode::Result).map(|step| Next::Yield(step.into_obj()))
+    }
+
+    /// `__anext__()`: a coroutine of the next future.
+    fn next(_: Python<'_>, args: &Args<'_>) -> Result<Ref<NextCompleted>, Raised> {
+        let [this] = args.bind_function("_AsCompletedIterator.__anext__", &["self"], 1)?;
+        let Some(this) = this else { return Err(Raised) };
+        match Ref::<AsCompleted>::of(&this) {
+            Some(this) => NextCompleted::create(this, Mode::Future),
+            None => Err(Raised::type_error(
+                this.py(),
+                "not an iterator of as_completed()",
+            )),
+        }
+    }
+}
+
+impl Watcher for AsCompleted {
+    const CALLABLE: &'static MethodDef = {
+        static CALLABLE: MethodDef = MethodDef::new(c"_handle_completion", c"One is done.");
+        &CALLABLE
+    };
+    const DUE: &'static MethodDef = {
+        static DUE: MethodDef = MethodDef::new(c"_handle_timeout", c"The time is over.");
+        &DUE
+    };
+
+    fn told(this: &Ref<AsCompleted>, future: &Obj) -> Result<(), Raised> {
+        if this.is_over() {
+            return Ok(());
+        }
+        if let Some(todo) = this.todo.get() {
+            todo.discard(future)?;
+        }
+        if let Some(task) = this.task.get() {
+            awaited_by::discard(future, &task)?;
+        }
+        this.put(Some(future.clone()))?;
+        if this.is_over() {
+            this.timer.cancel()?;
+        }
+        Ok(())
+    }
+
+    fn due(this: &Ref<AsCompleted>) -> Result<(), Raised> {
+        this.timer.ran();
+        let task = this.task.get();
+        for future in this.members()? {
+            unwatch(&future, this.as_obj())?;
+            if let Some(task) = &task {
+                awaited_by::discard(&future, task)?;
+            }
+            this.put(None)?;
+        }
+        this.todo.set(None);
+        Ok(())
+    }
+}
+
+impl Hot for AsCompleted {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._AsCompletedIterator";
+    const DOC: &'static std::ffi::CStr = c"The iterator that as_completed() returns.";
+    const FREELIST: usize = 64;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder.iter(|this| this.clone()).step(AsCompleted::step);
+        if cfg!(Py_3_13) {
+            builder.async_iter(|this| this.clone());
+        }
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        for slot in [&self.given, &self.timeout, &self.todo, &self.task] {
+            visit.slot(slot);
+        }
+        if let (Ok(done), Ok(getters)) = (self.done.try_borrow(), self.getters.try_borrow()) {
+            for object in done.iter().flatten().chain(getters.iter()) {
+                visit.object(object);
+            }
+        }
+        self.timer.visit(visit);
+    }
+
+    fn clear(&self) {
+        for slot in [&self.given, &self.timeout, &self.todo, &self.task] {
+            slot.set(None);
+        }
+        let done = std::mem::take(&mut *self.done.borrow_mut());
+        let getters = std::mem::take(&mut *self.getters.borrow_mut());
+        drop((done, getters));
+        self.timer.clear();
+    }
+}
+
+/// What a step is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// The result of the next that is done.
+    Result,
+    /// The next that is done itself.
+    Future,
+}
+
+/// The value of the coroutine object of one step.
+pub(crate) struct NextCompleted {
+    iterator: Slot<Ref<AsCompleted>>,
+    mode: Cell<Mode>,
+    getter: Slot,
+    course: Course,
+}
+
+impl NextCompleted {
+    fn create(iterator: &Ref<AsCompleted>, mode: Mode) -> Result<Ref<NextCompleted>, Raised> {
+        Ref::new(
+            iterator.py(),
+            NextCompleted {
+                iterator: Slot::new(Some(iterator.clone())),
+                mode: Cell::new(mode),
+                getter: Slot::default(),
+                course: Course::default(),
+            },
+        )
+    }
+
+    /// Takes one from the queue, or waits.
+    fn take(this: &Ref<NextCompleted>, iterator: &Ref<AsCompleted>) -> Result<Turn, Raised> {
+        let py = this.py();
+        let next = iterator.done.borrow_mut().pop_front();
+        match next {
+            None => {
+                let getter = create_future(&get_running_loop(py)?)?;
+                iterator.getters.borrow_mut().push_back(getter.clone());
+                this.getter.set(Some(getter.clone()));
+                Ok(Turn::Await(getter))
+            }
+            Some(None) => Err(timeout_error(py, None)?),
+            Some(Some(future)) if this.mode.get() == Mode::Future => Ok(Turn::Return(future)),
+            Some(Some(future)) => result(&future).map(Turn::Return),
+        }
+    }
+
+    /// The wait was cancelled: the next one is woken in its place.
+    fn give_up(this: &Ref<NextCompleted>, iterator: &Ref<AsCompleted>) -> Result<(), Raised> {
+        let Some(getter) = this.getter.take() else {
+            return Ok(());
+        };
+        cancel(&getter, None)?;
+        iterator
+            .getters
+            .borrow_mut()
+            .retain(|waiting| !waiting.is(&getter));
+        let any = !iterator.done.borrow().is_empty();
+        if any && !is_cancelled(&getter)? {
+            iterator.wake_next()?;
+        }
+        if cfg!(Py_3_14) {
+            iterator.left.set(iterator.left.get() + 1);
+        }
+        Ok(())
+    }
+}
+
+impl Coroutine for NextCompleted {
+    fn course(&self) -> &Course {
+        &self.course
+    }
+
+    fn names(&self) -> (&'static str, &'static str) {
+        match self.mode.get() {
+            Mode::Future => ("__anext__", "_AsCompletedIterator.__anext__"),
+            Mode::Result if cfg!(Py_3_13) => {
+                ("_wait_for_one", "_AsCompletedIterator._wait_for_one")
+            }
+            Mode::Result => ("_wait_for_one", "as_completed.<locals>._wait_for_one"),
+        }
+    }
+
+    fn begin(this: &Ref<NextCompleted>) -> Result<Turn, Raised> {
+        let py = this.py();
+        let Some(iterator) = this.iterator.get() else {
+            return Ok(Turn::Return(Obj::none(py)));
+        };
+        if this.mode.get() == Mode::Future {
+            let left = iterator.left.get();
+            if left == 0 {
+                let stop = Obj::class_of::<pyo3::exceptions::PyStopAsyncIteration>(py);
+                return Err(Raised::raise(stop.call0()?));
+            }
+            iterator.left.set(left - 1);
+        }
+        NextCompleted::take(this, &iterator)
+    }
+
+    fn resume(this: &Ref<NextCompleted>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        let Some(iterator) = this.iterator.get() else {
+            return outcome.map(Turn::Return);
+        };
+        if let Err(raised) = outcome {
+            let exception = raised.take(this.py());
+            NextCompleted::give_up(this, &iterator)?;
+            return Err(Raised::raise(exception));
+        }
+        this.getter.set(None);
+        NextCompleted::take(this, &iterator)
+    }
+
+    fn end(this: &Ref<NextCompleted>) {
+        this.clear();
+    }
+}
+
+impl Hot for NextCompleted {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.as_completed_coroutine";
+    const DOC: &'static std::ffi::CStr = c"The coroutine object of a step of as_completed().";
+    const FREELIST: usize = 1024;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        build_coroutine(builder);
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.iterator);
+        visit.slot(&self.getter);
+        self.course.traverse(visit);
+    }
+
+    fn clear(&self) {
+        self.iterator.set(None);
+        self.getter.set(None);
+        self.course.clear();
+    }
+
+    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
+        self.course.needs_finalizer()
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        finalize(this);
+    }
+}
+
+/// Builds the types; `tasks` is asyncio's module.
+pub(super) fn build(py: Python<'_>, tasks: &Obj) -> Result<(), Raised> {
+    let class = cpython::build::build::<AsCompleted>(py, None, 0)?;
+    cpython::build::build::<NextCompleted>(py, None, 0)?;
+    if cfg!(Py_3_13) {
+        let name = pyo3::intern!(py, "__anext__");
+        let doc = "The next future that is done.";
+        let next = cpython::callable::method(py, "__anext__", doc, AsCompleted::next)?;
+        let original = tasks.attr(pyo3::intern!(py, "_AsCompletedIterator"))?;
+        describe(py, &next, &original.attr(name)?)?;
+        class.set_attr(name, &next)?;
+    }
+    Ok(())
+}
+
+/// Adds the function to the module.
+pub(super) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    let doc = c"as_completed(fs, *, timeout=None)\n--\n\n\
+        An iterator of coroutines, each of the result of the next that is done; since Python 3.13 \
+        also an asynchronous iterator of the futures.\n\n\
+        timeout: seconds for all of them; TimeoutError for those that are not done then.";
+    let made = function(py, c"as_completed", doc, name, AsCompleted::create)?;
+    module.set_attr(pyo3::intern!(py, "as_completed"), &made)
+}

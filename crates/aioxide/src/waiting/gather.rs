@@ -1,0 +1,410 @@
+//! `gather(*coros_or_futures, return_exceptions=False)`.
+//!
+//! The future that it returns watches its children and counts those that are done; the results
+//! become a list only at the end.
+
+use std::cell::{Cell, RefCell};
+
+use cpython::build::{Builder, MethodDef, Next, function};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, Visit};
+
+use super::any_future::{
+    cancel, cancel_message, cancelled_error, exception, is_cancelled, is_done,
+    log_destroy_pending_off, loop_of, native, result, set, watch,
+};
+use super::ensure_future::{current_loop, ensure_future};
+use super::watching::Watcher;
+use super::{any_future, awaited_by};
+use crate::futures::{Flag, Future, FutureIter, State, await_step};
+use crate::interop::asyncio;
+use crate::interop::current::{current_task, running_loop};
+
+/// The value of the future that `gather()` returns, behind that of a Future.
+pub(crate) struct GatheringFuture {
+    children: RefCell<Vec<Obj>>,
+    /// Those of them, each counted once, that are not done.
+    remaining: Cell<usize>,
+    return_exceptions: bool,
+    cancel_requested: Cell<bool>,
+    /// Whether all children are known.
+    whole: Cell<bool>,
+    /// The task that called `gather()`.
+    task: Slot,
+}
+
+/// What `gather()` knows while it goes through its arguments.
+struct Arguments {
+    addresses: Addresses,
+    /// The future of each, by equality; none if all are equal to themselves alone.
+    known: Option<Obj>,
+}
+
+/// A set of addresses, with open addressing.
+struct Addresses {
+    places: Vec<(usize, usize)>,
+}
+
+impl Addresses {
+    fn with_room_for(count: usize) -> Addresses {
+        let size = if count > 1 {
+            (count * 2).next_power_of_two()
+        } else {
+            0
+        };
+        Addresses {
+            places: vec![(0, 0); size],
+        }
+    }
+
+    /// Remembers an index by an address, unless there is one already, which it returns.
+    #[inline]
+    fn insert(&mut self, address: usize, index: usize) -> Option<usize> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let mask = self.places.len() - 1;
+        // Addresses are multiples of 16; neighbours differ in the next bits.
+        let mut place = (address >> 4) & mask;
+        loop {
+            match &mut self.places[place] {
+                (found, known) if *found == address => return Some(*known),
+                free @ (0, _) => {
+                    *free = (address, index);
+                    return None;
+                }
+                _ => place = (place + 1) & mask,
+            }
+        }
+    }
+}
+
+impl Arguments {
+    fn of(py: Python<'_>, args: &[Obj]) -> Result<Arguments, Raised> {
+        let by_identity = args.iter().all(Obj::equals_by_identity);
+        Ok(Arguments {
+            addresses: Addresses::with_room_for(if by_identity { args.len() } else { 0 }),
+            known: if by_identity {
+                None
+            } else {
+                Some(Obj::dict(py)?)
+            },
+        })
+    }
+
+    /// The child that stands for an equal argument before it.
+    #[inline]
+    fn known(
+        &mut self,
+        argument: &Obj,
+        index: usize,
+        children: &[Obj],
+    ) -> Result<Option<Obj>, Raised> {
+        match &self.known {
+            None => {
+                let earlier = self.addresses.insert(argument.as_ptr() as usize, index);
+                Ok(earlier.map(|earlier| children[earlier].clone()))
+            }
+            Some(known) => known.dict_get(argument),
+        }
+    }
+
+    #[inline]
+    fn learn(&self, argument: &Obj, child: &Obj) -> Result<(), Raised> {
+        match &self.known {
+            None => Ok(()),
+            Some(known) => known.dict_set(argument, child),
+        }
+    }
+}
+
+impl GatheringFuture {
+    fn value(&self, index: usize) -> Option<Obj> {
+        self.children.borrow().get(index).cloned()
+    }
+
+    /// The call.
+    fn gather(py: Python<'_>, args: &[Obj], return_exceptions: bool) -> Result<Obj, Raised> {
+        if args.is_empty() {
+            let outer = any_future::create_future(&current_loop(py)?)?;
+            set(&outer, Ok(&Obj::list(py)?))?;
+            return Ok(outer);
+        }
+        let running = running_loop(py)?;
+        let (mut event_loop, task) = if cfg!(Py_3_14) {
+            let task = match &running {
+                Some(running) => current_task(py, Some(running))?,
+                None => None,
+            };
+            (running.clone(), task)
+        } else {
+            (None, None)
+        };
+        let outer = Ref::with_parent(
+            py,
+            Future::empty(),
+            GatheringFuture {
+                children: RefCell::default(),
+                remaining: Cell::new(0),
+                return_exceptions,
+                cancel_requested: Cell::new(false),
+                whole: Cell::new(false),
+                task: Slot::new(task.clone()),
+            },
+        )?;
+        let mut arguments = Arguments::of(py, args)?;
+        let mut children: Vec<Obj> = Vec::with_capacity(args.len());
+        let mut done = Vec::new();
+        for (index, argument) in args.iter().enumerate() {
+            if let Some(child) = arguments.known(argument, index, &children)? {
+                children.push(child);
+                continue;
+            }
+            let child = match (&event_loop, &running) {
+                // Without a loop a coroutine goes to the running one in any case.
+                (None, Some(running)) if argument.is_coroutine_exact() => {
+                    ensure_future(argument, Some(running))?
+                }
+                (event_loop, _) => ensure_future(argument, event_loop.as_ref())?,
+            };
+            if event_loop.is_none() {
+                event_loop = loop_of(&child)?;
+            }
+            if !child.is(argument) {
+                // Nobody else can keep it from going while it is pending.
+                log_destroy_pending_off(&child)?;
+            }
+            arguments.learn(argument, &child)?;
+            outer.remaining.set(outer.remaining.get() + 1);
+            if cfg!(Py_3_12) && is_done(&child)? {
+                done.push(child.clone());
+            } else {
+                if let Some(task) = &task {
+                    awaited_by::add(&child, task)?;
+                }
+                watch(&child, outer.as_obj())?;
+            }
+            children.push(child);
+        }
+        Future::init(outer.parent(), event_loop)?;
+        outer.parent_value().flags.set(Flag::Plain, true);
+        *outer.children.borrow_mut() = children;
+        outer.whole.set(true);
+        for child in done {
+            GatheringFuture::told(&outer, &child)?;
+        }
+        Ok(outer.into_obj())
+    }
+
+    /// It has failed: children that go on are no longer awaited.
+    fn let_go_of_children(this: &Ref<GatheringFuture>) -> Result<(), Raised> {
+        if let Some(task) = this.task.get() {
+            let mut index = 0;
+            while let Some(child) = this.value(index) {
+                awaited_by::discard(&child, &task)?;
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// All children are done, `last` the last.
+    fn finish(this: &Ref<GatheringFuture>, last: &Obj) -> Result<(), Raised> {
+        let py = this.py();
+        let length = this.children.borrow().len();
+        let results = Obj::list_of(py, length, |index| match this.value(index) {
+            Some(child) => outcome(&child),
+            None => Ok(Obj::none(py)),
+        })?;
+        if this.cancel_requested.get() {
+            let error = cancelled_error(last)?;
+            return Future::set_exception(this.parent(), &error);
+        }
+        Future::set_result(this.parent(), results)
+    }
+
+    /// `cancel(msg=None)`: cancels the children.
+    fn cancel(this: &Ref<GatheringFuture>, args: &Args<'_>) -> Result<bool, Raised> {
+        let [message] = args.bind("cancel", &["msg"], 1, 0)?;
+        if !this.parent_value().is_pending() {
+            return Ok(false);
+        }
+        let message = message.and_then(Obj::not_none);
+        let mut any = false;
+        let mut index = 0;
+        while let Some(child) = this.value(index) {
+            any |= cancel(&child, message.as_ref())?;
+            index += 1;
+        }
+        if any {
+            this.cancel_requested.set(true);
+        }
+        Ok(any)
+    }
+
+    fn step(this: &Ref<GatheringFuture>, _value: &Obj) -> Result<Next, Raised> {
+        await_step(this.parent(), this.parent_value())
+    }
+
+    fn python_iter(this: &Ref<GatheringFuture>) -> Result<Ref<FutureIter>, Raised> {
+        FutureIter::create(this.parent())
+    }
+
+    fn python_children(this: &Ref<GatheringFuture>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let length = this.children.borrow().len();
+        Obj::list_of(py, length, |index| {
+            Ok(this.value(index).unwrap_or_else(|| Obj::none(py)))
+        })
+    }
+}
+
+/// A child's place in the list of results.
+#[inline]
+fn outcome(child: &Obj) -> Result<Obj, Raised> {
+    if let Some(result) = native(child).and_then(|native| native.stored_result()) {
+        return Ok(result);
+    }
+    let py = child.py();
+    if is_cancelled(child)? {
+        let message = match cancel_message(child)? {
+            Some(message) => message,
+            None => Obj::str(py, "")?,
+        };
+        return asyncio(py).cancelled_error.get(py).call1(&message);
+    }
+    match exception(child)? {
+        Some(exception) => Ok(exception),
+        None => result(child),
+    }
+}
+
+impl Watcher for GatheringFuture {
+    const CALLABLE: &'static MethodDef = {
+        static CALLABLE: MethodDef = MethodDef::new(c"_done_callback", c"A child is done.");
+        &CALLABLE
+    };
+
+    fn told(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
+        let outer = this.parent_value();
+        let remaining = this.remaining.get().saturating_sub(1);
+        this.remaining.set(remaining);
+        if cfg!(Py_3_14) {
+            if let Some(task) = this.task.get() {
+                awaited_by::discard(child, &task)?;
+            }
+        }
+        if !this.whole.get() || !outer.is_pending() {
+            if !is_cancelled(child)? {
+                // Seen, so that nobody reports it.
+                exception(child)?;
+            }
+            return Ok(());
+        }
+        if !this.return_exceptions {
+            let returned = native(child).is_some_and(|child| {
+                child.state() == State::Finished && child.stored_exception().is_none()
+            });
+            if !returned {
+                let failure = if is_cancelled(child)? {
+                    Some(cancelled_error(child)?)
+                } else {
+                    exception(child)?
+                };
+                if let Some(failure) = failure {
+                    GatheringFuture::let_go_of_children(this)?;
+                    return Future::set_exception(this.parent(), &failure);
+                }
+            }
+        }
+        if remaining == 0 {
+            return GatheringFuture::finish(this, child);
+        }
+        Ok(())
+    }
+}
+
+impl Hot for GatheringFuture {
+    type Parent = Future;
+    const NAME: &'static std::ffi::CStr = c"aioxide._GatheringFuture";
+    const DOC: &'static std::ffi::CStr =
+        c"What gather() returns: a Future whose cancel() cancels the children.";
+    const FREELIST: usize = 64;
+    const SUBCLASSABLE: bool = false;
+    cpython::hot_type!();
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .repr(|this| {
+                let py = this.py();
+                asyncio(py).future_repr.get(py).call1(this.as_obj())
+            })
+            // Slots come from the foreign base, not from the Future above it.
+            .iter(GatheringFuture::python_iter)
+            .awaits_itself(
+                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                GatheringFuture::python_iter,
+            )
+            .step(GatheringFuture::step)
+            .method(
+                c"cancel",
+                c"cancel($self, /, msg=None)\n--\n\nCancel the children; returns whether one was pending.",
+                GatheringFuture::cancel,
+            )
+            .get(c"_children", c"The futures gathered.", GatheringFuture::python_children)
+            .get(
+                c"_cancel_requested",
+                c"Whether cancel() has cancelled children.",
+                |this| this.cancel_requested.get(),
+            );
+    }
+
+    fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.task);
+        if let Ok(children) = self.children.try_borrow() {
+            for child in children.iter() {
+                visit.object(child);
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.task.set(None);
+        let children = std::mem::take(&mut *self.children.borrow_mut());
+        drop(children);
+    }
+
+    fn needs_finalizer(&self, future: &Future) -> bool {
+        future.has_unseen_exception()
+    }
+
+    fn empty_foreign_part(this: &Ref<Self>) {
+        Future::empty_foreign_part(this.parent());
+    }
+
+    fn finalize(this: &Ref<Self>) {
+        Future::report_unretrieved(this.parent());
+    }
+}
+
+fn python_gather(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
+    let return_exceptions = match args.only_keyword("gather", "return_exceptions")? {
+        Some(value) => value.truth()?,
+        None => false,
+    };
+    GatheringFuture::gather(py, args.positional, return_exceptions)
+}
+
+/// Builds the type: a subclass of the accelerator's Future and of ours.
+pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
+    cpython::build::build::<GatheringFuture>(py, Some(asyncio(py).c_future.get(py)), 0)?;
+    cpython::build::adopt::<GatheringFuture>(py)
+}
+
+/// Adds the function to the module.
+pub(super) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    let doc = c"gather(*coros_or_futures, return_exceptions=False)\n--\n\n\
+        A future of the list of results, in the order of the arguments.\n\n\
+        return_exceptions: put exceptions into the list instead of raising the first.";
+    let gather = function(py, c"gather", doc, name, python_gather)?;
+    module.set_attr(pyo3::intern!(py, "gather"), &gather)
+}
