@@ -62,7 +62,10 @@ pub(crate) fn run_in_executor(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<
             }
         }
     }
-    make_default_executor(this)?;
+    let executor = args.positional.first().or_else(|| args.named("executor"));
+    if executor.is_some_and(Obj::is_none) {
+        make_default_executor(this)?;
+    }
     let (rest, keywords) = args.to_tuple_and_dict(py)?;
     let mut all = vec![this.as_obj().clone()];
     all.extend((0..rest.tuple_len()).filter_map(|index| rest.tuple_item(index)));
