@@ -11,6 +11,7 @@ COLOURS = {
     "zuvloop": "#76b7b2",
     "rsloop": "#8c6bb1",
     "rloop": "#b8a13c",
+    "aiofastnet": "#17becf",
     "aioxide": "#f28e2b",
     "aioxide+install": "#d1383d",
     "floor": "#3c4043",

@@ -1,6 +1,7 @@
 """The loops that are measured, by name, and how a measured process gets one.
 
-A target is a loop factory. `aioxide+install` also puts the native Future, Task and sleep in
+A target is a loop factory. aiofastnet is no loop but puts transports of its own above one:
+asyncio's. `aioxide+install` also puts the native Future, Task and sleep in
 the place of asyncio's; its `load` therefore comes before the program is imported.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from report import interpreter
 
-PEERS = ("uvloop", "zuvloop", "rsloop", "rloop")
+PEERS = ("uvloop", "zuvloop", "rsloop", "rloop", "aiofastnet")
 OWN = ("aioxide", "aioxide+install")
 ALL = ("asyncio", *PEERS, *OWN)
 
@@ -39,6 +40,8 @@ def load(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     module = importlib.import_module(module_of(name))
     if name.endswith("+install"):
         module.install()
+    if name == "aiofastnet":
+        return module.loop_factory()
     return module.new_event_loop
 
 
