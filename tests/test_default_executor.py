@@ -56,6 +56,17 @@ def test_the_executor_is_seen(agree):
     assert agree(scenario)[1] == ("asyncio_0", True)
 
 
+def test_another_executor_makes_no_default_one(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            assert await loop.run_in_executor(pool, abs, -1) == 1
+            assert await loop.run_in_executor(executor=pool, func=int) == 0
+        assert loop._default_executor is None
+
+    run(main)
+
+
 def test_calls_run_side_by_side(run):
     """As many as there may be threads, and no more; each call finds a thread if there may be one."""
 

@@ -7,7 +7,7 @@
 //! - [`jobs`]: the queue of calls, and the threads that wait for one.
 //! - [`job`]: a call, run by a thread.
 //! - [`outcomes`]: what the threads hand to a loop, many results by one entry of its queue.
-//! - [`submit`]: `run_in_executor`.
+//! - [`submit`]: which calls of `run_in_executor` are native, and how they get to a thread.
 //! - [`to_thread`]: the coroutine of that name.
 
 mod job;
