@@ -2,8 +2,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ._aioxide import Barrier as Barrier
+from ._aioxide import BoundedSemaphore as BoundedSemaphore
+from ._aioxide import Condition as Condition
+from ._aioxide import Event as Event
 from ._aioxide import Future as Future
 from ._aioxide import Handle as Handle
+from ._aioxide import LifoQueue as LifoQueue
+from ._aioxide import Lock as Lock
+from ._aioxide import PriorityQueue as PriorityQueue
+from ._aioxide import Queue as Queue
+from ._aioxide import Semaphore as Semaphore
 from ._aioxide import Task as Task
 from ._aioxide import TimerHandle as TimerHandle
 from ._aioxide import all_tasks as all_tasks
@@ -16,10 +25,19 @@ from ._loop import Loop as Loop
 from ._policy import EventLoopPolicy as EventLoopPolicy
 
 __all__ = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
     "Task",
     "TimerHandle",
     "__version__",
