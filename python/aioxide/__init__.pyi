@@ -3,33 +3,24 @@ import sys
 from asyncio import ALL_COMPLETED as ALL_COMPLETED
 from asyncio import AbstractEventLoop as AbstractEventLoop
 from asyncio import AbstractServer as AbstractServer
-from asyncio import Barrier as Barrier
 from asyncio import BaseEventLoop as BaseEventLoop
 from asyncio import BaseProtocol as BaseProtocol
 from asyncio import BaseTransport as BaseTransport
-from asyncio import BoundedSemaphore as BoundedSemaphore
 from asyncio import BrokenBarrierError as BrokenBarrierError
 from asyncio import BufferedProtocol as BufferedProtocol
 from asyncio import CancelledError as CancelledError
-from asyncio import Condition as Condition
 from asyncio import DatagramProtocol as DatagramProtocol
 from asyncio import DatagramTransport as DatagramTransport
-from asyncio import Event as Event
 from asyncio import FIRST_COMPLETED as FIRST_COMPLETED
 from asyncio import FIRST_EXCEPTION as FIRST_EXCEPTION
 from asyncio import IncompleteReadError as IncompleteReadError
 from asyncio import InvalidStateError as InvalidStateError
-from asyncio import LifoQueue as LifoQueue
 from asyncio import LimitOverrunError as LimitOverrunError
-from asyncio import Lock as Lock
-from asyncio import PriorityQueue as PriorityQueue
 from asyncio import Protocol as Protocol
-from asyncio import Queue as Queue
 from asyncio import QueueEmpty as QueueEmpty
 from asyncio import QueueFull as QueueFull
 from asyncio import ReadTransport as ReadTransport
 from asyncio import Runner as Runner
-from asyncio import Semaphore as Semaphore
 from asyncio import SendfileNotAvailableError as SendfileNotAvailableError
 from asyncio import Server as Server
 from asyncio import SubprocessProtocol as SubprocessProtocol
@@ -63,8 +54,17 @@ from asyncio import wait_for as wait_for
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ._aioxide import Barrier as Barrier
+from ._aioxide import BoundedSemaphore as BoundedSemaphore
+from ._aioxide import Condition as Condition
+from ._aioxide import Event as Event
 from ._aioxide import Future as Future
 from ._aioxide import Handle as Handle
+from ._aioxide import LifoQueue as LifoQueue
+from ._aioxide import Lock as Lock
+from ._aioxide import PriorityQueue as PriorityQueue
+from ._aioxide import Queue as Queue
+from ._aioxide import Semaphore as Semaphore
 from ._aioxide import Task as Task
 from ._aioxide import TimerHandle as TimerHandle
 from ._aioxide import all_tasks as all_tasks
@@ -90,10 +90,19 @@ from ._streams import start_server as start_server
 from ._streams import start_unix_server as start_unix_server
 
 __all__: tuple[str, ...] = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
@@ -122,34 +131,25 @@ __all__ += (
     "ALL_COMPLETED",
     "AbstractEventLoop",
     "AbstractServer",
-    "Barrier",
     "BaseEventLoop",
     "BaseProtocol",
     "BaseTransport",
-    "BoundedSemaphore",
     "BrokenBarrierError",
     "BufferedProtocol",
     "CancelledError",
-    "Condition",
     "DatagramProtocol",
     "DatagramTransport",
-    "Event",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "IncompleteReadError",
     "InvalidStateError",
-    "LifoQueue",
     "LimitOverrunError",
-    "Lock",
-    "PriorityQueue",
     "Protocol",
-    "Queue",
     "QueueEmpty",
     "QueueFull",
     "ReadTransport",
     "Runner",
     "SelectorEventLoop",
-    "Semaphore",
     "SendfileNotAvailableError",
     "Server",
     "SubprocessProtocol",

@@ -1,4 +1,15 @@
 import asyncio
+
+# Other classes than asyncio's, and used as those are.
+from asyncio import Barrier as Barrier
+from asyncio import BoundedSemaphore as BoundedSemaphore
+from asyncio import Condition as Condition
+from asyncio import Event as Event
+from asyncio import LifoQueue as LifoQueue
+from asyncio import Lock as Lock
+from asyncio import PriorityQueue as PriorityQueue
+from asyncio import Queue as Queue
+from asyncio import Semaphore as Semaphore
 from asyncio.transports import _FlowControlMixin
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context

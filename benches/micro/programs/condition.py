@@ -1,4 +1,4 @@
-"""Two tasks pass a turn to each other through a condition; one operation is there and back."""
+"""Two tasks notify each other through a condition; one operation is there and back."""
 
 import asyncio
 import time
@@ -6,19 +6,17 @@ import time
 BATCH = 1000
 
 
-async def side(condition, table, mine, times):
-    for _ in range(times):
-        async with condition:
-            while table["turn"] != mine:
-                await condition.wait()
-            table["turn"] = 1 - mine
+async def side(condition, times):
+    async with condition:
+        for _ in range(times):
             condition.notify()
+            await condition.wait()
+        condition.notify()
 
 
 async def main(operations):
     condition = asyncio.Condition()
-    table = {"turn": 0}
-    sides = [asyncio.create_task(side(condition, table, mine, operations)) for mine in (0, 1)]
+    sides = [asyncio.create_task(side(condition, operations)) for _ in range(2)]
     started = time.perf_counter()
     for task in sides:
         await task

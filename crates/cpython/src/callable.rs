@@ -247,6 +247,8 @@ fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
         let mut flags = ffi::Py_TPFLAGS_DEFAULT
             | ffi::Py_TPFLAGS_HAVE_GC
             | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+            // The interpreter remembers where it has found a method only of such types.
+            | ffi::Py_TPFLAGS_IMMUTABLETYPE
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
         if binds {
             let last = slots.len() - 2;

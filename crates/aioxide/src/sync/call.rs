@@ -68,7 +68,7 @@ impl Operation {
         }
     }
 
-    /// Whether it uses more of a Call's fields than the Future that it waits on.
+    /// Whether it may leave something in a Call's fields.
     fn has_more(self) -> bool {
         use Operation::*;
         !matches!(
@@ -80,6 +80,8 @@ impl Operation {
                 | SemaphoreEnter
                 | SemaphoreExit
                 | EventWait
+                | ConditionWait
+                | QueueGet
         )
     }
 
@@ -154,6 +156,13 @@ impl Call {
             course: Course::default(),
         };
         Ref::new(py, value)
+    }
+
+    fn let_go(&self) {
+        self.waiter.set(None);
+        self.item.set(None);
+        self.error.set(None);
+        self.cancelled.set(None);
     }
 
     /// What it does.
@@ -329,13 +338,9 @@ impl Coroutine for Call {
 
     #[inline]
     fn end(this: &Ref<Call>) {
-        // Of one that never began.
-        this.target.set(None);
-        if this.operation.get().has_more() {
-            this.waiter.set(None);
-            this.item.set(None);
-            this.error.set(None);
-            this.cancelled.set(None);
+        // One that has run to its end has nothing left but what it was given.
+        if this.target.take().is_some() || this.operation.get().has_more() {
+            this.let_go();
         }
     }
 }
@@ -364,10 +369,7 @@ impl Hot for Call {
 
     fn clear(&self) {
         self.target.set(None);
-        self.waiter.set(None);
-        self.item.set(None);
-        self.error.set(None);
-        self.cancelled.set(None);
+        self.let_go();
         self.course.clear();
     }
 

@@ -25,6 +25,8 @@ use crate::interop::asyncio;
 pub(super) struct Condition {
     bound: Bound,
     lock: Slot,
+    /// The lock, if it is one of ours.
+    native: Slot<Ref<Lock>>,
     /// Methods of a lock that is not ours.
     locked: Slot,
     acquire: Slot,
@@ -46,6 +48,7 @@ impl Condition {
         Condition {
             bound: Bound::default(),
             lock: Slot::default(),
+            native: Slot::default(),
             locked: Slot::default(),
             acquire: Slot::default(),
             release: Slot::default(),
@@ -57,7 +60,7 @@ impl Condition {
     pub(super) fn create(py: cpython::Python<'_>) -> Result<Ref<Condition>, Raised> {
         let condition = Ref::new(py, Condition::empty())?;
         let lock = Ref::new(py, Lock::value())?;
-        condition.lock.set(Some(lock.into_obj()));
+        condition.set_lock(lock.into_obj());
         Ok(condition)
     }
 
@@ -79,18 +82,21 @@ impl Condition {
             };
             slot.set(found);
         }
-        this.lock.set(Some(lock));
+        this.set_lock(lock);
         this.waiters.reset();
         Ok(())
+    }
+
+    fn set_lock(&self, lock: Obj) {
+        self.native.set(Ref::<Lock>::of(&lock).cloned());
+        self.lock.set(Some(lock));
     }
 
     /// The lock, if native code may work on it.
     #[inline]
     pub(super) fn native_lock(this: &Ref<Condition>) -> Option<Ref<Lock>> {
-        let lock = this.lock.get()?;
-        Ref::<Lock>::of(&lock)
-            .filter(|lock| Lock::is_native(lock))
-            .cloned()
+        let lock = this.native.get()?;
+        Lock::is_native(&lock).then_some(lock)
     }
 
     /// Calls a method of the lock that is not ours.
@@ -194,6 +200,15 @@ impl Condition {
 
     fn begin_wait(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
         let py = this.py();
+        if originals(py).condition_notifies_again && Condition::is_native(this) {
+            if let Some(lock) = Condition::native_lock(this).filter(|lock| lock.is_locked()) {
+                let waiter = new_waiter(this)?;
+                Lock::release(&lock)?;
+                this.waiters.push(waiter.clone())?;
+                call.stage.set(Stage::Waiting);
+                return Call::wait_on(call, waiter);
+            }
+        }
         if !Condition::is_locked(this)? {
             let text = "cannot wait on un-acquired lock";
             return Err(Raised::runtime_error(py, text));
@@ -473,7 +488,7 @@ impl Hot for Condition {
                     this.locked.set(None);
                     this.acquire.set(None);
                     this.release.set(None);
-                    this.lock.set(Some(lock.clone()));
+                    this.set_lock(lock.clone());
                     Ok(())
                 },
             );
@@ -482,6 +497,7 @@ impl Hot for Condition {
     fn traverse(&self, visit: &mut Visit<'_>) {
         self.bound.traverse(visit);
         visit.slot(&self.lock);
+        visit.slot(&self.native);
         visit.slot(&self.locked);
         visit.slot(&self.acquire);
         visit.slot(&self.release);
@@ -491,6 +507,7 @@ impl Hot for Condition {
     fn clear(&self) {
         self.bound.clear();
         self.lock.set(None);
+        self.native.set(None);
         self.locked.set(None);
         self.acquire.set(None);
         self.release.set(None);
