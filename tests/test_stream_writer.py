@@ -407,3 +407,48 @@ def test_functions_look_like_asyncios():
         assert inspect.signature(ours) == inspect.signature(theirs)
     for name in ("StreamReader", "StreamWriter", "StreamReaderProtocol"):
         assert issubclass(getattr(aioxide, name), getattr(asyncio, name))
+
+
+def test_install_replaces_all_names():
+    names = ("StreamReader", "StreamWriter", "StreamReaderProtocol", *OPENERS)
+    before = {name: getattr(asyncio, name) for name in names}
+    aioxide.install()
+    try:
+        for name in names:
+            assert getattr(asyncio, name) is getattr(asyncio.streams, name)
+            assert getattr(asyncio, name) is getattr(aioxide, name)
+        assert asyncio.subprocess.streams.StreamReader is aioxide.StreamReader
+    finally:
+        aioxide.uninstall()
+    assert {name: getattr(asyncio, name) for name in names} == before
+    assert aioxide.StreamReader.__mro__[2] is asyncio.StreamReader
+
+
+def test_early_importers_accept_native_objects(run):
+    async def main():
+        aioxide.install()
+        try:
+            native = asyncio.StreamReader()
+        finally:
+            aioxide.uninstall()
+        assert isinstance(native, asyncio.StreamReader)
+        ours, theirs = socket_pair("tcp")
+        # asyncio's writer and protocol over a native reader
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_connection(
+            lambda: asyncio.StreamReaderProtocol(native, loop=loop), sock=ours)
+        writer = asyncio.StreamWriter(transport, protocol, native, loop)
+        theirs.send(b"line\n")
+        assert await native.readline() == b"line\n"
+        # and a native writer over asyncio's reader and protocol
+        other = asyncio.StreamReader()
+        protocol._stream_reader_wr = None
+        native_writer = aioxide.StreamWriter(transport, protocol, other, loop)
+        native_writer.write(b"back")
+        await native_writer.drain()
+        assert await receive(theirs, 4) == b"back"
+        await closed(writer)
+        await native_writer.wait_closed()
+        theirs.close()
+
+    run(main)

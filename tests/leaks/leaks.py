@@ -15,6 +15,7 @@ import warnings
 
 import scenarios
 import socket_scenarios  # noqa: F401 (adds its own to scenarios.ALL)
+import stream_scenarios  # noqa: F401 (as well)
 import sync_scenarios  # noqa: F401 (as well)
 
 
