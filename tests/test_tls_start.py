@@ -182,7 +182,7 @@ def test_the_handshake_times_out(agree, server_side):
                     server_hostname=None if server_side else HOST, ssl_handshake_timeout=0.02,
                 )  # fmt: skip
             await settle()
-            case.record(plain.is_closing(), protocol.calls)
+            case.record(plain.is_closing())
             protocol.lost.done() or protocol.lost.set_result(None)
 
     agree(scenario)
@@ -192,7 +192,7 @@ def test_the_handshake_times_out(agree, server_side):
 def test_a_cancelled_upgrade(agree, steps):
     async def scenario(case):
         loop = asyncio.get_running_loop()
-        async with connected("tcp", lambda: Journal(case.record)) as (plain, protocol, sock):
+        async with connected("tcp") as (plain, protocol, sock):
             starting = loop.create_task(
                 loop.start_tls(plain, protocol, client_context(), server_hostname=HOST)
             )
@@ -202,10 +202,38 @@ def test_a_cancelled_upgrade(agree, steps):
             with case.catch(text=False):
                 await starting
             await settle()
-            case.record(plain.is_closing(), protocol.calls)
+            case.record(plain.is_closing())
             protocol.lost.done() or protocol.lost.set_result(None)
 
     agree(scenario)
+
+
+@pytest.mark.aioxide_alone  # there nobody is told
+@pytest.mark.parametrize("how", ["cancelled", "times out", "ends"])
+def test_an_upgrade_given_up_ends_the_connection(run, server_side, how):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with connected("tcp") as (plain, protocol, sock):
+            context = server_context() if server_side else client_context()
+            starting = loop.create_task(
+                loop.start_tls(
+                    plain, protocol, context, server_side=server_side,
+                    server_hostname=None if server_side else HOST,
+                    ssl_handshake_timeout=0.02 if how == "times out" else 60,
+                )  # fmt: skip
+            )
+            await settle()
+            if how == "cancelled":
+                starting.cancel()
+            elif how == "ends":
+                sock.close()
+            await asyncio.wait([starting])
+            assert starting.cancelled() or isinstance(starting.exception(), OSError)
+            await protocol.lost
+            await settle()
+            assert [call[0] for call in protocol.calls[1:]] == ["connection_lost"]
+
+    run(main)
 
 
 class Tunnel(Peer):

@@ -3,6 +3,10 @@
 //! It tries at once; if that would block, it takes the reader's or the writer's place of the
 //! descriptor and waits on a Future, which the readiness ends. However it ends, its place is free
 //! afterwards, unless somebody else has taken it.
+//!
+//! Sending and connecting go on as soon as the descriptor is ready. What receives waits for its
+//! task: bytes or a connection taken earlier would be lost with a task that is cancelled meanwhile,
+//! as they are with asyncio.
 
 use std::cell::Cell;
 
@@ -13,7 +17,7 @@ use engine::SocketAddrStorage;
 use super::Operation;
 use super::attempt::{Attempt, attempt, keep_for_later};
 use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
 use crate::interop::imports::ends_program;
 use crate::interop::sockets::socket_state;
@@ -105,6 +109,11 @@ pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
         SockCall::stop_waiting(this);
         return Ok(());
     }
+    if side == Side::Read {
+        // What it took now, it would lose if the task were cancelled before it goes on.
+        SockCall::stop_waiting(this);
+        return Future::set_result(&future, Obj::none(this.py()));
+    }
     let wait_on = || EventLoop::wait_for(&event_loop, side, fd, this.as_obj());
     let outcome = this.ask_fd().and_then(|now| {
         // The socket may be closed, and another have the number.
@@ -156,8 +165,13 @@ impl Coroutine for SockCall {
         }
     }
 
-    fn resume(_: &Ref<SockCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-        outcome.map(Turn::Return)
+    fn resume(this: &Ref<SockCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        let result = outcome?;
+        if this.operation.side() == Side::Write {
+            return Ok(Turn::Return(result));
+        }
+        // Somebody else may have been quicker: then it waits again.
+        SockCall::begin(this)
     }
 
     fn end(this: &Ref<SockCall>) {

@@ -167,7 +167,9 @@ fn connection_lost(this: &Ref<SslProtocol>, exception: &Obj) -> Result<(), Raise
         this.app_state.get(),
         AppState::ConnectionMade | AppState::Eof
     );
-    if this.state.get() != State::DoHandshake && told {
+    // In the handshake too: an upgrade that is given up ends a connection that was made before it,
+    // of which asyncio says nothing.
+    if told {
         this.app_state.set(AppState::ConnectionLost);
         let protocol = this.app.protocol.get().unwrap_or_else(|| Obj::none(py));
         let lost = protocol.attr(pyo3::intern!(py, "connection_lost"))?;

@@ -1,0 +1,49 @@
+"""Every call that waits, ended at each of its awaits in each way: no descriptor is left open, none
+is closed that is another's, each connection that was made is lost once, no byte is lost."""
+
+import pytest
+
+import calls
+from interrupting import interrupt
+
+WAYS = ("cancelled", "late", "failed")
+
+# Where asyncio itself fails.
+LISTENS_ON = ("create_server", "create_server_by_name", "create_unix_server", "start_server")
+NOT_TOLD_OF_THE_LOSS = ("start_tls", "start_tls_of_the_server", "start_tls_of_streams")
+LOSES_WHAT_CAME = ("sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "sock_accept")
+HANGS_AT_TIMES = ("subprocess_exec", "subprocess_shell", "create_subprocess_exec")
+
+
+def asyncio_fails(name, how):
+    return (
+        name in (*LISTENS_ON, *HANGS_AT_TIMES)
+        or (name in NOT_TOLD_OF_THE_LOSS and how != "late")
+        or (name in LOSES_WHAT_CAME and how == "late")
+    )
+
+
+CASES = [(name, how) for name in calls.ALL for how in WAYS]
+
+
+@pytest.fixture
+def at_each_await(run, tmp_path):
+    def play(name, how):
+        at = 1
+        # each on a loop of its own
+        while run(interrupt, calls.ALL[name], at, how, tmp_path):
+            at += 1
+        assert at > 1 or name in calls.MAY_NOT_WAIT
+
+    return play
+
+
+@pytest.mark.parametrize("name, how", [case for case in CASES if not asyncio_fails(*case)])
+def test_calls(at_each_await, name, how):
+    at_each_await(name, how)
+
+
+@pytest.mark.aioxide_alone
+@pytest.mark.parametrize("name, how", [case for case in CASES if asyncio_fails(*case)])
+def test_calls_in_which_asyncio_fails(at_each_await, name, how):
+    at_each_await(name, how)
