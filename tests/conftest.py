@@ -135,6 +135,26 @@ def agree():
     return agree
 
 
+@pytest.fixture(params=["normal", "debug", "foreign"])
+def agree_everywhere(agree, request):
+    """agree_everywhere(scenario): as `agree`, on the module's own loop, in debug mode, and on
+    asyncio's own loop, whose futures and handles are not native."""
+
+    def agree_everywhere(scenario):
+        if request.param != "foreign":
+            return agree(scenario, request.param == "debug")
+
+        def on_asyncio(case):
+            case.loop.close()
+            case.loop = asyncio.new_event_loop()
+            case.loop.set_exception_handler(case.report)
+            case.loop.run_until_complete(scenario(case))
+
+        return agree(on_asyncio)
+
+    return agree_everywhere
+
+
 @pytest.fixture
 def asyncio_log():
     """What asyncio's logger got; a test that asks for it expects reports there."""

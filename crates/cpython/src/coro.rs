@@ -141,6 +141,33 @@ fn type_name(object: &Obj) -> Result<String, Raised> {
         .to_string()
 }
 
+/// A coroutine of a coroutine function's code that never runs: its frame, at the first line, is
+/// what a coroutine without one shows of the function that it stands for. Who lets go of it closes
+/// it before, or there is a warning that nobody has awaited it.
+pub fn standing(code: &Obj) -> Result<Obj, Raised> {
+    const CO_VARARGS: i64 = 0x4;
+    const CO_VARKEYWORDS: i64 = 0x8;
+    let py = code.py();
+    let flags = code.attr(pyo3::intern!(py, "co_flags"))?.to_i64()?;
+    let flags = flags & !(CO_VARARGS | CO_VARKEYWORDS);
+    let zero = Obj::int(py, 0)?;
+    let names = [
+        "co_flags",
+        "co_argcount",
+        "co_posonlyargcount",
+        "co_kwonlyargcount",
+    ];
+    let names: Result<Vec<Obj>, Raised> = names.iter().map(|name| Obj::str(py, name)).collect();
+    let code = code.method_named(
+        pyo3::intern!(py, "replace"),
+        &[&Obj::int(py, flags)?, &zero, &zero, &zero],
+        Some(&Obj::tuple(py, &names?)?),
+    )?;
+    let function = Obj::import(py, c"types")?
+        .method(pyo3::intern!(py, "FunctionType"), &[&code, &Obj::dict(py)?])?;
+    function.call0()
+}
+
 /// Takes the value of the StopIteration that is set, if it is one.
 pub fn stop_iteration_value(raised: Raised, py: pyo3::Python<'_>) -> Result<Obj, Raised> {
     // SAFETY: the token proves that we are attached; a Raised says that an exception is set.

@@ -12,6 +12,7 @@ use cpython::build::{Builder, Next};
 use cpython::coro::{self, Step};
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
+use super::frames;
 use crate::futures::{Future, await_step, thrown};
 
 /// What a coroutine does next.
@@ -158,6 +159,17 @@ pub(crate) trait Coroutine: Hot<Parent = NoParent> {
     /// The names of the function that it stands for: plain and qualified.
     fn names(&self) -> (&'static str, &'static str);
 
+    /// The code of asyncio's functions in whose place it stands at this moment, from the one that
+    /// was called to the innermost: call graphs show their frames.
+    fn codes(&self, _py: Python<'_>) -> Vec<Obj> {
+        Vec::new()
+    }
+
+    /// Where it keeps what it has shown of them, if there are any.
+    fn shown(&self) -> Option<&Slot> {
+        None
+    }
+
     /// What `await` makes of it: the object itself.
     #[inline]
     fn awaited(this: &Ref<Self>) -> Ref<Self> {
@@ -199,7 +211,7 @@ fn run<T: Coroutine>(
         let next = match turn {
             Ok(Turn::Return(value)) => {
                 course.progress.set(Progress::Done);
-                T::end(this);
+                end(this);
                 return Ok(Next::Return(value));
             }
             Ok(Turn::Await(awaitable)) => course.begin(awaitable),
@@ -210,7 +222,7 @@ fn run<T: Coroutine>(
             Err(raised) => {
                 course.progress.set(Progress::Done);
                 let exception = raised.take(this.py());
-                T::end(this);
+                end(this);
                 return Err(Raised::raise(exception));
             }
         };
@@ -300,7 +312,7 @@ fn throw<T: Coroutine>(this: &Ref<T>, args: &Args<'_>) -> Result<Obj, Raised> {
     match course.progress.get() {
         Progress::New => {
             course.progress.set(Progress::Done);
-            T::end(this);
+            end(this);
             Err(thrown(this.py(), class, value, traceback))
         }
         Progress::Waiting | Progress::Paused => {
@@ -329,7 +341,7 @@ fn close<T: Coroutine>(this: &Ref<T>) -> Result<(), Raised> {
         Progress::Done => return Ok(()),
         Progress::New => {
             course.progress.set(Progress::Done);
-            T::end(this);
+            end(this);
             return Ok(());
         }
         Progress::Running => return Err(cannot_run(this)),
@@ -387,13 +399,13 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
         .get(c"cr_running", c"Whether it runs at this moment.", |this| {
             this.course().progress.get() == Progress::Running
         })
-        .get(c"cr_frame", c"It has no frame.", |this| {
-            Obj::none(this.py())
-        })
+        .get(
+            c"cr_frame",
+            c"A frame of the function that it stands for.",
+            frames::frame,
+        )
         .get(c"cr_code", c"It has no code.", |this| Obj::none(this.py()))
-        .get(c"cr_await", c"What it awaits.", |this| {
-            this.course().awaited()
-        })
+        .get(c"cr_await", c"What it awaits.", frames::awaited)
         .get(c"cr_origin", c"Not kept.", |this| Obj::none(this.py()))
         .get(c"cr_suspended", c"Whether it waits.", |this| {
             matches!(
@@ -401,6 +413,17 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
                 Progress::Waiting | Progress::Driving | Progress::Paused
             )
         });
+}
+
+/// It has ended.
+#[inline]
+fn end<T: Coroutine>(this: &Ref<T>) {
+    if let Some(slot) = this.shown().filter(|slot| slot.is_some()) {
+        if let Err(raised) = frames::close(slot) {
+            raised.report_unraisable(Some(this.as_obj()));
+        }
+    }
+    T::end(this);
 }
 
 /// As the interpreter does for its own coroutines: by a function of `warnings`, which names the

@@ -4,10 +4,12 @@
 //! they never were.
 //!
 //! - [`coroutine`]: what they have in common.
+//! - [`frames`]: what they show of asyncio's own functions.
 //! - [`function`]: what a native function says of itself, that makes such objects.
 //! - [`sleep`]: `sleep(delay, result=None)`.
 
 pub(crate) mod coroutine;
+mod frames;
 mod function;
 mod sleep;
 

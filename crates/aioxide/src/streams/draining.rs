@@ -138,9 +138,8 @@ impl Drain {
 #[inline]
 fn is_drained(writer: &StreamWriter) -> bool {
     let reads_well = match writer.reader.get() {
-        Some(reader) => Ref::<StreamReader>::of(&reader).is_some_and(|reader| {
-            StreamReader::is_unchanged(reader) && reader.exception.is_none()
-        }),
+        Some(reader) => Ref::<StreamReader>::of(&reader)
+            .is_some_and(|reader| StreamReader::is_unchanged(reader) && reader.exception.is_none()),
         None => true,
     };
     let is_open = |transport: Obj| {

@@ -13,6 +13,7 @@ use super::any_future::{
     cancel, create_future, is_cancelled, is_done, is_future, release, result, unwatch, watch,
 };
 use super::awaited_by;
+use super::codes::{Code, codes};
 use super::ensure_future::{current_loop, ensure_future, get_running_loop};
 use super::expiry::timeout_error;
 use super::timer::Timer;
@@ -266,6 +267,7 @@ pub(crate) struct NextCompleted {
     iterator: Slot<Ref<AsCompleted>>,
     mode: Cell<Mode>,
     getter: Slot,
+    shown: Slot,
     course: Course,
 }
 
@@ -277,6 +279,7 @@ impl NextCompleted {
                 iterator: Slot::new(Some(iterator.clone())),
                 mode: Cell::new(mode),
                 getter: Slot::default(),
+                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -335,6 +338,16 @@ impl Coroutine for NextCompleted {
         }
     }
 
+    fn shown(&self) -> Option<&Slot> {
+        Some(&self.shown)
+    }
+
+    fn codes(&self, py: Python<'_>) -> Vec<Obj> {
+        let all = [Code::NextCompleted, Code::WaitForOne, Code::QueueGet];
+        let first = usize::from(self.mode.get() == Mode::Result);
+        codes(py, &all[first..])
+    }
+
     fn begin(this: &Ref<NextCompleted>) -> Result<Turn, Raised> {
         let py = this.py();
         let Some(iterator) = this.iterator.get() else {
@@ -384,12 +397,14 @@ impl Hot for NextCompleted {
     fn traverse(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.iterator);
         visit.slot(&self.getter);
+        visit.slot(&self.shown);
         self.course.traverse(visit);
     }
 
     fn clear(&self) {
         self.iterator.set(None);
         self.getter.set(None);
+        self.shown.set(None);
         self.course.clear();
     }
 

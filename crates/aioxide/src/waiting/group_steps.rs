@@ -8,6 +8,7 @@ use cpython::error::{set_context, suppress_context};
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::any_future::{cancel, create_future};
+use super::codes::{Code, codes};
 use super::expiry::{cancelling, uncancel};
 use super::task_group::TaskGroup;
 use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
@@ -25,6 +26,7 @@ pub(crate) struct GroupStep {
     cancellation: Slot,
     /// The last that came while it waited for the tasks.
     pending_cancellation: Slot,
+    shown: Slot,
     course: Course,
 }
 
@@ -48,6 +50,7 @@ impl GroupStep {
                 exception: Slot::new(exception.and_then(Obj::not_none)),
                 cancellation: Slot::default(),
                 pending_cancellation: Slot::default(),
+                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -224,6 +227,18 @@ impl Coroutine for GroupStep {
         }
     }
 
+    fn shown(&self) -> Option<&Slot> {
+        Some(&self.shown)
+    }
+
+    fn codes(&self, py: Python<'_>) -> Vec<Obj> {
+        if self.leaves.get() {
+            codes(py, &[Code::GroupExit, Code::GroupExitInner])
+        } else {
+            codes(py, &[Code::GroupEnter])
+        }
+    }
+
     fn begin(this: &Ref<GroupStep>) -> Result<Turn, Raised> {
         let Some(group) = this.group.get() else {
             return Ok(Turn::Return(Obj::none(this.py())));
@@ -295,6 +310,7 @@ impl Hot for GroupStep {
         ] {
             visit.slot(slot);
         }
+        visit.slot(&self.shown);
         self.course.traverse(visit);
     }
 
@@ -308,6 +324,7 @@ impl Hot for GroupStep {
         ] {
             slot.set(None);
         }
+        self.shown.set(None);
         self.course.clear();
     }
 

@@ -6,6 +6,7 @@
 //! - [`any_future`]: futures of any kind, native ones directly and others through their methods.
 //! - [`awaited_by`]: who waits for whom, for call graphs.
 //! - [`as_completed`]: `as_completed()`.
+//! - [`codes`]: what they show of asyncio's own functions.
 //! - [`ensure_future`]: `ensure_future()`, `iscoroutine()`.
 //! - [`gather`]: `gather()` and the future that it returns.
 //! - [`expiry`], [`timer`]: what timeouts are made of.
@@ -18,6 +19,7 @@
 mod any_future;
 mod as_completed;
 mod awaited_by;
+mod codes;
 mod ensure_future;
 mod expiry;
 mod gather;
@@ -35,6 +37,7 @@ use cpython::{Obj, Python, Raised};
 /// Builds the types.
 pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     let tasks = Obj::import(py, c"asyncio.tasks")?;
+    codes::load(py)?;
     gather::build(py)?;
     wait::build(py)?;
     wait_for::build(py)?;

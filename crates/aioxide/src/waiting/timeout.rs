@@ -6,6 +6,7 @@ use cpython::build::{Builder, MethodDef, function};
 use cpython::callable::method;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
+use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
 use super::expiry::{Expiry, Progress};
 use super::timer::When;
@@ -164,6 +165,7 @@ pub(crate) struct TimeoutStep {
     leaves: Cell<bool>,
     class: Slot,
     exception: Slot,
+    shown: Slot,
     course: Course,
 }
 
@@ -187,6 +189,7 @@ impl TimeoutStep {
                 leaves: Cell::new(leaves),
                 class: Slot::new(class.and_then(Obj::not_none)),
                 exception: Slot::new(exception.and_then(Obj::not_none)),
+                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -226,6 +229,19 @@ impl Coroutine for TimeoutStep {
         } else {
             ("__aenter__", "Timeout.__aenter__")
         }
+    }
+
+    fn shown(&self) -> Option<&Slot> {
+        Some(&self.shown)
+    }
+
+    fn codes(&self, py: Python<'_>) -> Vec<Obj> {
+        let code = if self.leaves.get() {
+            Code::TimeoutExit
+        } else {
+            Code::TimeoutEnter
+        };
+        codes(py, &[code])
     }
 
     fn begin(this: &Ref<TimeoutStep>) -> Result<Turn, Raised> {
@@ -270,6 +286,7 @@ impl Hot for TimeoutStep {
         visit.slot(&self.timeout);
         visit.slot(&self.class);
         visit.slot(&self.exception);
+        visit.slot(&self.shown);
         self.course.traverse(visit);
     }
 
@@ -277,6 +294,7 @@ impl Hot for TimeoutStep {
         self.timeout.set(None);
         self.class.set(None);
         self.exception.set(None);
+        self.shown.set(None);
         self.course.clear();
     }
 

@@ -10,6 +10,7 @@ use super::any_future::{
     create_future, exception, is_cancelled, is_done, is_future, release, unwatch, watch,
 };
 use super::awaited_by;
+use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
 use super::timer::Timer;
 use super::watching::Watcher;
@@ -39,6 +40,7 @@ pub(crate) struct Wait {
     waiter: Slot,
     task: Slot,
     timer: Timer,
+    shown: Slot,
     course: Course,
 }
 
@@ -58,6 +60,7 @@ impl Wait {
                 waiter: Slot::default(),
                 task: Slot::default(),
                 timer: Timer::default(),
+                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -167,6 +170,18 @@ impl Coroutine for Wait {
         ("wait", "wait")
     }
 
+    fn shown(&self) -> Option<&Slot> {
+        Some(&self.shown)
+    }
+
+    fn codes(&self, py: Python<'_>) -> Vec<Obj> {
+        if self.waiter.is_some() {
+            codes(py, &[Code::Wait, Code::WaitInner])
+        } else {
+            codes(py, &[Code::Wait])
+        }
+    }
+
     fn begin(this: &Ref<Wait>) -> Result<Turn, Raised> {
         let py = this.py();
         let given = this.futures.take().unwrap_or_else(|| Obj::none(py));
@@ -268,6 +283,7 @@ impl Hot for Wait {
             }
         }
         self.timer.visit(visit);
+        visit.slot(&self.shown);
         self.course.traverse(visit);
     }
 
@@ -284,6 +300,7 @@ impl Hot for Wait {
         let members = std::mem::take(&mut *self.members.borrow_mut());
         drop(members);
         self.timer.clear();
+        self.shown.set(None);
         self.course.clear();
     }
 

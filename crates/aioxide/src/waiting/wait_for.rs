@@ -12,6 +12,7 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::any_future::{cancel, create_future, is_done, release, result, unwatch, watch};
 use super::awaited_by;
+use super::codes::{Code, codes};
 use super::ensure_future::{ensure_future, get_running_loop};
 use super::expiry::{Expiry, timeout_error};
 use super::timer::{Timer, When};
@@ -43,6 +44,7 @@ pub(crate) struct WaitFor {
     cancellation: Slot,
     expiry: Expiry,
     timer: Timer,
+    shown: Slot,
     course: Course,
 }
 
@@ -60,6 +62,7 @@ impl WaitFor {
                 cancellation: Slot::default(),
                 expiry: Expiry::new(None),
                 timer: Timer::default(),
+                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -223,6 +226,17 @@ impl Coroutine for WaitFor {
         ("wait_for", "wait_for")
     }
 
+    fn shown(&self) -> Option<&Slot> {
+        Some(&self.shown)
+    }
+
+    fn codes(&self, py: Python<'_>) -> Vec<Obj> {
+        match self.stage.get() {
+            Stage::Cancelling => codes(py, &[Code::WaitFor, Code::CancelAndWait]),
+            _ => codes(py, &[Code::WaitFor]),
+        }
+    }
+
     fn begin(this: &Ref<WaitFor>) -> Result<Turn, Raised> {
         let py = this.py();
         let future = this.future.take().unwrap_or_else(|| Obj::none(py));
@@ -306,6 +320,7 @@ impl Hot for WaitFor {
         }
         self.expiry.visit(visit);
         self.timer.visit(visit);
+        visit.slot(&self.shown);
         self.course.traverse(visit);
     }
 
@@ -321,6 +336,7 @@ impl Hot for WaitFor {
         }
         self.expiry.clear();
         self.timer.clear();
+        self.shown.set(None);
         self.course.clear();
     }
 
