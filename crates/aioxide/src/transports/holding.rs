@@ -14,7 +14,6 @@ use std::cell::Cell;
 
 use cpython::{Obj, Raised, Ref};
 
-use super::lifecycle;
 use super::outgoing::{Chunk, pause_if_full};
 use super::reports::{callback_failed, caught, in_context};
 use super::writing::{start_writing, write_failed};
@@ -101,7 +100,7 @@ impl Holding {
 #[inline]
 pub(super) fn hold(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> bool {
     let holding = &this.writing.holding;
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return false;
     };
     if !holding.note_write(&event_loop)
@@ -123,7 +122,7 @@ pub(super) fn hold_more(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -
     if !fits(data, bytes.len() + this.writing.outgoing.size()) {
         return false;
     }
-    if let Some(event_loop) = this.event_loop.get() {
+    if let Some(event_loop) = this.socket.event_loop.get() {
         this.writing.holding.note_write(&event_loop);
     }
     let (chunk, sent) = Chunk::of_bytes(data, bytes, 0);
@@ -158,7 +157,7 @@ pub(super) fn settle(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !this.writing.holding.give_up() || writing::is_empty(this) {
         return Ok(());
     }
-    lifecycle::look_next(this);
+    this.socket.look_next();
     if let Err(error) = writing::send(this) {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             writing::discard(this)?;
@@ -179,7 +178,8 @@ fn settle_at_end(transport: &Obj) -> Result<(), Raised> {
         return Ok(());
     };
     let py = this.py();
-    let (Some(context), Some(event_loop)) = (this.reading.context(), this.event_loop.get()) else {
+    let (Some(context), Some(event_loop)) = (this.reading.context(), this.socket.event_loop.get())
+    else {
         return Ok(());
     };
     match in_context(&context, || settle(this)) {

@@ -10,12 +10,13 @@
 //! - [`outgoing`]: the write buffer and flow control.
 //! - [`datagram`]: UDP and Unix datagrams.
 //! - [`pipes`]: pipes, whose transports go one way.
-//! - [`stream`]: sockets: the type, its Python face, and how one is made.
+//! - [`socket`]: what streams and datagrams have of their socket: closing, errors, pausing,
+//!   `connection_lost`.
+//! - [`stream`]: streams: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
 //! - [`feeding`]: readers that get their bytes past `data_received`.
 //! - [`holding`]: writes that leave at the end of the iteration.
 //! - [`writing`]: `write` and what comes after the last byte.
-//! - [`lifecycle`]: closing, errors, `connection_lost`.
 //! - [`addresses`]: addresses that Python's socket module takes.
 //! - [`extra_info`]: what `get_extra_info` answers.
 //! - [`tls`]: TLS above these transports, or any other.
@@ -29,12 +30,12 @@ pub(crate) mod extra_info;
 mod feeding;
 mod holding;
 mod imports;
-mod lifecycle;
 mod outgoing;
 pub(crate) mod pipes;
 pub(crate) mod reading;
 pub(crate) mod registry;
 pub(crate) mod reports;
+mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 mod writing;

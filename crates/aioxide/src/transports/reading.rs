@@ -7,10 +7,10 @@ use cpython::build::Builder;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::sys;
 
-use super::core::callback_context;
 use super::feeding::{self, Fed, feeder};
 use super::reports::{callback_failed, caught, in_context, os_exception};
-use super::{StreamTransport, imports, lifecycle, tls};
+use super::socket::{self, unwatch_read, watch_read};
+use super::{StreamTransport, imports, tls};
 
 /// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
 /// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
@@ -36,11 +36,6 @@ pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
 
 /// The reading half of a transport.
 pub(super) struct Reading {
-    /// Whether the loop watches the descriptor for reading. An entry that is still in the ready
-    /// queue after that has ended does nothing.
-    pub(super) watching: Cell<bool>,
-    /// `pause_reading()` was called.
-    paused: Cell<bool>,
     /// The protocol is a BufferedProtocol.
     buffered: Cell<bool>,
     /// The protocol is one of a stream, whose reader takes bytes as they come.
@@ -58,8 +53,6 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn new() -> Reading {
         Reading {
-            watching: Cell::new(false),
-            paused: Cell::new(false),
             buffered: Cell::new(false),
             fed: Cell::new(false),
             tls: Slot::default(),
@@ -96,48 +89,14 @@ impl Reading {
 }
 
 pub(super) fn build(builder: &mut Builder<StreamTransport>) {
-    builder
-        .method(
-            c"set_protocol",
-            c"set_protocol($self, /, protocol)\n--\n\nSet a new protocol.",
-            |this, args: &Args<'_>| {
-                let name = "_SelectorSocketTransport.set_protocol";
-                set_protocol(this, args.one(name, "protocol")?)
-            },
-        )
-        .method0(
-            c"get_protocol",
-            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
-            |this| this.protocol.get(),
-        )
-        .method0(
-            c"is_reading",
-            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
-            is_reading,
-        )
-        .method0(
-            c"pause_reading",
-            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
-            pause_reading,
-        )
-        .method0(
-            c"resume_reading",
-            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
-            resume_reading,
-        )
-        .method0(
-            c"_start_reading",
-            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
-            start_reading,
-        )
-        .get(
-            c"_protocol",
-            c"The protocol, until the connection is lost.",
-            |this| this.protocol.get(),
-        )
-        .get(c"_paused", c"Whether reading is paused.", |this| {
-            this.reading.paused.get()
-        });
+    builder.method(
+        c"set_protocol",
+        c"set_protocol($self, /, protocol)\n--\n\nSet a new protocol.",
+        |this, args: &Args<'_>| {
+            let name = "_SelectorSocketTransport.set_protocol";
+            set_protocol(this, args.one(name, "protocol")?)
+        },
+    );
 }
 
 /// `set_protocol(protocol)`.
@@ -149,69 +108,27 @@ pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Resul
     this.reading.tls.set(tls.cloned());
     this.reading.receive.set(None);
     this.reading.get_buffer.set(None);
-    this.lifecycle.connected.set(true);
-    this.protocol.set(Some(protocol.clone()));
+    this.connected.set(true);
+    this.socket.protocol.set(Some(protocol.clone()));
     Ok(())
 }
 
-fn is_reading(this: &Ref<StreamTransport>) -> bool {
-    !this.is_closing() && !this.reading.paused.get()
-}
-
-pub(super) fn pause_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.reading.paused.set(true);
-    stop_reading(this)?;
-    lifecycle::log_if_debug(this, "%r pauses reading")
-}
-
-pub(super) fn resume_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if this.is_closing() || !this.reading.paused.get() {
-        return Ok(());
-    }
-    this.reading.paused.set(false);
-    start_reading(this)?;
-    lifecycle::log_if_debug(this, "%r resumes reading")
-}
-
-/// Starts to receive, unless paused or closing.
-pub(super) fn start_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.reading.set_context(callback_context(this)?);
-    start_reading_in_context(this)
-}
-
-/// As [`start_reading`], in the context that was set before.
+/// Starts to receive, unless paused or closing, in the context that was set before.
 pub(super) fn start_reading_in_context(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return Ok(());
     };
-    if !is_reading(this) {
+    if !this.socket.is_reading() {
         return Ok(());
     }
     event_loop.check_closed(this.py())?;
-    if !this.reading.watching.replace(true) {
-        StreamTransport::update_watch(this)?;
-    }
-    Ok(())
-}
-
-/// Stops to receive.
-pub(super) fn stop_reading(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if this.reading.watching.replace(false) {
-        StreamTransport::update_watch(this)?;
-    }
-    Ok(())
+    watch_read(this)
 }
 
 /// The descriptor can be read.
 #[inline]
 pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if !this.reading.watching.get() {
+    if !this.socket.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.reading.context.get() else {
@@ -241,7 +158,7 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised> {
     let py = this.py();
     let exception = caught(py, raised)?;
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return Ok(());
     };
     let callback = this.as_obj().attr(pyo3::intern!(py, "_start_reading"))?;
@@ -276,7 +193,7 @@ pub(super) fn receive_bytes(
 /// One read for a Protocol.
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let fd = this.fd.get();
+    let fd = this.socket.fd;
     match receive_bytes(this.py(), |room| sys::recv(fd, room))? {
         Received::Data(data) => hand_on(this, &data),
         Received::Eof => on_eof(this),
@@ -288,10 +205,10 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 /// One read for the reader of a stream, which takes the bytes from where they are.
 #[inline]
 fn read_for_stream(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let (Some(feeder), Some(protocol)) = (feeder(), this.protocol.get()) else {
+    let (Some(feeder), Some(protocol)) = (feeder(), this.socket.protocol.get()) else {
         return read_data(this);
     };
-    let (py, fd) = (this.py(), this.fd.get());
+    let (py, fd) = (this.py(), this.socket.fd);
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
         let bytes = &scratch[..count];
@@ -341,7 +258,7 @@ fn receiver(this: &Ref<StreamTransport>, name: &str) -> Result<Obj, Raised> {
 #[cold]
 fn look_up(this: &Ref<StreamTransport>, name: &str, place: &Slot) -> Result<Obj, Raised> {
     let py = this.py();
-    let protocol = this.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let protocol = this.socket.protocol.get().unwrap_or_else(|| Obj::none(py));
     let method = protocol.attr(&pyo3::types::PyString::intern(py, name))?;
     place.set(Some(method.clone()));
     Ok(method)
@@ -354,7 +271,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Ok(room) => room,
         Err(raised) => return on_protocol_error(this, raised, "get_buffer"),
     };
-    let fd = this.fd.get();
+    let fd = this.socket.fd;
     let received = room.with_buffer_mut(|bytes| match bytes {
         [] => None,
         bytes => Some(sys::recv(fd, bytes)),
@@ -388,7 +305,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 
 /// One read for our own TLS, which takes the bytes from where they are.
 fn read_encrypted(this: &Ref<StreamTransport>, tls: &Ref<tls::SslProtocol>) -> Result<(), Raised> {
-    let fd = this.fd.get();
+    let fd = this.socket.fd;
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
         Ok(match count {
@@ -430,7 +347,7 @@ fn ask_for_buffer(this: &Ref<StreamTransport>, py: Python<'_>) -> Result<Obj, Ra
 fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Raised> {
     let py = this.py();
     let len = Obj::import(py, c"builtins")?.attr(pyo3::intern!(py, "len"))?;
-    let sock = this.sock.get().unwrap_or_else(|| Obj::none(py));
+    let sock = this.socket.sock.get().unwrap_or_else(|| Obj::none(py));
     match len.call1(room).and_then(|len| len.to_i64()) {
         Ok(0) => {
             let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
@@ -448,21 +365,21 @@ fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Rais
 #[cold]
 fn on_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    lifecycle::log_if_debug(this, "%r received EOF")?;
-    let Some(protocol) = this.protocol.get() else {
+    socket::log_if_debug(this, "%r received EOF")?;
+    let Some(protocol) = this.socket.protocol.get() else {
         return Ok(());
     };
     match protocol.method(pyo3::intern!(py, "eof_received"), &[]) {
         // The protocol goes on writing; there is nothing more to read.
-        Ok(keep_open) if keep_open.truth()? => stop_reading(this),
-        Ok(_) => lifecycle::close(this),
+        Ok(keep_open) if keep_open.truth()? => unwatch_read(this),
+        Ok(_) => socket::close(this),
         Err(raised) => on_protocol_error(this, raised, "eof_received"),
     }
 }
 
 #[cold]
 fn on_read_error(this: &Ref<StreamTransport>, exception: Obj) -> Result<(), Raised> {
-    lifecycle::fatal_error(this, &exception, "Fatal read error on socket transport")
+    socket::fatal_error(this, &exception, "Fatal read error on socket transport")
 }
 
 #[cold]
@@ -473,5 +390,5 @@ fn on_protocol_error(
 ) -> Result<(), Raised> {
     let exception = caught(this.py(), raised)?;
     let message = format!("Fatal error: protocol.{method}() call failed.");
-    lifecycle::fatal_error(this, &exception, &message)
+    socket::fatal_error(this, &exception, &message)
 }

@@ -3,36 +3,29 @@
 use std::cell::{Cell, RefCell};
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{FlowControl, SocketAddrStorage, sys};
 
 use super::core::{self, Core, Transport};
-use super::extra_info::{self, ExtraInfo};
 use super::holding;
 use super::imports;
-use super::lifecycle::{self, Lifecycle};
 use super::outgoing::Writes;
 use super::reading::{self, Reading};
 use super::registry;
+use super::socket::{self, OverSocket, Socket};
 use super::writing::{self, Writing};
 use crate::event_loop::EventLoop;
 
 /// The value of a transport over a stream socket.
 pub(crate) struct StreamTransport {
-    /// The loop, until the connection is lost.
-    pub(super) event_loop: Slot<Ref<EventLoop>>,
-    /// The Python socket, which owns the descriptor, until the connection is lost.
-    pub(super) sock: Slot,
-    /// The descriptor's number; still shown after the socket is closed.
-    pub(super) fd: Cell<i32>,
-    pub(super) protocol: Slot,
+    pub(super) socket: Socket,
+    /// A protocol was set: it hears of the end.
+    pub(super) connected: Cell<bool>,
     pub(super) server: Slot,
     /// The context in which all callbacks run, if the caller has given one (3.15).
     pub(super) context: Slot,
-    pub(super) extra: ExtraInfo,
     pub(super) reading: Reading,
     pub(super) writing: Writing,
-    pub(super) lifecycle: Lifecycle,
 }
 
 /// What a transport is made of.
@@ -107,31 +100,27 @@ impl StreamTransport {
             context,
             peer,
         } = connection;
-        let extra = ExtraInfo::new(py, fd, &sock, extra, peer)?;
+        let socket = Socket::open(event_loop, sock, fd, extra, peer)?;
         // Small writes leave without waiting for the peer's acknowledgement. asyncio forgets this
         // for Python sockets that were made without naming the protocol, as most servers make the
         // ones that they listen on: an answer in two writes then takes 40 ms more.
-        if extra.is_ip() {
+        if socket.extra.is_ip() {
             let _ = sys::set_nodelay(fd, true);
         }
         let this = Ref::new(
             py,
             StreamTransport {
-                event_loop: Slot::new(Some(event_loop.clone())),
-                sock: Slot::new(Some(sock)),
-                fd: Cell::new(fd),
-                protocol: Slot::default(),
+                socket,
+                connected: Cell::new(false),
                 server: Slot::default(),
                 context: Slot::new(context),
-                extra,
                 reading: Reading::new(),
                 writing: Writing::new(),
-                lifecycle: Lifecycle::new(),
             },
         )?;
         reading::set_protocol(&this, &protocol)?;
         if let Some(server) = server {
-            lifecycle::attach(&this, &server)?;
+            attach(&this, &server)?;
             this.server.set(Some(server));
         }
         registry::register(event_loop, fd, this.as_obj())?;
@@ -142,33 +131,21 @@ impl StreamTransport {
     /// Whether `close()` was called or the connection is lost.
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
-        self.lifecycle.closing.get()
-    }
-
-    /// Tells the loop what to watch the descriptor for.
-    pub(super) fn update_watch(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-        let Some(event_loop) = this.event_loop.get() else {
-            return Ok(());
-        };
-        if event_loop.is_closed() {
-            return Ok(());
-        }
-        let (read, write) = (this.reading.watching.get(), this.writing.watching.get());
-        EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), read, write)
+        self.socket.closing.get()
     }
 }
 
 impl Transport for StreamTransport {
     fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.event_loop.get()
+        self.socket.event_loop.get()
     }
 
     fn protocol(&self) -> Option<Obj> {
-        self.protocol.get()
+        self.socket.protocol.get()
     }
 
     fn core(&self) -> &Core {
-        &self.lifecycle.core
+        &self.socket.core
     }
 
     fn given_context(&self) -> Option<Obj> {
@@ -184,7 +161,7 @@ impl Transport for StreamTransport {
     }
 
     fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        lifecycle::call_connection_lost(this, exception)
+        socket::call_connection_lost(this, exception)
     }
 }
 
@@ -198,6 +175,76 @@ impl Writes for StreamTransport {
     }
 }
 
+impl OverSocket for StreamTransport {
+    const LOST_METHOD: &str = "_SelectorSocketTransport._call_connection_lost";
+
+    #[inline]
+    fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    fn error_without_loop(_: Python<'_>, _: bool) -> Result<(), Raised> {
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        writing::is_empty(self)
+    }
+
+    fn discard(&self) {
+        self.writing.outgoing.clear();
+    }
+
+    fn settle(this: &Ref<Self>) -> Result<(), Raised> {
+        holding::settle(this)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connected.get()
+    }
+
+    fn release(&self) {
+        self.reading.clear();
+    }
+
+    fn after_close(this: &Ref<Self>, then: &mut dyn FnMut(Result<(), Raised>)) {
+        if let Some(server) = this.server.take() {
+            then(detach(this, &server));
+        }
+        then(writing::connection_lost(this));
+        this.context.set(None);
+    }
+
+    fn after_release(this: &Ref<Self>) -> Result<(), Raised> {
+        match this.server.take() {
+            Some(server) if cfg!(Py_3_13) => detach(this, &server),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The server counts the transport.
+fn attach(this: &Ref<StreamTransport>, server: &Obj) -> Result<(), Raised> {
+    tell_server(this, server, pyo3::intern!(this.py(), "_attach"))
+}
+
+fn detach(this: &Ref<StreamTransport>, server: &Obj) -> Result<(), Raised> {
+    tell_server(this, server, pyo3::intern!(this.py(), "_detach"))
+}
+
+fn tell_server(
+    this: &Ref<StreamTransport>,
+    server: &Obj,
+    name: &pyo3::Bound<'_, pyo3::types::PyString>,
+) -> Result<(), Raised> {
+    let told = if cfg!(Py_3_13) {
+        server.method(name, &[this.as_obj()])
+    } else {
+        server.method(name, &[])
+    };
+    told.map(drop)
+}
+
 impl Hot for StreamTransport {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide.StreamTransport";
@@ -205,21 +252,10 @@ impl Hot for StreamTransport {
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
-        lifecycle::build(builder);
+        socket::build(builder);
         reading::build(builder);
         writing::build(builder);
         builder
-            .instance_dict()
-            .method(
-                c"get_extra_info",
-                c"get_extra_info($self, /, name, default=None)\n--\n\n\
-                  Get optional transport information.",
-                |this, args: &Args<'_>| {
-                    // The program may go on with the socket.
-                    holding::settle(this)?;
-                    extra_info::get_extra_info(&this.extra, this.py(), args)
-                },
-            )
             .get(
                 c"_start_tls_compatible",
                 c"loop.start_tls() takes it.",
@@ -236,67 +272,33 @@ impl Hot for StreamTransport {
                 },
             )
             .get(
-                c"_loop",
-                c"The loop, until the connection is lost.",
-                |this| this.event_loop.get(),
-            )
-            .get_set(
-                c"_sock",
-                c"The socket, until the connection is lost. Another one is closed in its place.",
-                |this| this.sock.get(),
-                |this, value| {
-                    this.sock.set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
-            )
-            .get(c"_sock_fd", c"Number of the descriptor.", |this| {
-                i64::from(this.fd.get())
-            })
-            .get(
                 c"_server",
                 c"The server that has accepted the connection.",
                 |this| this.server.get(),
-            )
-            .get_set(
-                c"_extra",
-                c"What get_extra_info() looks up.",
-                |this| this.extra.dict(this.py()),
-                |this, value| {
-                    this.extra.set_dict(value.cloned());
-                    Ok(())
-                },
             );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        visit.slot(&self.sock);
-        visit.slot(&self.protocol);
+        self.socket.traverse(visit);
         visit.slot(&self.server);
         visit.slot(&self.context);
-        self.extra.traverse(visit);
         self.reading.traverse(visit);
         self.writing.traverse(visit);
-        self.lifecycle.traverse(visit);
     }
 
     fn clear(&self) {
         self.reading.clear();
         self.writing.clear();
-        self.lifecycle.clear();
-        self.extra.clear();
-        self.event_loop.set(None);
-        self.protocol.set(None);
+        self.socket.clear();
         self.server.set(None);
         self.context.set(None);
-        self.sock.set(None);
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.sock.is_some()
+        self.socket.sock.is_some()
     }
 
     fn finalize(this: &Ref<Self>) {
-        lifecycle::finalize(this);
+        socket::finalize(this);
     }
 }

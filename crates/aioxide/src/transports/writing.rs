@@ -8,18 +8,16 @@ use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
 use engine::buffer::IOV_MAX;
 use engine::sys;
 
-use super::core::callback_context;
 use super::holding::{self, Holding};
 use super::outgoing::{
     self, Chunk, Outgoing, Plan, Sent, gathered, pause_if_full, resume_if_drained,
 };
 use super::reports::{callback_failed, caught, in_context, os_exception};
-use super::{StreamTransport, imports, lifecycle};
+use super::socket::{self, unwatch_write, watch_write};
+use super::{StreamTransport, imports};
 
 /// The writing half of a transport.
 pub(super) struct Writing {
-    /// Whether the loop watches the descriptor for writing.
-    pub(super) watching: Cell<bool>,
     pub(super) outgoing: Outgoing,
     pub(super) holding: Holding,
     /// `write_eof()` was called.
@@ -33,7 +31,6 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn new() -> Writing {
         Writing {
-            watching: Cell::new(false),
             outgoing: Outgoing::new(),
             holding: Holding::new(),
             eof: Cell::new(false),
@@ -114,7 +111,7 @@ pub(super) fn size(this: &StreamTransport) -> usize {
 }
 
 /// Whether nothing waits, nor is held.
-pub(super) fn is_empty(this: &Ref<StreamTransport>) -> bool {
+pub(super) fn is_empty(this: &StreamTransport) -> bool {
     this.writing.outgoing.is_empty()
 }
 
@@ -131,7 +128,7 @@ pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     if matches!(plan, Plan::Send) && holding::hold(this, data, bytes) {
         return Ok(());
     }
-    let fd = this.fd.get();
+    let fd = this.socket.fd;
     match plan.send(bytes, |bytes| sys::send(fd, bytes)) {
         Sent::All => Ok(()),
         Sent::Part(sent) => {
@@ -151,12 +148,13 @@ pub(super) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(
         .map(IoSlice::new)
         .collect();
     let mut sent = match plan(this)? {
-        Plan::Send => match sys::send_vectored(this.fd.get(), &slices[..slices.len().min(IOV_MAX)])
-        {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return write_failed(this, error).map(drop),
-        },
+        Plan::Send => {
+            match sys::send_vectored(this.socket.fd, &slices[..slices.len().min(IOV_MAX)]) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return write_failed(this, error).map(drop),
+            }
+        }
         Plan::Queue => 0,
         Plan::Count => return count_lost_write(this),
     };
@@ -185,7 +183,7 @@ fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     if !accepted {
         return Err(not_bytes_like(data));
     }
-    let (plan, fd) = (plan(this)?, this.fd.get());
+    let (plan, fd) = (plan(this)?, this.socket.fd);
     // What is not sent is copied here, where nothing can change it yet.
     let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::send(fd, bytes)));
     match outcome {
@@ -228,10 +226,10 @@ fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     if writing.eof.get() || writing.empty_waiter.is_some() {
         return Err(refusal(this, "write()", "write"));
     }
-    Ok(if this.lifecycle.lost.get() > 0 {
+    Ok(if this.socket.lost.get() > 0 {
         Plan::Count
     } else if is_empty(this) {
-        lifecycle::look_next(this);
+        this.socket.look_next();
         Plan::Send
     } else {
         Plan::Queue
@@ -258,7 +256,7 @@ fn refusal(this: &Ref<StreamTransport>, call: &str, name: &str) -> Raised {
 #[cold]
 fn count_lost_write(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let text = "socket.send() raised exception.";
-    outgoing::count_lost_write(this.py(), &this.lifecycle.lost, text)
+    outgoing::count_lost_write(this.py(), &this.socket.lost, text)
 }
 
 /// `writelines(list_of_data)`. Before 3.12 it was a join and a write.
@@ -274,7 +272,7 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     if !lines.truth()? {
         return Ok(());
     }
-    if this.lifecycle.lost.get() > 0 {
+    if this.socket.lost.get() > 0 {
         return count_lost_write(this);
     }
     let mut chunks = Vec::new();
@@ -335,41 +333,30 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    lifecycle::look_next(this);
-    sys::shutdown(this.fd.get(), sys::Shutdown::Write)
+    this.socket.look_next();
+    sys::shutdown(this.socket.fd, sys::Shutdown::Write)
         .map_err(|error| Raised::raise(os_exception(this.py(), error)))
 }
 
 /// The rest leaves when the descriptor can be written.
 pub(super) fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if this.writing.watching.replace(true) {
-        return Ok(());
-    }
-    this.writing.context.set(Some(callback_context(this)?));
-    StreamTransport::update_watch(this)
-}
-
-/// Nothing is sent any more until [`start_writing`].
-pub(super) fn stop_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if this.writing.watching.replace(false) {
-        StreamTransport::update_watch(this)?;
-    }
-    Ok(())
+    watch_write(this, &this.writing.context)
 }
 
 /// Forgets what waits.
 pub(super) fn discard(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     this.writing.outgoing.clear();
-    stop_writing(this)
+    unwatch_write(this)
 }
 
 /// The descriptor can be written.
 pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if !this.writing.watching.get() || this.lifecycle.lost.get() > 0 {
+    if !this.socket.watches_write.get() || this.socket.lost.get() > 0 {
         return Ok(());
     }
     let py = this.py();
-    let (Some(context), Some(event_loop)) = (this.writing.context.get(), this.event_loop.get())
+    let (Some(context), Some(event_loop)) =
+        (this.writing.context.get(), this.socket.event_loop.get())
     else {
         return Ok(());
     };
@@ -385,7 +372,7 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 
 /// Sends what the socket takes in one call.
 pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
-    let fd = this.fd.get();
+    let fd = this.socket.fd;
     this.writing.outgoing.send(
         |piece| sys::send(fd, piece),
         |pieces| sys::send_vectored(fd, pieces),
@@ -395,8 +382,8 @@ pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
 /// Sends what the socket takes in one call, and does what comes after the last byte.
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    lifecycle::look_next(this);
-    let fd = this.fd.get();
+    this.socket.look_next();
+    let fd = this.socket.fd;
     let sent = this.writing.outgoing.send(
         |piece| sys::send(fd, piece),
         |pieces| sys::send_vectored(fd, pieces),
@@ -415,12 +402,12 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !is_empty(this) {
         return Ok(());
     }
-    stop_writing(this)?;
+    unwatch_write(this)?;
     wake_empty_waiter(this, None)?;
-    if this.is_closing() && this.lifecycle.lost.get() == 0 {
-        this.lifecycle.lost.set(1);
-        lifecycle::call_connection_lost(this, &Obj::none(py))
-    } else if this.writing.eof.get() && this.sock.is_some() {
+    if this.is_closing() && this.socket.lost.get() == 0 {
+        this.socket.lost.set(1);
+        socket::call_connection_lost(this, &Obj::none(py))
+    } else if this.writing.eof.get() && this.socket.sock.is_some() {
         shut_down(this)
     } else {
         Ok(())
@@ -430,7 +417,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 #[cold]
 pub(super) fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
     let exception = os_exception(this.py(), error);
-    lifecycle::fatal_error(this, &exception, "Fatal write error on socket transport")?;
+    socket::fatal_error(this, &exception, "Fatal write error on socket transport")?;
     Ok(exception)
 }
 
@@ -440,7 +427,7 @@ fn make_empty_waiter(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     if this.writing.empty_waiter.is_some() {
         return Err(Raised::runtime_error(py, "Empty waiter is already set"));
     }
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return Err(Raised::runtime_error(py, "the connection is lost"));
     };
     holding::settle(this)?;

@@ -7,15 +7,15 @@
 //!
 //! - [`receiving`]: readiness to read, `datagram_received`, pausing.
 //! - [`sending`]: `sendto`, the queue, flow control.
-//! - [`lifecycle`]: closing, errors, `connection_lost`.
+//! - [`errors`]: what failed calls mean.
 //! - [`senders`]: addresses, and the objects that stand for them.
 
-mod lifecycle;
+mod errors;
 mod receiving;
 mod senders;
 mod sending;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
@@ -23,10 +23,10 @@ use engine::FlowControl;
 use engine::sys::{family, peer_address};
 
 use super::core::{self, Core, Transport};
-use super::extra_info::{ExtraInfo, get_extra_info};
 use super::imports::make_base;
 use super::outgoing::Writes;
 use super::registry;
+use super::socket::{self, OverSocket, Socket};
 use crate::event_loop::EventLoop;
 use crate::interop::sockets::socket_state;
 use receiving::Receiving;
@@ -34,27 +34,16 @@ use sending::Sending;
 
 /// The value of a transport over a datagram socket.
 pub(crate) struct DatagramTransport {
-    /// The loop, until the connection is lost.
-    event_loop: Slot<Ref<EventLoop>>,
-    /// The Python socket, which owns the descriptor, until the connection is lost.
-    sock: Slot,
-    fd: i32,
+    socket: Socket,
     /// The family, if the system's calls can be made here: the socket is of the standard
     /// library's own class, does not block, and its addresses are known.
     native: Option<i32>,
-    protocol: Slot,
     /// The remote address that the caller has given, or nothing.
     address: Slot,
     /// `get_extra_info('peername')` is true: the system knows where to send.
     has_peer: bool,
-    extra: ExtraInfo,
     receiving: Receiving,
     sending: Sending,
-    core: Core,
-    /// `close()` was called, or an error has closed it.
-    closing: Cell<bool>,
-    /// asyncio's `_conn_lost`: not 0 once `connection_lost` is scheduled; counts writes after.
-    lost: Cell<u32>,
 }
 
 /// `_make_datagram_transport(sock, protocol, address=None, waiter=None, extra=None)`.
@@ -104,14 +93,15 @@ fn open(
         Some(extra) => extra.dict_get(Obj::name(pyo3::intern!(py, "peername")))?,
         None => None,
     };
-    let extra = ExtraInfo::new(py, fd, &sock, extra, None)?;
+    let socket = Socket::open(event_loop, sock, fd, extra, None)?;
+    socket.protocol.set(Some(protocol.clone()));
     let has_peer = match (given_peer, native) {
         (Some(peer), _) => peer.truth()?,
         (None, Some(_)) => peer_address(fd).is_ok_and(|peer| {
             peer.ip().is_some() || peer.unix_path().is_some_and(|path| !path.is_empty())
         }),
         (None, None) => {
-            let dict = extra.dict(py)?;
+            let dict = socket.extra.dict(py)?;
             match dict.dict_get(Obj::name(pyo3::intern!(py, "peername")))? {
                 Some(peer) => peer.truth()?,
                 None => false,
@@ -121,19 +111,12 @@ fn open(
     let this = Ref::new(
         py,
         DatagramTransport {
-            event_loop: Slot::new(Some(event_loop.clone())),
-            sock: Slot::new(Some(sock)),
-            fd,
+            socket,
             native,
-            protocol: Slot::new(Some(protocol.clone())),
             address: Slot::new(address),
             has_peer,
-            extra,
             receiving: Receiving::new(),
             sending: Sending::new(),
-            core: Core::new(),
-            closing: Cell::new(false),
-            lost: Cell::new(0),
         },
     )?;
     registry::register(event_loop, fd, this.as_obj())?;
@@ -142,21 +125,9 @@ fn open(
 }
 
 impl DatagramTransport {
-    /// Tells the loop what to watch the descriptor for.
-    fn update_watch(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-        let Some(event_loop) = this.event_loop.get() else {
-            return Ok(());
-        };
-        if event_loop.is_closed() {
-            return Ok(());
-        }
-        let (read, write) = (this.receiving.watching.get(), this.sending.watching.get());
-        EventLoop::watch(&event_loop, this.fd, this.as_obj(), read, write)
-    }
-
     /// The socket, or the exception of a method that looks for one of its own.
     fn sock(this: &Ref<DatagramTransport>, method: &str) -> Result<Obj, Raised> {
-        this.sock.get().ok_or_else(|| {
+        this.socket.sock.get().ok_or_else(|| {
             let text = format!("'NoneType' object has no attribute '{method}'");
             Raised::new::<pyo3::exceptions::PyAttributeError>(this.py(), &text)
         })
@@ -165,15 +136,15 @@ impl DatagramTransport {
 
 impl Transport for DatagramTransport {
     fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.event_loop.get()
+        self.socket.event_loop.get()
     }
 
     fn protocol(&self) -> Option<Obj> {
-        self.protocol.get()
+        self.socket.protocol.get()
     }
 
     fn core(&self) -> &Core {
-        &self.core
+        &self.socket.core
     }
 
     fn set_reading_context(&self, context: Obj) {
@@ -185,7 +156,7 @@ impl Transport for DatagramTransport {
     }
 
     fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        lifecycle::call_connection_lost(this, exception)
+        socket::call_connection_lost(this, exception)
     }
 }
 
@@ -196,6 +167,42 @@ impl Writes for DatagramTransport {
 
     fn waiting(&self) -> usize {
         self.sending.size()
+    }
+}
+
+impl OverSocket for DatagramTransport {
+    const LOST_METHOD: &str = "_SelectorTransport._call_connection_lost";
+
+    fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// asyncio's looks for a method of the loop that is gone.
+    fn error_without_loop(py: Python<'_>, system: bool) -> Result<(), Raised> {
+        let method = if system {
+            "get_debug"
+        } else {
+            "call_exception_handler"
+        };
+        let text = format!("'NoneType' object has no attribute '{method}'");
+        Err(Raised::new::<pyo3::exceptions::PyAttributeError>(py, &text))
+    }
+
+    fn is_drained(&self) -> bool {
+        self.sending.is_empty()
+    }
+
+    fn discard(&self) {
+        self.sending.discard();
+    }
+
+    fn forget_received(&self) {
+        self.receiving.forget_waiting();
+    }
+
+    fn release(&self) {
+        self.receiving.clear();
+        self.sending.clear();
     }
 }
 
@@ -236,73 +243,35 @@ impl Hot for DatagramTransport {
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
-        lifecycle::build(builder);
+        socket::build(builder);
         receiving::build(builder);
         sending::build(builder);
-        builder
-            .instance_dict()
-            .method(
-                c"get_extra_info",
-                c"get_extra_info($self, /, name, default=None)\n--\n\n\
-                  Get optional transport information.",
-                |this, args: &Args<'_>| get_extra_info(&this.extra, this.py(), args),
-            )
-            .get(
-                c"_loop",
-                c"The loop, until the connection is lost.",
-                |this| this.event_loop.get(),
-            )
-            .get(
-                c"_sock",
-                c"The socket, until the connection is lost.",
-                |this| this.sock.get(),
-            )
-            .get(c"_sock_fd", c"Number of the descriptor.", |this| {
-                i64::from(this.fd)
-            })
-            .get(
-                c"_address",
-                c"The remote address, if one was given.",
-                |this| this.address.get(),
-            )
-            .get_set(
-                c"_extra",
-                c"What get_extra_info() looks up.",
-                |this| this.extra.dict(this.py()),
-                |this, value| {
-                    this.extra.set_dict(value.cloned());
-                    Ok(())
-                },
-            );
+        builder.get(
+            c"_address",
+            c"The remote address, if one was given.",
+            |this| this.address.get(),
+        );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        visit.slot(&self.sock);
-        visit.slot(&self.protocol);
+        self.socket.traverse(visit);
         visit.slot(&self.address);
-        self.extra.traverse(visit);
         self.receiving.traverse(visit);
         self.sending.traverse(visit);
-        self.core.traverse(visit);
     }
 
     fn clear(&self) {
         self.receiving.clear();
         self.sending.clear();
-        self.core.clear();
-        self.extra.clear();
-        self.event_loop.set(None);
-        self.protocol.set(None);
+        self.socket.clear();
         self.address.set(None);
-        self.sock.set(None);
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.sock.is_some()
+        self.socket.sock.is_some()
     }
 
     fn finalize(this: &Ref<Self>) {
-        lifecycle::finalize(this);
+        socket::finalize(this);
     }
 }

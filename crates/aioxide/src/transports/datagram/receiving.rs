@@ -9,13 +9,13 @@ use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
 use engine::sys::{self, DatagramBuffer, MAX_DATAGRAMS, family};
 
 use super::senders::Senders;
-use super::{DatagramTransport, lifecycle};
+use super::{DatagramTransport, errors};
 use crate::event_loop::EventLoop;
 use crate::handles::Entry;
-use crate::transports::core::callback_context;
 use crate::transports::extra_info::address_object;
 use crate::transports::reading::{SCRATCH, with_scratch};
 use crate::transports::reports::{callback_failed, caught, in_context, os_exception};
+use crate::transports::socket::watch_read;
 
 /// No datagram of UDP is larger, in bytes. Others go one by one through the thread's buffer.
 const LARGEST: usize = 64 * 1024;
@@ -29,10 +29,6 @@ thread_local! {
 
 /// The receiving half of a transport.
 pub(super) struct Receiving {
-    /// Whether the loop watches the descriptor for reading.
-    pub(super) watching: Cell<bool>,
-    /// `pause_reading()` was called.
-    paused: Cell<bool>,
     /// In which the protocol is called.
     pub(super) context: Slot,
     /// The protocol's bound `datagram_received`, looked up at its first use.
@@ -50,8 +46,6 @@ pub(super) struct Receiving {
 impl Receiving {
     pub(super) fn new() -> Receiving {
         Receiving {
-            watching: Cell::new(false),
-            paused: Cell::new(false),
             context: Slot::default(),
             receive: Slot::default(),
             senders: Senders::default(),
@@ -75,7 +69,7 @@ impl Receiving {
         self.forget_waiting();
     }
 
-    fn forget_waiting(&self) {
+    pub(super) fn forget_waiting(&self) {
         let waiting = self.waiting.take();
         drop(waiting);
     }
@@ -116,93 +110,29 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
             |this, args: &Args<'_>| -> Result<(), Raised> {
                 let protocol = args.one("_SelectorTransport.set_protocol", "protocol")?;
                 this.receiving.receive.set(None);
-                this.protocol.set(Some(protocol.clone()));
+                this.socket.protocol.set(Some(protocol.clone()));
                 Ok(())
             },
-        )
-        .method0(
-            c"get_protocol",
-            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
-            |this| this.protocol.get(),
-        )
-        .method0(
-            c"is_reading",
-            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
-            is_reading,
-        )
-        .method0(
-            c"pause_reading",
-            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
-            pause_reading,
-        )
-        .method0(
-            c"resume_reading",
-            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
-            resume_reading,
-        )
-        .method0(
-            c"_start_reading",
-            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
-            start_reading,
         )
         .method0(
             c"_read_ready",
             c"_read_ready($self, /)\n--\n\nReceive what is there.",
             receive,
-        )
-        .get(
-            c"_protocol",
-            c"The protocol, until the connection is lost.",
-            |this| this.protocol.get(),
-        )
-        .get(c"_paused", c"Whether reading is paused.", |this| {
-            this.receiving.paused.get()
-        });
+        );
 }
 
-fn is_reading(this: &Ref<DatagramTransport>) -> bool {
-    !this.closing.get() && !this.receiving.paused.get()
-}
-
-fn pause_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.receiving.paused.set(true);
-    stop_watching(this)?;
-    lifecycle::log_if_debug(this, "%r pauses reading")
-}
-
-fn resume_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.closing.get() || !this.receiving.paused.get() {
-        return Ok(());
-    }
-    this.receiving.paused.set(false);
-    start_reading(this)?;
-    lifecycle::log_if_debug(this, "%r resumes reading")
-}
-
-/// Starts to receive, unless paused or closing.
-fn start_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.receiving.context.set(Some(callback_context(this)?));
-    start_reading_in_context(this)
-}
-
-/// As [`start_reading`], in the context that was set before. What was received already comes
-/// first.
+/// Starts to receive, unless paused or closing, in the context that was set before. What was
+/// received already comes first.
 pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return Ok(());
     };
-    if !is_reading(this) {
+    if !this.socket.is_reading() {
         return Ok(());
     }
     event_loop.check_closed(this.py())?;
     if this.receiving.waiting.borrow().is_empty() {
-        return start_watching(this);
+        return watch_read(this);
     }
     if !this.receiving.scheduled.replace(true) {
         EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
@@ -210,29 +140,9 @@ pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<
     Ok(())
 }
 
-fn start_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if !this.receiving.watching.replace(true) {
-        DatagramTransport::update_watch(this)?;
-    }
-    Ok(())
-}
-
-fn stop_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.receiving.watching.replace(false) {
-        DatagramTransport::update_watch(this)?;
-    }
-    Ok(())
-}
-
-/// Nothing is received any more.
-pub(super) fn stop_reading(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    this.receiving.forget_waiting();
-    stop_watching(this)
-}
-
 /// The descriptor can be read.
 pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.receiving.watching.get() {
+    if this.socket.watches_read.get() {
         in_reading_context(this, receive)
     } else {
         Ok(())
@@ -242,12 +152,12 @@ pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
 /// An entry of ours has come to its turn: hands out what was received before, if that is what it
 /// is about.
 pub(super) fn deliver_waiting(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if !this.receiving.scheduled.replace(false) || !is_reading(this) {
+    if !this.receiving.scheduled.replace(false) || !this.socket.is_reading() {
         return Ok(());
     }
     in_reading_context(this, hand_out)?;
-    if is_reading(this) && this.receiving.waiting.borrow().is_empty() {
-        start_watching(this)?;
+    if this.socket.is_reading() && this.receiving.waiting.borrow().is_empty() {
+        watch_read(this)?;
     }
     Ok(())
 }
@@ -271,7 +181,7 @@ fn in_reading_context(
 fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
     let py = this.py();
     let exception = caught(py, raised)?;
-    let Some(event_loop) = this.event_loop.get() else {
+    let Some(event_loop) = this.socket.event_loop.get() else {
         return Ok(());
     };
     let callback = this.as_obj().attr(pyo3::intern!(py, "_read_ready"))?;
@@ -280,7 +190,7 @@ fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Rais
 
 /// `_read_ready()`.
 fn receive(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.lost.get() > 0 {
+    if this.socket.lost.get() > 0 {
         return Ok(());
     }
     if !this.receiving.waiting.borrow().is_empty() {
@@ -295,7 +205,7 @@ fn receive(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
 
 /// One datagram of any size.
 fn receive_one(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let (py, fd) = (this.py(), this.fd);
+    let (py, fd) = (this.py(), this.socket.fd);
     let received = with_scratch(|scratch| {
         let result = sys::recv_from(fd, scratch);
         result.map(|(count, from)| (Obj::bytes(py, &scratch[..count]), from))
@@ -313,7 +223,7 @@ fn receive_several(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let mut buffer = BUFFER
         .take()
         .unwrap_or_else(|| Box::new(DatagramBuffer::new(LARGEST)));
-    let received = buffer.receive(this.fd, asked);
+    let received = buffer.receive(this.socket.fd, asked);
     let first = match &received {
         Ok(count) => {
             this.receiving.adapt(asked, *count);
@@ -362,7 +272,7 @@ fn make_objects(
 
 /// Hands out what waits, as long as the protocol wants it.
 fn hand_out(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    while is_reading(this) {
+    while this.socket.is_reading() {
         let next = this.receiving.waiting.borrow_mut().pop_front();
         let Some((data, from)) = next else {
             return Ok(());
@@ -384,7 +294,7 @@ fn after_failure(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Ra
     if !this.receiving.waiting.borrow().is_empty() {
         if let (false, Some(event_loop)) = (
             this.receiving.scheduled.replace(true),
-            this.event_loop.get(),
+            this.socket.event_loop.get(),
         ) {
             EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
         }
@@ -399,7 +309,7 @@ fn deliver(this: &Ref<DatagramTransport>, data: &Obj, from: &Obj) -> Result<(), 
     let receive = match this.receiving.receive.get() {
         Some(receive) => receive,
         None => {
-            let protocol = this.protocol.get().unwrap_or_else(|| Obj::none(py));
+            let protocol = this.socket.protocol.get().unwrap_or_else(|| Obj::none(py));
             let receive = protocol.attr(pyo3::intern!(py, "datagram_received"))?;
             this.receiving.receive.set(Some(receive.clone()));
             receive
@@ -413,7 +323,7 @@ fn receive_failed(this: &Ref<DatagramTransport>, error: io::Error) -> Result<(),
     if error.kind() == io::ErrorKind::WouldBlock {
         return Ok(());
     }
-    lifecycle::error_received(this, &os_exception(this.py(), error))
+    errors::error_received(this, &os_exception(this.py(), error))
 }
 
 /// By the socket's own method.
@@ -433,7 +343,7 @@ fn receive_by_methods(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
         }
         Err(raised) => {
             let message = "Fatal read error on datagram transport";
-            lifecycle::method_failed(this, raised, message).map(drop)
+            errors::method_failed(this, raised, message).map(drop)
         }
     }
 }

@@ -10,14 +10,14 @@ use engine::sys::{self, MAX_DATAGRAMS, Outgoing};
 use engine::{FlowControl, SocketAddrStorage};
 
 use super::DatagramTransport;
-use super::lifecycle::{self, Failure};
+use super::errors::{self, Failure};
 use crate::transports::addresses::plain_address;
-use crate::transports::core::callback_context;
 use crate::transports::imports;
 use crate::transports::outgoing::{
     self, Chunk, count_lost_write, pause_if_full, resume_if_drained,
 };
 use crate::transports::reports::{callback_failed, caught, in_context, os_exception};
+use crate::transports::socket::{self, unwatch_write, watch_write};
 
 /// What a queued datagram counts besides its bytes, and whether empty ones are sent: 3.13 and
 /// later count a header.
@@ -46,8 +46,6 @@ impl Packet {
 
 /// The sending half of a transport.
 pub(super) struct Sending {
-    /// Whether the loop watches the descriptor for writing.
-    pub(super) watching: Cell<bool>,
     queue: RefCell<VecDeque<Packet>>,
     /// Bytes of the queued datagrams and their headers.
     size: Cell<usize>,
@@ -59,7 +57,6 @@ pub(super) struct Sending {
 impl Sending {
     pub(super) fn new() -> Sending {
         Sending {
-            watching: Cell::new(false),
             queue: RefCell::default(),
             size: Cell::new(0),
             flow: RefCell::new(FlowControl::new()),
@@ -105,6 +102,11 @@ impl Sending {
 
     pub(super) fn clear(&self) {
         self.context.set(None);
+        self.discard();
+    }
+
+    /// Forgets what waits.
+    pub(super) fn discard(&self) {
         self.size.set(0);
         let queue = self.queue.take();
         drop(queue);
@@ -144,20 +146,20 @@ fn sendto(this: &Ref<DatagramTransport>, args: &Args<'_>) -> Result<(), Raised> 
             if let Some(address) = address {
                 check_address(&address, &remote)?;
             }
-            if this.lost.get() > 0 {
-                return count_lost_write(py, &this.lost, "socket.send() raised exception.");
+            if this.socket.lost.get() > 0 {
+                return count_lost_write(py, &this.socket.lost, "socket.send() raised exception.");
             }
             Some(remote)
         }
     };
-    if let (false, Some(sock), Some(address)) = (this.has_peer, this.sock.get(), &address) {
+    if let (false, Some(sock), Some(address)) = (this.has_peer, this.socket.sock.get(), &address) {
         cpython::interpreter::audit(c"socket.sendto", &sock, address)?;
     }
     let target = target(this, address);
     if this.sending.is_empty() {
         match send(this, &data, &target)? {
             Sent::Done => return Ok(()),
-            Sent::Wait => start_watching(this)?,
+            Sent::Wait => watch_write(this, &this.sending.context)?,
         }
     }
     keep(this, &data, target)
@@ -217,7 +219,7 @@ enum Sent {
 
 /// Sends one datagram.
 fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Sent, Raised> {
-    if let Some(event_loop) = this.event_loop.get() {
+    if let Some(event_loop) = this.socket.event_loop.get() {
         event_loop.look_next();
     }
     let to = match target {
@@ -225,10 +227,10 @@ fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Se
         Target::Address(to) => Some(to),
         Target::Object(_) => return send_by_methods(this, data, target),
     };
-    if this.native.is_none() || this.sock.is_none() {
+    if this.native.is_none() || this.socket.sock.is_none() {
         return send_by_methods(this, data, target);
     }
-    let fd = this.fd;
+    let fd = this.socket.fd;
     let send = |bytes: &[u8]| match to {
         None => sys::send(fd, bytes),
         Some(to) => sys::send_to(fd, bytes, to),
@@ -248,7 +250,7 @@ fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Se
         Ok(_) => Ok(Sent::Done),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Sent::Wait),
         Err(error) => {
-            lifecycle::error_received(this, &os_exception(this.py(), error))?;
+            errors::error_received(this, &os_exception(this.py(), error))?;
             Ok(Sent::Done)
         }
     }
@@ -274,7 +276,7 @@ fn send_by_methods(
         Ok(_) => Ok(Sent::Done),
         Err(raised) => {
             let message = "Fatal write error on datagram transport";
-            Ok(match lifecycle::method_failed(this, raised, message)? {
+            Ok(match errors::method_failed(this, raised, message)? {
                 Failure::Wait => Sent::Wait,
                 Failure::Told => Sent::Done,
             })
@@ -305,36 +307,13 @@ fn keep(this: &Ref<DatagramTransport>, data: &Obj, target: Target) -> Result<(),
     pause_if_full(this)
 }
 
-fn start_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.sending.watching.replace(true) {
-        return Ok(());
-    }
-    this.sending.context.set(Some(callback_context(this)?));
-    DatagramTransport::update_watch(this)
-}
-
-pub(super) fn stop_watching(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if this.sending.watching.replace(false) {
-        DatagramTransport::update_watch(this)?;
-    }
-    Ok(())
-}
-
-/// Forgets what waits.
-pub(super) fn discard(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let queue = this.sending.queue.take();
-    drop(queue);
-    this.sending.size.set(0);
-    stop_watching(this)
-}
-
 /// The descriptor can be written.
 pub(super) fn on_writable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let py = this.py();
     let (true, Some(context), Some(event_loop)) = (
-        this.sending.watching.get(),
+        this.socket.watches_write.get(),
         this.sending.context.get(),
-        this.event_loop.get(),
+        this.socket.event_loop.get(),
     ) else {
         return Ok(());
     };
@@ -362,10 +341,10 @@ fn flush(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     if !this.sending.is_empty() {
         return Ok(());
     }
-    stop_watching(this)?;
-    if this.closing.get() && this.lost.get() == 0 {
-        this.lost.set(1);
-        return lifecycle::call_connection_lost(this, &Obj::none(this.py()));
+    unwatch_write(this)?;
+    if this.socket.closing.get() && this.socket.lost.get() == 0 {
+        this.socket.lost.set(1);
+        return socket::call_connection_lost(this, &Obj::none(this.py()));
     }
     Ok(())
 }
@@ -379,7 +358,7 @@ enum Queued {
 
 /// Sends some of the queue.
 fn send_queued(this: &Ref<DatagramTransport>) -> Result<Queued, Raised> {
-    if let Some(event_loop) = this.event_loop.get() {
+    if let Some(event_loop) = this.socket.event_loop.get() {
         event_loop.look_next();
     }
     match send_batch(this) {
@@ -390,7 +369,7 @@ fn send_queued(this: &Ref<DatagramTransport>) -> Result<Queued, Raised> {
         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(Queued::Full),
         Some(Err(error)) => {
             this.sending.pop();
-            lifecycle::error_received(this, &os_exception(this.py(), error))?;
+            errors::error_received(this, &os_exception(this.py(), error))?;
             Ok(Queued::Failed)
         }
         None => send_first_by_methods(this),
@@ -411,7 +390,7 @@ fn send_batch(this: &Ref<DatagramTransport>) -> Option<io::Result<usize>> {
         };
         count += 1;
     }
-    (count > 0).then(|| sys::send_many(this.fd, &batch[..count]))
+    (count > 0).then(|| sys::send_many(this.socket.fd, &batch[..count]))
 }
 
 #[cold]
@@ -435,7 +414,7 @@ fn send_first_by_methods(this: &Ref<DatagramTransport>) -> Result<Queued, Raised
         return Ok(Queued::Sent);
     };
     let message = "Fatal write error on datagram transport";
-    match lifecycle::method_failed(this, raised, message)? {
+    match errors::method_failed(this, raised, message)? {
         Failure::Told => Ok(Queued::Failed),
         Failure::Wait => {
             this.sending.size.set(this.sending.size.get() + size);
