@@ -19,6 +19,7 @@ import warnings
 import pytest
 
 from observing import Case, Loggings, descriptors, finish, live_objects
+from peers import Serving
 
 # Where a shell starts the tests in the background it has them ignore SIGINT, and so would every
 # program that they start.
@@ -103,6 +104,14 @@ def run(loop_factory):
             finish(loop)
 
     return run
+
+
+@pytest.fixture
+def made():
+    """The protocols of class Serving that a server has made."""
+    Serving.made = []
+    yield Serving.made
+    Serving.made = []
 
 
 @pytest.fixture

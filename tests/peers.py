@@ -90,6 +90,16 @@ class Journal(asyncio.Protocol):
             self.lost.set_result(None)
 
 
+class Serving(Journal):
+    """The server's end; keeps itself in `made`, which the fixture of that name empties."""
+
+    made = []
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.made.append(self)
+
+
 class BufferedJournal(asyncio.BufferedProtocol):
     """Journal's counterpart for BufferedProtocol; the buffer has `size` bytes."""
 

@@ -8,22 +8,7 @@ import warnings
 
 import pytest
 
-from peers import Journal, settle, until
-
-
-class Serving(Journal):
-    made = []
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        self.made.append(self)
-
-
-@pytest.fixture
-def made():
-    Serving.made = []
-    yield Serving.made
-    Serving.made = []
+from peers import Journal, Serving, settle, until
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -16,7 +16,7 @@ import warnings
 
 import pytest
 
-from peers import Journal, program, receive, settle, socket_pair, until
+from peers import Journal, Serving, program, receive, settle, socket_pair, until
 
 
 @contextlib.asynccontextmanager
@@ -27,23 +27,6 @@ async def serving(make=Journal, host="127.0.0.1", **options):
         yield server, server.sockets[0].getsockname()
     finally:
         server.close()
-
-
-class Serving(Journal):
-    """The server's end; keeps itself in `made`."""
-
-    made = []
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        self.made.append(self)
-
-
-@pytest.fixture
-def made():
-    Serving.made = []
-    yield Serving.made
-    Serving.made = []
 
 
 async def close(*protocols):
