@@ -77,6 +77,11 @@ impl Held {
         }
     }
 
+    /// The loop is closed: its thread ends.
+    pub(super) fn close(&self) {
+        drop(self.overdue.take());
+    }
+
     fn run(&self, py: Python<'_>, event_loop: Option<Py<PyAny>>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *running, event_loop);

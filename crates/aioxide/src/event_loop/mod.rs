@@ -302,6 +302,7 @@ impl EventLoop {
         timers.for_each(TimerEntry::let_go);
         drop(watches);
         drop(selector);
+        this.held.close();
         drop(this.waker.borrow_mut().take());
         drop(this.signals.borrow_mut().take());
     }
