@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -126,6 +127,36 @@ def test_a_traceback_leads_into_the_call(aio, run):
                 await call()
             names = [entry.name for entry in caught.traceback]
             assert names[0] == "main" and names[-1] == "fail"
+
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_cancellation(run, seed):
+    """Each call either has its result or was cancelled; who has a result has run, once."""
+    chance = random.Random(seed)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ran, tasks, cancelled = [], [], set()
+        for number in range(2000):
+            if chance.random() < 0.5:
+                tasks.append(loop.create_task(asyncio.to_thread(ran.append, number)))
+            else:
+                tasks.append(loop.run_in_executor(None, ran.append, number))
+            if chance.random() < 0.3:
+                victim = chance.randrange(len(tasks))
+                if tasks[victim].cancel():
+                    cancelled.add(victim)
+            if chance.random() < 0.05:
+                await asyncio.sleep(chance.choice((0, 0, 0.001)))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await loop.shutdown_default_executor()
+        assert len(ran) == len(set(ran))
+        for number, task in enumerate(tasks):
+            assert task.cancelled() == (number in cancelled)
+            assert task.cancelled() or number in ran
+            assert task.cancelled() or task.result() is None
 
     run(main)
 

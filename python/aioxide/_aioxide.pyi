@@ -1,6 +1,6 @@
 import asyncio
 
-# Other classes than asyncio's, and used as those are.
+# Other classes and functions than asyncio's, and used as those are.
 from asyncio import Barrier as Barrier
 from asyncio import BoundedSemaphore as BoundedSemaphore
 from asyncio import Condition as Condition
@@ -10,6 +10,11 @@ from asyncio import Lock as Lock
 from asyncio import PriorityQueue as PriorityQueue
 from asyncio import Queue as Queue
 from asyncio import Semaphore as Semaphore
+from asyncio import as_completed as as_completed
+from asyncio import gather as gather
+from asyncio import shield as shield
+from asyncio import timeout as timeout
+from asyncio import timeout_at as timeout_at
 from asyncio.transports import _FlowControlMixin
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
