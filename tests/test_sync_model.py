@@ -18,8 +18,8 @@ from observing import finish
 
 SOAK = os.environ.get("AIOXIDE_SOAK", "") not in ("", "0")
 OPERATIONS = 1_000_000 if SOAK else 3_000
-# Iterations after which what still waits, waits for ever.
-PATIENCE = 5_000
+# Iterations in which nothing happens, after which what still waits, waits for ever.
+PATIENCE = 50
 
 pytestmark = pytest.mark.hung_after(1800 if SOAK else 60)
 
@@ -61,10 +61,11 @@ class Program:
     async def main(self, workers, operations):
         loop = asyncio.get_running_loop()
         self.tasks = [loop.create_task(self.worker(number, operations)) for number in range(workers)]
-        for _ in range(PATIENCE):
-            if all(task.done() for task in self.tasks):
-                break
+        quiet = 0
+        while quiet < PATIENCE and not all(task.done() for task in self.tasks):
+            happened = len(self.trace)
             await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self.trace) == happened else 0
         stuck = [number for number, task in enumerate(self.tasks) if not task.done()]
         while not all(task.done() for task in self.tasks):
             for task in self.tasks:

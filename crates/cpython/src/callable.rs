@@ -15,8 +15,9 @@ use pyo3::{Python, ffi};
 use crate::answer::Answer;
 use crate::args::Args;
 use crate::error::Raised;
+use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
-use crate::trampolines::free_function;
+use crate::trampolines::{free_function, quick_call};
 
 /// The object. Both pointers are null only before it is filled.
 #[repr(C)]
@@ -47,6 +48,53 @@ where
     R: Answer + 'static,
 {
     make::<F, R>(py, &class(py, true)?, name, doc)
+}
+
+/// As [`method`], of a hot type: called on an object of exactly this type with `COUNT` arguments
+/// and no keywords, it is `quick` that is called, with these arguments.
+pub fn quick_method<T, Q, F, R, const COUNT: usize>(
+    py: Python<'_>,
+    name: &str,
+    doc: &str,
+    _quick: Q,
+    function: F,
+) -> Result<Obj, Raised>
+where
+    T: Hot,
+    Q: Fn(&Ref<T>, &[Obj; COUNT]) -> R + Copy + 'static,
+    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
+    let made = method(py, name, doc, function)?;
+    // SAFETY: it is a Callable, and nobody has called it yet.
+    unsafe {
+        let callable = made.as_ptr().cast::<Callable>();
+        (*callable).vectorcall = Some(quick_vectorcall::<T, Q, R, COUNT>);
+    }
+    Ok(made)
+}
+
+unsafe extern "C" fn quick_vectorcall<T, Q, R, const COUNT: usize>(
+    object: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject
+where
+    T: Hot,
+    Q: Fn(&Ref<T>, &[Obj; COUNT]) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
+    // SAFETY: CPython calls this attached, with as many live objects as it says.
+    unsafe {
+        if names.is_null() && ffi::PyVectorcall_NARGS(count) as usize == COUNT + 1 {
+            if let Some(this) = Ref::<T>::of_exact(Obj::from_pointer(&*args)) {
+                let rest = &*args.add(1).cast::<[Obj; COUNT]>();
+                return quick_call::<T, Q, R, COUNT>(this, rest);
+            }
+        }
+        vectorcall(object, args, count, names)
+    }
 }
 
 fn make<F, R>(py: Python<'_>, class: &Obj, name: &str, doc: &str) -> Result<Obj, Raised>

@@ -205,6 +205,22 @@ where
     })
 }
 
+/// A call whose object and arguments are checked.
+#[inline(always)]
+pub(crate) fn quick_call<T: Hot, F, R, const COUNT: usize>(
+    this: &Ref<T>,
+    arguments: &[Obj; COUNT],
+) -> Object
+where
+    F: Fn(&Ref<T>, &[Obj; COUNT]) -> R + Copy + 'static,
+    R: Answer,
+{
+    let py = this.py();
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this, arguments).answer(py))
+    })
+}
+
 /// What a step of a native iterator gives.
 pub enum Next {
     /// It waits on an object.

@@ -83,14 +83,20 @@ fn look<T: Primitive>(this: &Ref<T>) -> bool {
 pub(super) fn has_own_methods<T: Hot>(this: &Ref<T>, names: &[&str]) -> bool {
     let py = this.py();
     let (class, own) = (this.as_obj().class(), Ref::<T>::class(py));
-    names.iter().all(|name| {
+    let same = |name: &&str| -> Result<bool, Raised> {
         let name = PyString::intern(py, name);
-        match (class.attr(&name), own.attr(&name)) {
-            (Ok(found), Ok(native)) => found.is(&native),
-            (Err(raised), _) | (_, Err(raised)) => {
-                drop(raised.take(py));
-                false
-            }
+        Ok(match (class.attr_opt(&name)?, own.attr_opt(&name)?) {
+            (Some(found), Some(native)) => found.is(&native),
+            // Not every version has all.
+            (None, None) => true,
+            _ => false,
+        })
+    };
+    names.iter().all(|name| match same(name) {
+        Ok(same) => same,
+        Err(raised) => {
+            drop(raised.take(py));
+            false
         }
     })
 }

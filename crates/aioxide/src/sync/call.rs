@@ -286,34 +286,34 @@ impl Acquired for Event {
     }
 }
 
-/// A step: from the beginning without an outcome.
-#[inline]
-fn step(this: &Ref<Call>, outcome: Option<Result<Obj, Raised>>) -> Result<Turn, Raised> {
-    let Some(target) = this.target.take() else {
-        return Ok(Turn::Return(Obj::none(this.py())));
-    };
-    macro_rules! of {
-        ($class:ident) => {
-            match (Ref::<$class>::of(&target), outcome) {
-                (Some(target), None) => $class::start(target, this),
-                (Some(target), Some(outcome)) => $class::go_on(target, this, outcome),
-                (None, _) => Ok(Turn::Return(Obj::none(this.py()))),
-            }
+/// A step of a call, by a method of the primitive's with these arguments.
+macro_rules! step {
+    ($call:ident, $method:ident $(, $outcome:ident)?) => {{
+        let Some(target) = $call.target.take() else {
+            return Ok(Turn::Return(Obj::none($call.py())));
         };
-    }
-    use Operation::*;
-    let turn = match this.operation.get() {
-        LockAcquire | LockEnter | LockExit => of!(Lock),
-        QueuePut | QueueGet | QueueJoin => of!(Queue),
-        EventWait => of!(Event),
-        SemaphoreAcquire | SemaphoreEnter | SemaphoreExit => of!(Semaphore),
-        ConditionWait | ConditionWaitFor | ConditionEnter | ConditionExit => of!(Condition),
-        BarrierWait | BarrierEnter | BarrierExit | BarrierReset | BarrierAbort => of!(Barrier),
-    };
-    if let Ok(Turn::Await(_)) = &turn {
-        this.target.set(Some(target));
-    }
-    turn
+        macro_rules! of {
+            ($class:ident) => {
+                match Ref::<$class>::of(&target) {
+                    Some(target) => $class::$method(target, $call $(, $outcome)?),
+                    None => Ok(Turn::Return(Obj::none($call.py()))),
+                }
+            };
+        }
+        use Operation::*;
+        let turn = match $call.operation.get() {
+            LockAcquire | LockEnter | LockExit => of!(Lock),
+            QueuePut | QueueGet | QueueJoin => of!(Queue),
+            EventWait => of!(Event),
+            SemaphoreAcquire | SemaphoreEnter | SemaphoreExit => of!(Semaphore),
+            ConditionWait | ConditionWaitFor | ConditionEnter | ConditionExit => of!(Condition),
+            BarrierWait | BarrierEnter | BarrierExit | BarrierReset | BarrierAbort => of!(Barrier),
+        };
+        if let Ok(Turn::Await(_)) = &turn {
+            $call.target.set(Some(target));
+        }
+        turn
+    }};
 }
 
 impl Coroutine for Call {
@@ -328,12 +328,12 @@ impl Coroutine for Call {
 
     #[inline]
     fn begin(this: &Ref<Call>) -> Result<Turn, Raised> {
-        step(this, None)
+        step!(this, start)
     }
 
     #[inline]
     fn resume(this: &Ref<Call>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-        step(this, Some(outcome))
+        step!(this, go_on, outcome)
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! The coroutine functions of the classes.
 
-use cpython::callable::method;
+use cpython::callable::{method, quick_method};
 use cpython::{Args, Hot, Obj, Python, Raised, Ref};
 use pyo3::types::PyString;
 
@@ -51,13 +51,18 @@ fn wrong_object<T: Hot>(py: Python<'_>, given: Option<&Obj>, function: &str) -> 
     }
 }
 
-/// A method without arguments.
+/// A method without arguments: the quick way, and for all arguments.
 macro_rules! plain {
     ($class:ident, $operation:ident, $function:literal) => {
-        |py: Python<'_>, args: &Args<'_>| {
-            let this = receiver::<$class>(py, args, $function)?;
-            Call::create(py, Operation::$operation, this.as_obj())
-        }
+        (
+            |this: &Ref<$class>, _: &[Obj; 0]| {
+                Call::create(this.py(), Operation::$operation, this.as_obj())
+            },
+            |py: Python<'_>, args: &Args<'_>| {
+                let this = receiver::<$class>(py, args, $function)?;
+                Call::create(py, Operation::$operation, this.as_obj())
+            },
+        )
     };
 }
 
@@ -83,10 +88,15 @@ fn exiting<'a, T: Hot>(py: Python<'_>, args: &Args<'a>) -> Result<&'a Ref<T>, Ra
 /// `__aexit__` of a lock.
 macro_rules! exit {
     ($class:ident, $operation:ident) => {
-        |py: Python<'_>, args: &Args<'_>| {
-            let this = exiting::<$class>(py, args)?;
-            Call::create(py, Operation::$operation, this.as_obj())
-        }
+        (
+            |this: &Ref<$class>, _: &[Obj; 3]| {
+                Call::create(this.py(), Operation::$operation, this.as_obj())
+            },
+            |py: Python<'_>, args: &Args<'_>| {
+                let this = exiting::<$class>(py, args)?;
+                Call::create(py, Operation::$operation, this.as_obj())
+            },
+        )
     };
 }
 
@@ -116,6 +126,21 @@ impl<'py> Class<'py> {
         self.put(name, &method(self.py, name, doc, function)?)
     }
 
+    fn add_quick<T, Q, F, const COUNT: usize>(
+        &self,
+        name: &str,
+        doc: &str,
+        (quick, function): (Q, F),
+    ) -> Result<(), Raised>
+    where
+        T: Hot,
+        Q: Fn(&Ref<T>, &[Obj; COUNT]) -> Result<Ref<Call>, Raised> + Copy + 'static,
+        F: Fn(Python<'_>, &Args<'_>) -> Result<Ref<Call>, Raised> + Copy + 'static,
+    {
+        let made = quick_method::<T, Q, F, _, COUNT>(self.py, name, doc, quick, function)?;
+        self.put(name, &made)
+    }
+
     fn put(&self, name: &str, made: &Obj) -> Result<(), Raised> {
         let name = PyString::intern(self.py, name);
         describe(self.py, made, &self.theirs.attr(&name)?)?;
@@ -136,16 +161,16 @@ fn plain_lock(this: &Ref<Condition>) -> Option<Ref<Lock>> {
         .flatten()
 }
 
-fn condition_enter(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Call>, Raised> {
-    let this = receiver::<Condition>(py, args, "_ContextManagerMixin.__aenter__")?;
+fn enter_condition(this: &Ref<Condition>) -> Result<Ref<Call>, Raised> {
+    let py = this.py();
     match plain_lock(this) {
         Some(lock) => Call::create(py, Operation::LockEnter, lock.as_obj()),
         None => Call::create(py, Operation::ConditionEnter, this.as_obj()),
     }
 }
 
-fn condition_exit(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Call>, Raised> {
-    let this = exiting::<Condition>(py, args)?;
+fn exit_condition(this: &Ref<Condition>) -> Result<Ref<Call>, Raised> {
+    let py = this.py();
     match plain_lock(this) {
         Some(lock) => Call::create(py, Operation::LockExit, lock.as_obj()),
         None => Call::create(py, Operation::ConditionExit, this.as_obj()),
@@ -172,63 +197,56 @@ fn barrier_exit(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Call>, Raised> {
 }
 
 #[inline]
+fn put(this: &Ref<Queue>, item: Obj) -> Result<Ref<Call>, Raised> {
+    let call = Call::create(this.py(), Operation::QueuePut, this.as_obj())?;
+    call.item.set(Some(item));
+    Ok(call)
+}
+
 fn queue_put(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Call>, Raised> {
     const FUNCTION: &str = "Queue.put";
-    if let Some([this, item]) = args.only_positional() {
-        if let Some(this) = Ref::<Queue>::of(this) {
-            let call = Call::create(py, Operation::QueuePut, this.as_obj())?;
-            call.item.set(Some(item.clone()));
-            return Ok(call);
-        }
-    }
     let [this, item] = args.bind_function(FUNCTION, &["self", "item"], 2)?;
-    let Some(this) = this.as_ref().and_then(Ref::<Queue>::of) else {
-        return Err(wrong_object::<Queue>(py, this.as_ref(), FUNCTION));
-    };
-    let call = Call::create(py, Operation::QueuePut, this.as_obj())?;
-    call.item.set(item);
-    Ok(call)
+    match (this.as_ref().and_then(Ref::<Queue>::of), item) {
+        (Some(this), Some(item)) => put(this, item),
+        _ => Err(wrong_object::<Queue>(py, this.as_ref(), FUNCTION)),
+    }
 }
 
 /// Adds all; called when the classes are built.
 pub(super) fn add(py: Python<'_>) -> Result<(), Raised> {
-    const ENTER: &str = "_ContextManagerMixin.__aenter__";
     let locks = Obj::import(py, c"asyncio.locks")?;
     let lock = Class::new::<Lock>(py, &locks)?;
-    lock.add(
+    lock.add_quick(
         "acquire",
         "Wait until it is free and acquire it; returns True.",
         plain!(Lock, LockAcquire, "Lock.acquire"),
     )?;
-    lock.add(
+    lock.add_quick(
         "__aenter__",
         "Acquire it.",
         plain!(Lock, LockEnter, "_ContextManagerMixin.__aenter__"),
     )?;
-    lock.add("__aexit__", "Release it.", exit!(Lock, LockExit))?;
+    lock.add_quick("__aexit__", "Release it.", exit!(Lock, LockExit))?;
 
     let event = Class::new::<Event>(py, &locks)?;
-    event.add(
+    event.add_quick(
         "wait",
         "Wait until the flag is set; returns True.",
         plain!(Event, EventWait, "Event.wait"),
     )?;
 
     let semaphore = Class::new::<Semaphore>(py, &locks)?;
-    semaphore.add(
+    semaphore.add_quick(
         "acquire",
         "Take one, waiting until one is left; returns True.",
         plain!(Semaphore, SemaphoreAcquire, "Semaphore.acquire"),
     )?;
-    semaphore.add(
+    semaphore.add_quick(
         "__aenter__",
         "Acquire it.",
-        |py: Python<'_>, args: &Args<'_>| {
-            let this = receiver::<Semaphore>(py, args, ENTER)?;
-            Call::create(py, Operation::SemaphoreEnter, this.as_obj())
-        },
+        plain!(Semaphore, SemaphoreEnter, "_ContextManagerMixin.__aenter__"),
     )?;
-    semaphore.add("__aexit__", "Release it.", exit!(Semaphore, SemaphoreExit))?;
+    semaphore.add_quick("__aexit__", "Release it.", exit!(Semaphore, SemaphoreExit))?;
 
     let condition = Class::new::<Condition>(py, &locks)?;
     let acquire = method(py, "acquire", "Acquire the lock.", condition_acquire)?;
@@ -237,9 +255,25 @@ pub(super) fn add(py: Python<'_>) -> Result<(), Raised> {
     condition
         .ours
         .set_attr(pyo3::intern!(py, "acquire"), &acquire)?;
-    condition.add("__aenter__", "Acquire the lock.", condition_enter)?;
-    condition.add("__aexit__", "Release the lock.", condition_exit)?;
-    condition.add(
+    condition.add_quick(
+        "__aenter__",
+        "Acquire the lock.",
+        (
+            |this: &Ref<Condition>, _: &[Obj; 0]| enter_condition(this),
+            |py: Python<'_>, args: &Args<'_>| {
+                enter_condition(receiver(py, args, "_ContextManagerMixin.__aenter__")?)
+            },
+        ),
+    )?;
+    condition.add_quick(
+        "__aexit__",
+        "Release the lock.",
+        (
+            |this: &Ref<Condition>, _: &[Obj; 3]| exit_condition(this),
+            |py: Python<'_>, args: &Args<'_>| exit_condition(exiting(py, args)?),
+        ),
+    )?;
+    condition.add_quick(
         "wait",
         "Release the lock, wait to be notified, acquire it again; returns True.",
         plain!(Condition, ConditionWait, "Condition.wait"),
@@ -251,40 +285,43 @@ pub(super) fn add(py: Python<'_>) -> Result<(), Raised> {
     )?;
 
     let barrier = Class::new::<Barrier>(py, &locks)?;
-    barrier.add(
+    barrier.add_quick(
         "wait",
         "Wait until all are there; returns a number of one's own, from 0 on.",
         plain!(Barrier, BarrierWait, "Barrier.wait"),
     )?;
-    barrier.add(
+    barrier.add_quick(
         "__aenter__",
         "wait().",
         plain!(Barrier, BarrierEnter, "Barrier.__aenter__"),
     )?;
     barrier.add("__aexit__", "Nothing more.", barrier_exit)?;
-    barrier.add(
+    barrier.add_quick(
         "reset",
         "Empty it: those who wait get BrokenBarrierError.",
         plain!(Barrier, BarrierReset, "Barrier.reset"),
     )?;
-    barrier.add(
+    barrier.add_quick(
         "abort",
         "Break it: those who wait or come get BrokenBarrierError.",
         plain!(Barrier, BarrierAbort, "Barrier.abort"),
     )?;
 
     let queue = Class::new::<Queue>(py, &Obj::import(py, c"asyncio.queues")?)?;
-    queue.add(
+    queue.add_quick(
         "put",
         "Put an item, waiting until there is room.",
-        queue_put,
+        (
+            |this: &Ref<Queue>, [item]: &[Obj; 1]| put(this, item.clone()),
+            queue_put,
+        ),
     )?;
-    queue.add(
+    queue.add_quick(
         "get",
         "Take the next item, waiting until there is one.",
         plain!(Queue, QueueGet, "Queue.get"),
     )?;
-    queue.add(
+    queue.add_quick(
         "join",
         "Wait until all items are dealt with.",
         plain!(Queue, QueueJoin, "Queue.join"),
