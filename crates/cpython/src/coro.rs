@@ -1,7 +1,5 @@
 //! Driving coroutines.
 
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
-
 use pyo3::ffi;
 
 use crate::error::Raised;
@@ -188,110 +186,5 @@ pub fn raise_stop_iteration(value: &Obj) -> Raised {
             Ok(exception) => Raised::raise(exception),
             Err(raised) => raised,
         }
-    }
-}
-
-/// Sets StopIteration with a value for the interpreter's `await`, which takes the value out and
-/// drops the exception.
-///
-/// Calling the class would make two tuples of arguments on the way; this exception has none, which
-/// only those who call `next()` by hand can see. That of True, which most locks return, is even
-/// used again.
-#[inline]
-pub(crate) fn end_iteration(value: Obj) -> Raised {
-    if LAYOUT.load(Ordering::Relaxed) != LAYOUT_KNOWN && !is_layout_known(&value) {
-        return raise_stop_iteration(&value);
-    }
-    if value.is_true_object() {
-        return end_with_true(value);
-    }
-    match make_stop_iteration(value) {
-        Ok(exception) => Raised::raise(exception),
-        Err(raised) => raised,
-    }
-}
-
-/// Whether CPython's struct is the one that we know: 0 before anybody has looked.
-static LAYOUT: AtomicU8 = AtomicU8::new(0);
-const LAYOUT_KNOWN: u8 = 1;
-const LAYOUT_UNKNOWN: u8 = 2;
-
-/// The StopIteration of True; it lives for ever.
-static TRUE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Looks at an exception that CPython has made, once.
-#[cold]
-fn is_layout_known(value: &Obj) -> bool {
-    if LAYOUT.load(Ordering::Relaxed) == LAYOUT_UNKNOWN {
-        return false;
-    }
-    let py = value.py();
-    let class = Obj::class_of::<pyo3::exceptions::PyStopIteration>(py);
-    let made = Obj::list(py).and_then(|probe| Ok((class.call1(&probe)?, probe)));
-    let known = match made {
-        // SAFETY: the exception is at least as large as the struct if its class says so.
-        Ok((exception, probe)) => unsafe {
-            let class = class.as_ptr().cast::<ffi::PyTypeObject>();
-            let size = size_of::<ffi::PyStopIterationObject>() as ffi::Py_ssize_t;
-            let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
-            (*class).tp_basicsize == size
-                && (*fields).value == probe.as_ptr()
-                && ffi::PyTuple_Check((*fields).args) != 0
-                && (*fields).traceback.is_null()
-        },
-        Err(raised) => {
-            drop(raised.take(py));
-            false
-        }
-    };
-    let layout = if known { LAYOUT_KNOWN } else { LAYOUT_UNKNOWN };
-    LAYOUT.store(layout, Ordering::Relaxed);
-    known
-}
-
-/// A StopIteration without arguments.
-#[inline]
-fn make_stop_iteration(value: Obj) -> Result<Obj, Raised> {
-    // SAFETY: attached, as a value is at hand. A new object is zeroed; its class has the layout of
-    // the struct, as was checked, and no exception has null for arguments. The empty tuple lives
-    // for ever.
-    unsafe {
-        let class = ffi::PyExc_StopIteration.cast::<ffi::PyTypeObject>();
-        let exception = Obj::from_owned(ffi::PyType_GenericAlloc(class, 0))?;
-        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
-        (*fields).args = ffi::PyTuple_New(0);
-        (*fields).value = value.into_ptr();
-        Ok(exception)
-    }
-}
-
-#[inline]
-fn end_with_true(value: Obj) -> Raised {
-    let kept = TRUE.load(Ordering::Relaxed);
-    // SAFETY: the kept exception lives for ever and has the layout of the struct. With one
-    // reference to it, which is ours, nobody else has it; whoever caught it by hand may have left
-    // something on it.
-    unsafe {
-        if !kept.is_null() {
-            let fields = kept.cast::<ffi::PyStopIterationObject>();
-            if ffi::Py_REFCNT(kept) == 1
-                && (*fields).traceback.is_null()
-                && (*fields).context.is_null()
-                && (*fields).cause.is_null()
-                && (*fields).dict.is_null()
-                && (*fields).notes.is_null()
-            {
-                return Raised::raise(Obj::from_borrowed(kept));
-            }
-        }
-    }
-    match make_stop_iteration(value) {
-        Ok(exception) => {
-            if kept.is_null() {
-                TRUE.store(exception.clone().into_ptr(), Ordering::Relaxed);
-            }
-            Raised::raise(exception)
-        }
-        Err(raised) => raised,
     }
 }

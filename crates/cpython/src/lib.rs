@@ -23,6 +23,7 @@
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
+//! | `stop_iteration` | how an iterator returns a value to `await` |
 //! | [`context`] | `contextvars` contexts |
 //! | [`tagged`] | a reference and three bits in eight bytes |
 //! | [`watch`] | dicts of which is known whether they have changed |
@@ -51,6 +52,7 @@ pub mod lend;
 pub mod lifecycle;
 pub mod obj;
 pub mod slot;
+mod stop_iteration;
 pub mod tagged;
 mod trampolines;
 pub mod watch;

@@ -239,7 +239,7 @@ where
             Next::Yield(object) => Ok(object.into_ptr()),
             // Null without an exception stands for None at no cost.
             Next::Return(value) if value.is_none() => Ok(std::ptr::null_mut()),
-            Next::Return(value) => Err(crate::coro::end_iteration(value)),
+            Next::Return(value) => Err(crate::stop_iteration::end_iteration(value)),
         }
     })
 }

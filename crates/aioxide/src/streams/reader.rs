@@ -9,6 +9,7 @@ use super::classes::{Class, Replaced};
 use super::content::Content;
 use super::imports::imports;
 use super::properties::{flag_property, slot_property};
+use super::reading::Read;
 use crate::coroutines::coroutine::Turn;
 use crate::event_loop::EventLoop;
 use crate::futures::{Future, State};
@@ -52,6 +53,8 @@ pub(crate) struct StreamReader {
     pub(super) eof: Cell<bool>,
     paused: Cell<bool>,
     replaced: Cell<Replaced>,
+    /// A coroutine that has ended, to be used again.
+    pub(super) spare: Slot<Ref<Read>>,
 }
 
 impl StreamReader {
@@ -67,6 +70,7 @@ impl StreamReader {
             eof: Cell::new(false),
             paused: Cell::new(false),
             replaced: Cell::new(Replaced::Inner),
+            spare: Slot::default(),
         })
     }
 
@@ -487,6 +491,7 @@ impl Hot for StreamReader {
         visit.slot(&self.waiter);
         visit.slot(&self.exception);
         visit.slot(&self.transport);
+        visit.slot(&self.spare);
     }
 
     fn clear(&self) {
@@ -496,5 +501,6 @@ impl Hot for StreamReader {
         self.waiter.set(None);
         self.exception.set(None);
         self.transport.set(None);
+        self.spare.set(None);
     }
 }

@@ -62,10 +62,10 @@ enum Stage {
 
 /// The value of the coroutine object.
 pub(super) struct Read {
-    kind: Kind,
+    kind: Cell<Kind>,
     reader: Slot<Ref<StreamReader>>,
     /// How many bytes to read; below 0: all there will be.
-    count: i64,
+    count: Cell<i64>,
     /// Bytes, or a tuple of them; none: a newline.
     separator: Slot,
     /// No separator begins before there.
@@ -85,10 +85,17 @@ impl Read {
         count: i64,
         separator: Option<Obj>,
     ) -> Result<Obj, Raised> {
+        if separator.is_none() {
+            if let Some(spare) = Read::renewed(reader) {
+                spare.kind.set(kind);
+                spare.count.set(count);
+                return Ok(spare.into_obj());
+            }
+        }
         let value = Read {
-            kind,
+            kind: Cell::new(kind),
             reader: Slot::new(Some(reader.clone())),
-            count,
+            count: Cell::new(count),
             separator: Slot::new(separator),
             offset: Cell::new(0),
             collected: RefCell::default(),
@@ -96,6 +103,23 @@ impl Read {
             course: Course::default(),
         };
         Ref::new(py, value).map(Ref::into_obj)
+    }
+
+    /// The reader's last coroutine, if it has ended by the short way, which leaves nothing in it, and
+    /// nobody has it any more.
+    #[inline]
+    fn renewed(reader: &Ref<StreamReader>) -> Option<Ref<Read>> {
+        let value: &StreamReader = reader;
+        let spare = value.spare.take()?;
+        // One reference, ours: such objects have no weak ones and no attributes.
+        if spare.as_obj().refcount() != 1 {
+            return None;
+        }
+        let read: &Read = &spare;
+        read.course.renew();
+        read.offset.set(0);
+        read.reader.set(Some(reader.clone()));
+        Some(spare)
     }
 
     /// What a coroutine that begins returns, if it is there and nothing else is to be done.
@@ -106,7 +130,7 @@ impl Read {
             return None;
         }
         let content = &value.content;
-        let count = match self.kind {
+        let count = match self.kind.get() {
             Kind::ReadLine | Kind::Next => {
                 let (offset, limit) = (self.offset.get(), value.limit.get());
                 match content.with(|bytes| search(bytes, &[b"\n"], offset, limit)) {
@@ -118,9 +142,11 @@ impl Read {
                     Search::FoundBeyond(_) | Search::NoneWithin(_) => return None,
                 }
             }
-            Kind::Read if self.count > 0 && !content.is_empty() => self.count as usize,
-            Kind::ReadExactly if self.count > 0 && content.len() >= self.count as usize => {
-                self.count as usize
+            Kind::Read if self.count.get() > 0 && !content.is_empty() => self.count.get() as usize,
+            Kind::ReadExactly
+                if self.count.get() > 0 && content.len() >= self.count.get() as usize =>
+            {
+                self.count.get() as usize
             }
             _ => return None,
         };
@@ -143,8 +169,8 @@ impl Read {
         if !StreamReader::is_native(&reader) {
             return Read::await_rest(this, &reader);
         }
-        match this.kind {
-            Kind::Read if this.count < 0 => Read::read_all(this, &reader, woken),
+        match this.kind.get() {
+            Kind::Read if this.count.get() < 0 => Read::read_all(this, &reader, woken),
             Kind::Read => Read::read_some(this, &reader, woken),
             Kind::ReadExactly => Read::read_exactly(this, &reader),
             Kind::ReadLine | Kind::ReadUntil | Kind::Next => Read::read_message(this, &reader),
@@ -156,11 +182,11 @@ impl Read {
     fn await_rest(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
         this.stage.set(Stage::Rest);
-        let original = this.kind.original(py).get(py);
+        let original = this.kind.get().original(py).get(py);
         let reader = reader.as_obj();
-        let coroutine = match this.kind {
+        let coroutine = match this.kind.get() {
             Kind::Read | Kind::ReadExactly => {
-                original.call(&[reader, &Obj::int(py, this.count)?])?
+                original.call(&[reader, &Obj::int(py, this.count.get())?])?
             }
             Kind::ReadUntil => match this.separator.get() {
                 Some(separator) => original.call(&[reader, &separator])?,
@@ -198,7 +224,7 @@ impl Read {
         if !woken && !reader.eof.get() && reader.content.is_empty() {
             return Read::wait(this, reader, "read");
         }
-        let data = reader.content.take(this.py(), this.count as usize)?;
+        let data = reader.content.take(this.py(), this.count.get() as usize)?;
         StreamReader::maybe_resume_transport(reader)?;
         Ok(Turn::Return(data))
     }
@@ -239,12 +265,12 @@ impl Read {
     #[inline]
     fn read_exactly(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
-        let wanted = this.count as usize;
+        let wanted = this.count.get() as usize;
         if reader.content.len() < wanted {
             if !reader.eof.get() {
                 return Read::wait(this, reader, "readexactly");
             }
-            let expected = Obj::int(py, this.count)?;
+            let expected = Obj::int(py, this.count.get())?;
             return Err(incomplete(reader, &expected));
         }
         let data = reader.content.take(py, wanted)?;
@@ -293,7 +319,7 @@ impl Read {
     #[cold]
     fn end_of_messages(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
-        match this.kind {
+        match this.kind.get() {
             Kind::ReadLine => reader.content.take(py, usize::MAX).map(Turn::Return),
             Kind::Next if reader.content.is_empty() => {
                 let class = Obj::class_of::<pyo3::exceptions::PyStopAsyncIteration>(py);
@@ -328,7 +354,7 @@ impl Read {
         let class = imports(py).limit_overrun_error.get(py);
         let text = Obj::str(py, text)?;
         let overrun = class.call(&[&text, &Obj::int(py, consumed as i64)?])?;
-        if this.kind == Kind::ReadUntil {
+        if this.kind.get() == Kind::ReadUntil {
             return Ok(overrun);
         }
         let is_line = reader
@@ -390,7 +416,7 @@ impl Coroutine for Read {
     }
 
     fn names(&self) -> (&'static str, &'static str) {
-        self.kind.names()
+        self.kind.get().names()
     }
 
     #[inline]
@@ -399,21 +425,27 @@ impl Coroutine for Read {
         if !value.course.is_new() {
             return None;
         }
-        let reader = value.reader.get()?;
-        let data = value.at_once(&reader)?;
+        let reader = value.reader.take()?;
+        let Some(data) = value.at_once(&reader) else {
+            value.reader.set(Some(reader));
+            return None;
+        };
         value.course.finish();
+        if value.separator.is_none() && reader.spare.is_none() {
+            reader.spare.set(Some(this.clone()));
+        }
         Some(Next::Return(data))
     }
 
     fn begin(this: &Ref<Read>) -> Result<Turn, Raised> {
         if let Some(reader) = this.reader.get() {
             let py = this.py();
-            if this.kind == Kind::ReadExactly && this.count < 0 {
+            if this.kind.get() == Kind::ReadExactly && this.count.get() < 0 {
                 let text = "readexactly size can not be less than zero";
                 return Err(Raised::value_error(py, text));
             }
             raise_exception(&reader)?;
-            if this.count == 0 && matches!(this.kind, Kind::Read | Kind::ReadExactly) {
+            if this.count.get() == 0 && matches!(this.kind.get(), Kind::Read | Kind::ReadExactly) {
                 return Obj::bytes(py, b"").map(Turn::Return);
             }
         }
