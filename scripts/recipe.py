@@ -447,6 +447,31 @@ def miri(options):
         **os.environ, "CARGO_TARGET_DIR": str(ROOT / "target" / "miri")})
 
 
+def fuzz(options):
+    """Fuzz the engine's parsers and buffers, each for some time."""
+    need_rust()
+    if not answer("rustc", "+nightly", "--version"):
+        raise Missing("no nightly toolchain for libFuzzer: "
+                      "rustup toolchain install nightly")
+    if answer("cargo", "fuzz", "--version") is None:
+        raise Missing("no cargo-fuzz: cargo install cargo-fuzz")
+    targets = sorted(file.stem for file in
+                     (ROOT / "fuzz" / "fuzz_targets").glob("*.rs"))
+    for target in options.targets or targets:
+        say(f"fuzzing {target} for {options.seconds} seconds")
+        run("cargo", "+nightly", "fuzz", "run", "--fuzz-dir", ROOT / "fuzz",
+            target, "--", f"-max_total_time={options.seconds}", "-timeout=10")
+
+
+def soak(options):
+    """Mixed traffic for a long time, after which nothing is left."""
+    env = environment()
+    env.require("test", ROOT / "tests" / "requirements.txt")
+    say(f"soak on Python {platform.python_version()}")
+    env.run(env.python, ROOT / "tests" / "soak" / "soak.py",
+            "--seconds", options.seconds)
+
+
 # -- the matrix ---------------------------------------------------------------
 
 
@@ -692,6 +717,14 @@ def parse_arguments():
     sub.add_argument("--way", choices=WAYS, help="only this one")
     for step in (test, wheel, sdist, lint, layers, stubtest, miri):
         add(step)
+    sub = add(fuzz)
+    sub.add_argument("targets", nargs="*", metavar="TARGET",
+                     help="only these, of fuzz/fuzz_targets")
+    sub.add_argument("--seconds", type=int, default=180,
+                     help="for each target (default: 180)")
+    sub = add(soak)
+    sub.add_argument("--seconds", type=int, default=600,
+                     help="how long (default: 600)")
     sub = add(only_conformance, "conformance")
     sub.add_argument("arguments", nargs="*",
                      help="options of tests/conformance/check.py, after --")

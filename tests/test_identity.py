@@ -1,9 +1,20 @@
 """Whatever the loop makes is an instance of asyncio's own classes."""
 
+import _socket
 import asyncio
+import io
+import os
+import posix
+import select
 import socket
+import sys
+
+import pytest
 
 from peers import Journal, connected
+
+
+SYSTEMS = (_socket.socket, select.epoll, io.FileIO)
 
 
 def test_loops(aio, loop):
@@ -106,3 +117,46 @@ def test_runner_modules_see_the_loop_as_running(aio, run):
         assert loop.is_running()
 
     run(main)
+
+
+@pytest.mark.aioxide_alone
+def test_system_calls_are_not_made_through_pythons_modules(run):
+    """Tools that look for blocking calls in C functions of `os` and `socket` find none of ours."""
+    called = []
+
+    def watch(frame, event, function):
+        owner = getattr(function, "__self__", None)
+        # closing is the socket object's own matter
+        if event != "c_call" or function.__name__ == "close":
+            return
+        if owner is posix or isinstance(owner, SYSTEMS):
+            called.append((function.__name__, frame.f_code.co_filename))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with connected("tcp") as (transport, protocol, theirs):
+            ours, other = socket.socketpair()
+            with ours, other:
+                ours.setblocking(False)
+                other.setblocking(False)
+                ends = os.pipe()
+                reading, got = await loop.connect_read_pipe(Journal, open(ends[0], "rb", 0))
+                writing, _ = await loop.connect_write_pipe(Journal, open(ends[1], "wb", 0))
+                theirs.send(b"hello")
+                sys.setprofile(watch)
+                try:
+                    transport.write(b"data")
+                    writing.write(b"data")
+                    await loop.sock_sendall(ours, b"data")
+                    assert await loop.sock_recv(other, 10) == b"data"
+                    await asyncio.sleep(0.001)
+                    while not (protocol.received and got.received):
+                        await asyncio.sleep(0)
+                finally:
+                    sys.setprofile(None)
+                writing.close()
+                await got.lost
+                reading.close()
+
+    run(main)
+    assert called == []

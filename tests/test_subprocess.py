@@ -389,6 +389,24 @@ def test_exit_is_told_though_a_grandchild_keeps_the_pipes(run):
     run(main)
 
 
+def test_a_child_writes_to_our_own_stdout(aio):
+    done = program(
+        aio,
+        """
+        async def main():
+            print("first", flush=True)
+            process = await asyncio.create_subprocess_exec(
+                "sh", "-c", "echo second; echo third >&2", stdout=sys.stdout, stderr=sys.stderr
+            )
+            assert process.stdout is None and await process.wait() == 0
+            print("last")
+
+        aio.run(main())
+        """,
+    )
+    assert (done.stdout.split(), done.stderr.split()) == (["first", "second", "last"], ["third"])
+
+
 def test_many_children_at_once(run):
     async def main():
         async def one(number):

@@ -7,9 +7,10 @@ import ssl
 from random import Random
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from peers import BufferedJournal, Journal, settle, socket_pair, until
-from tls_peers import HOST, Peer, client_context, encrypted, server_context
+from tls_peers import HOST, Peer, certificate, client_context, encrypted, server_context
 
 BIG = os.urandom(1 << 16) * 32
 
@@ -465,6 +466,55 @@ def test_names_and_certificates_are_the_contexts_matter(agree):
             assert transport.get_extra_info("ssl_object").context is other
 
     agree(scenario)
+
+
+def test_encrypted_keys(agree, tmp_path):
+    key = serialization.load_pem_private_key(certificate().private_key_pem.bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    file = tmp_path / "key.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret
+        )
+        + certificate().cert_chain_pems[0].bytes()
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, password=lambda: "secret")
+
+    async def scenario(case):
+        async with encrypted("tcp", Journal, True, context) as (transport, protocol, peer):
+            await peer.send(b"hello")
+            await until(lambda: protocol.received == b"hello")
+            case.record(transport.get_extra_info("sslcontext") is context)
+
+    assert agree(scenario) == [(True,)]
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("name", [HOST, "other.example"])
+def test_what_the_client_checks(agree, check, trust, name):
+    async def scenario(case):
+        context = client_context(trust=trust)
+        context.check_hostname = check
+        if not check and not trust:
+            context.verify_mode = ssl.CERT_NONE
+        ours, theirs = socket_pair("tcp")
+        peer = Peer(theirs, True)
+        shaking = case.loop.create_task(peer.handshake())
+        with theirs, case.catch(text=False):
+            transport, protocol = await case.loop.create_connection(
+                Journal, sock=ours, ssl=context, server_hostname=name
+            )
+            case.record(bool(transport.get_extra_info("peercert")))
+            transport.abort()
+            await protocol.lost
+        shaking.cancel()
+        await asyncio.wait([shaking])
+        shaking.cancelled() or shaking.exception()
+
+    refused = check and not (trust and name == HOST)
+    assert (("raised", "SSLCertVerificationError") in agree(scenario)) == refused
 
 
 def test_a_session_is_resumed(agree):

@@ -167,7 +167,7 @@ class Soak:
     def check_growth(self):
         """A leak goes on and on; what allocators keep does not."""
         memory, blocks = self.growth()
-        if blocks > 1000 + self.rounds or memory > 12 * 1024 + 4 * self.rounds:
+        if blocks > 4000 + self.rounds or memory > 12 * 1024 + 4 * self.rounds:
             raise Failed(f"{memory} KiB and {blocks} blocks more after {self.rounds} rounds")
 
 
