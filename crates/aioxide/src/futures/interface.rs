@@ -47,7 +47,7 @@ impl Future {
         if this.event_loop().is_none() {
             return Err(Raised::runtime_error(py, "uninitialized Future object"));
         }
-        let context = match context {
+        let context = match context.and_then(Obj::not_none) {
             Some(context) => context,
             None => context::copy_current(py)?,
         };

@@ -1,0 +1,17 @@
+"""gather of a hundred coroutines that return at once; one operation is one coroutine."""
+
+import asyncio
+import time
+
+BATCH = 100
+
+
+async def nothing():
+    pass
+
+
+async def main(operations):
+    started = time.perf_counter()
+    for _ in range(operations // BATCH):
+        await asyncio.gather(*[nothing() for _ in range(BATCH)])
+    return time.perf_counter() - started
