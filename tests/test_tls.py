@@ -400,12 +400,14 @@ def test_pausing_in_data_received(agree):
 
     async def scenario(case):
         async with encrypted(make=lambda: Pausing(case.record)) as (transport, protocol, peer):
-            for number in range(3):
-                await peer.send(b"part %d" % number)
-                await settle()
+            await peer.send(b"part 0")
+            await until(lambda: len(protocol.calls) == 2)
+            await peer.send(b"part 1")
+            await peer.send(b"part 2")
+            await settle()
             case.record("resumed")
             transport.resume_reading()
-            await settle()
+            await until(lambda: len(protocol.calls) == 3)
 
     agree(scenario)
 
