@@ -325,7 +325,7 @@ impl Hot for Barrier {
             .get_set(
                 c"_state",
                 c"A member of asyncio.locks._BarrierState.",
-                |this| Barrier::show_state(this),
+                Barrier::show_state,
                 Barrier::set_state,
             )
             .get_set(
