@@ -5,12 +5,12 @@
 //!
 //! - [`any_future`]: futures of any kind, native ones directly and others through their methods.
 //! - [`awaited_by`]: who waits for whom, for call graphs.
-//! - [`as_completed`]: the function of that name.
+//! - [`as_completed`]: the function of this name and its iterator.
 //! - [`codes`]: what they show of asyncio's own functions.
 //! - [`ensure_future`]: `ensure_future()`, `iscoroutine()`.
 //! - [`gather`]: `gather()` and the future that it returns.
 //! - [`expiry`], [`timer`]: what timeouts are made of.
-//! - [`shield`]: the function of that name.
+//! - [`shield`]: the function of this name.
 //! - [`task_group`], [`group_steps`]: `TaskGroup`.
 //! - [`timeout`]: `Timeout`, `timeout()`, `timeout_at()`.
 //! - [`wait`], [`wait_for`]: `wait()`, `wait_for()`.
