@@ -99,6 +99,18 @@ impl<P: Reference> Slot<P> {
         }
     }
 
+    /// Whether both fields hold the same object.
+    #[inline]
+    pub fn holds_same(&self, other: &Slot<P>) -> bool {
+        // SAFETY: as above; only compares addresses.
+        unsafe {
+            match (&*self.0.get(), &*other.0.get()) {
+                (Some(own), Some(its)) => own.object().is(its.object()),
+                _ => false,
+            }
+        }
+    }
+
     /// Has the processor fetch the object's first cache lines ahead of their use.
     #[inline]
     pub fn prefetch(&self, lines: usize) {

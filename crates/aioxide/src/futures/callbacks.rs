@@ -105,9 +105,17 @@ impl FirstWaiter {
     /// Whether it is a watcher.
     #[inline]
     fn is_watcher(&self) -> bool {
-        self.target
-            .get()
-            .is_some_and(|target| self.context.holds(&target))
+        self.target.holds_same(&self.context)
+    }
+
+    /// Takes it if it is a watcher.
+    #[inline]
+    fn take_watcher(&self) -> Option<Obj> {
+        if !self.is_watcher() {
+            return None;
+        }
+        self.context.set(None);
+        self.target.take()
     }
 
     /// Whether it is this very watcher.
@@ -239,6 +247,7 @@ impl Future {
 
     /// Schedules that the first waiter is told, if it is a watcher and the loop takes the short
     /// ways; there are no others.
+    #[inline]
     pub(super) fn tell_only_watcher(this: &Ref<Future>, value: &Future) -> bool {
         if !value.first.is_watcher() {
             return false;
@@ -283,19 +292,18 @@ impl Future {
     /// which is done and has no other use for the place.
     #[inline]
     pub(super) fn take_told(&self) -> Option<Obj> {
-        if self.is_pending() || !self.first.is_watcher() {
+        if self.is_pending() {
             return None;
         }
-        match self.first.take() {
-            Some(Waiter::Watcher(watcher)) => {
-                self.move_up();
-                Some(watcher)
-            }
-            _ => None,
+        let watcher = self.first.take_watcher()?;
+        if self.rare.get().is_some() {
+            self.move_up();
         }
+        Some(watcher)
     }
 
     /// The first of the others takes the free place of the first.
+    #[inline(never)]
     fn move_up(&self) {
         let Some(fields) = self.rare.get() else {
             return;

@@ -204,6 +204,12 @@ impl Future {
         self.outcome.take()
     }
 
+    /// Whether it is finished with a result.
+    #[inline]
+    pub(crate) fn has_returned(&self) -> bool {
+        self.phase.get() == Phase::Returned
+    }
+
     /// The result, if it is finished with one.
     pub(crate) fn stored_result(&self) -> Option<Obj> {
         (self.phase.get() == Phase::Returned).then(|| self.outcome.get())?

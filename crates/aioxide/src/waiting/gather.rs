@@ -15,7 +15,7 @@ use super::any_future::{
 use super::ensure_future::{current_loop, ensure_future};
 use super::watching::Watcher;
 use super::{any_future, awaited_by};
-use crate::futures::{Flag, Future, FutureIter, State, await_step};
+use crate::futures::{Flag, Future, FutureIter, await_step, mirror};
 use crate::interop::asyncio;
 use crate::interop::current::{current_task, running_loop};
 
@@ -288,32 +288,32 @@ impl Watcher for GatheringFuture {
         let outer = this.parent_value();
         let remaining = this.remaining.get().saturating_sub(1);
         this.remaining.set(remaining);
+        let native = native(child);
+        let returned = native.is_some_and(|native| native.has_returned());
         if cfg!(Py_3_14) {
             if let Some(task) = this.task.get() {
-                awaited_by::discard(child, &task)?;
+                match (native, mirror(child.py())) {
+                    (Some(native), Some(mirror)) => mirror.discard_awaited_by(native, &task)?,
+                    _ => awaited_by::discard(child, &task)?,
+                }
             }
         }
         if !this.whole.get() || !outer.is_pending() {
-            if !is_cancelled(child)? {
+            if !returned && !is_cancelled(child)? {
                 // Seen, so that nobody reports it.
                 exception(child)?;
             }
             return Ok(());
         }
-        if !this.return_exceptions {
-            let returned = native(child).is_some_and(|child| {
-                child.state() == State::Finished && child.stored_exception().is_none()
-            });
-            if !returned {
-                let failure = if is_cancelled(child)? {
-                    Some(cancelled_error(child)?)
-                } else {
-                    exception(child)?
-                };
-                if let Some(failure) = failure {
-                    GatheringFuture::let_go_of_children(this)?;
-                    return Future::set_exception(this.parent(), &failure);
-                }
+        if !returned && !this.return_exceptions {
+            let failure = if is_cancelled(child)? {
+                Some(cancelled_error(child)?)
+            } else {
+                exception(child)?
+            };
+            if let Some(failure) = failure {
+                GatheringFuture::let_go_of_children(this)?;
+                return Future::set_exception(this.parent(), &failure);
             }
         }
         if remaining == 0 {
