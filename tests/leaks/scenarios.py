@@ -692,3 +692,56 @@ def children_left_to_a_closed_loop(aio):
     loop.close()
     popen.kill()
     popen.wait()
+
+
+@on_loop
+async def functions_over_tasks(aio, loop):
+    await aio.gather(one(), one(), loop.create_task(one()))
+    await aio.gather(one(), fails(), return_exceptions=True)
+    with contextlib.suppress(ValueError):
+        await aio.gather(fails(), fails(), one())
+    await aio.wait([loop.create_task(one()) for _ in range(3)])
+    never = loop.create_future()
+    await aio.wait([never, loop.create_task(fails())], timeout=0.001)
+    for step in aio.as_completed([one(), fails(), never], timeout=0.01):
+        with contextlib.suppress(ValueError, TimeoutError):
+            await step
+    with contextlib.suppress(ValueError):
+        await aio.shield(fails())
+    aio.shield(never).cancel()
+    await aio.sleep(0)
+    never.cancel()
+
+
+@on_loop
+async def limits_and_groups(aio, loop):
+    await aio.wait_for(one(), 10)
+    for delay in (0, 0.001):
+        with contextlib.suppress(TimeoutError):
+            await aio.wait_for(aio.sleep(10), delay)
+        with contextlib.suppress(TimeoutError):
+            async with aio.timeout(delay):
+                await aio.sleep(10)
+    async with aio.timeout(10) as timeout, aio.TaskGroup() as group:
+        group.create_task(one())
+        timeout.owner = group
+        group.owner = timeout
+    with contextlib.suppress(BaseExceptionGroup):
+        async with aio.TaskGroup() as group:
+            group.create_task(fails())
+            await aio.sleep(10)
+    outer = aio.gather(aio.sleep(10), aio.sleep(10))
+    await aio.sleep(0)
+    outer.cancel()
+    with contextlib.suppress(aio.CancelledError):
+        await outer
+
+
+@on_loop
+async def functions_over_tasks_abandoned(aio, loop):
+    never = loop.create_future()
+    never.self = [aio.shield(never), aio.gather(never), aio.as_completed([never])]
+    never.add_done_callback(never.self.append)
+    waiting = aio.wait([never])
+    waiting.send(None)
+    waiting.close()

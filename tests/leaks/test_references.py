@@ -378,6 +378,42 @@ async def names(aio):
     await loop.run_in_executor(None, int)
 
 
+async def functions_over_tasks(aio):
+    async def of(outcome=None):
+        await aio.sleep(0)
+        if outcome is not None:
+            raise outcome
+
+    loop = asyncio.get_running_loop()
+    await aio.gather(of(), of(), of(ValueError()), return_exceptions=True)
+    with contextlib.suppress(ValueError):
+        await aio.gather(of(ValueError()), of())
+    never = loop.create_future()
+    await aio.wait([never, loop.create_task(of())], timeout=0.0001)
+    for step in aio.as_completed([of(), of(ValueError()), never], timeout=0.0001):
+        with contextlib.suppress(ValueError, TimeoutError):
+            await step
+    await aio.shield(of())
+    aio.shield(never).cancel()
+    await aio.wait_for(of(), 10)
+    for delay in (0, 0.0001):
+        with contextlib.suppress(TimeoutError):
+            await aio.wait_for(loop.create_future(), delay)
+        with contextlib.suppress(TimeoutError):
+            async with aio.timeout(delay):
+                await aio.sleep(10)
+    with contextlib.suppress(BaseExceptionGroup):
+        async with aio.TaskGroup() as group:
+            group.create_task(of())
+            group.create_task(of(ValueError()))
+            await aio.sleep(10)
+    outer = aio.gather(aio.sleep(10), aio.sleep(10))
+    await aio.sleep(0)
+    outer.cancel()
+    with contextlib.suppress(aio.CancelledError):
+        await outer
+
+
 async def wrong_calls(aio):
     loop = asyncio.get_running_loop()
     for call in (
@@ -400,6 +436,7 @@ SCENARIOS = [
     groups_and_timeouts, never_awaited, lost_tasks, readers, socket_methods, transports,
     blocked_transports, failing_protocols, servers, streams, encrypted_transports,
     blocked_encrypted_transports, failing_handshakes, upgrades, signals, names, wrong_calls,
+    functions_over_tasks,
 ]  # fmt: skip
 
 
