@@ -103,11 +103,6 @@ def run(main, *, debug=None, loop_factory=None):
     if _asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     with _asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
-        if loop_factory is None:
-            # Without a factory asyncio.run() makes the loop the thread's current one, and none
-            # afterwards.
-            _asyncio.set_event_loop(runner.get_loop())
-            runner._set_event_loop = True
         return runner.run(main)
 
 

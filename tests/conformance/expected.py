@@ -1,6 +1,6 @@
-"""Tests of CPython that aioxide is known not to pass, and what is run.
+"""Tests of CPython that aioxide is known not to pass.
 
-The one place for both: `check.py` reads it, docs/compatibility.md explains it.
+The one place for them: `check.py` reads it, docs/compatibility.md explains it.
 A test that fails, is not listed here and passes with asyncio itself on the
 same machine fails the run. A listed test that passes is reported, so that its
 line can go.
@@ -11,23 +11,8 @@ import fnmatch
 
 EVERY = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
-# What each level runs.
-MODULES = {
-    "loop": (
-        "test_base_events", "test_buffered_proto", "test_context",
-        "test_eager_task_factory", "test_events", "test_futures",
-        "test_futures2", "test_locks", "test_pep492", "test_queues",
-        "test_runners", "test_selector_events", "test_sendfile", "test_server",
-        "test_sock_lowlevel", "test_streams", "test_subprocess",
-        "test_taskgroups", "test_tasks", "test_threads", "test_timeouts",
-        "test_transports", "test_unix_events", "test_waitfor",
-    ),
-    "full": (
-        "test_context", "test_eager_task_factory", "test_futures",
-        "test_futures2", "test_tasks",
-    ),
-}
-
+# The levels. Each runs every module of test_asyncio.
+LEVELS = ("loop", "full")
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
@@ -45,4 +30,10 @@ class Expected:
 
 
 # Keep patterns narrow: one test, or one test in several classes.
-EXPECTED = ()
+EXPECTED = (
+    Expected("test_runners.RunTests.test_asyncio_run_set_event_loop",
+             "aioxide.run() leaves the policy alone", levels=("full",)),
+    Expected("test_runners.RunTests.test_asyncio_run_without_uncancel",
+             "aioxide.run() makes aioxide's loop, whatever the policy says",
+             levels=("full",)),
+)
