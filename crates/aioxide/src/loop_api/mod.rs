@@ -3,9 +3,9 @@
 //! What is cold is inherited from asyncio's own loop by the Python class `aioxide.Loop`; here is
 //! what runs per call, per task and per descriptor, and what the rest needs of the native state.
 
-mod functions;
+mod create_task;
 
-pub(crate) use functions::add_functions;
+pub(crate) use create_task::add_functions;
 
 use cpython::build::Builder;
 use cpython::watch::Watched;
