@@ -509,7 +509,9 @@ def row(options):
             result["pytest"] = pytest_counts(report)
             attempt("stubtest", check_stubs)
             verdicts = pathlib.Path(folder) / "conformance.json"
-            attempt("conformance", conformance, "--json", verdicts)
+            # A debug build is slow, and looks for damage: once is enough.
+            levels = ["--level", "full"] if name == DEBUG_VERSION else []
+            attempt("conformance", conformance, "--json", verdicts, *levels)
             if verdicts.exists():
                 result.update(json.loads(verdicts.read_text()))
     finally:
