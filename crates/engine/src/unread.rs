@@ -126,6 +126,7 @@ fn find(bytes: &[u8], separator: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{config, up_to};
     use proptest::prelude::*;
 
     /// The same, byte by byte.
@@ -157,6 +158,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(config(256))]
+
         #[test]
         fn finds_what_a_plain_search_finds(
             bytes in proptest::collection::vec(0u8..3, 0..40),
@@ -198,7 +201,7 @@ mod tests {
 
         #[test]
         fn holds_what_was_not_taken(
-            steps in proptest::collection::vec((0usize..300, 0usize..400), 0..60),
+            steps in proptest::collection::vec((0usize..300, 0usize..400), 0..up_to(60)),
         ) {
             let mut unread = Unread::default();
             let mut model: Vec<u8> = Vec::new();
