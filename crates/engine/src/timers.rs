@@ -97,8 +97,10 @@ impl<T: Timer> Timers<T> {
         let mut fresh = std::mem::take(&mut self.fresh);
         // Above that it is cheaper to make the heap anew.
         let is_most = fresh.len() > self.heap.len();
+        // Asking touches an item's memory, which of many is no longer in the cache.
+        let asks = self.cancelled > 0;
         for entry in fresh.drain(..) {
-            if entry.item.is_cancelled() {
+            if asks && entry.item.is_cancelled() {
                 self.cancelled = self.cancelled.saturating_sub(1);
                 dropped.push(entry.item);
                 continue;
