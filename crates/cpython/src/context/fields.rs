@@ -106,8 +106,8 @@ impl Switch {
     /// The thread is attached. An object that is not the current context need not be alive.
     #[inline]
     pub(super) unsafe fn exit(&self, context: *mut ffi::PyObject) -> bool {
-        // SAFETY: what is the thread's current context is a context; else as for `enter`, the
-        // other way round. The caller has a reference besides the one that is given up.
+        // SAFETY: what is the thread's current context is a context, and alive by the thread's
+        // reference, which is given up last; else as for `enter`, the other way round.
         unsafe {
             let state = ffi::PyThreadState_Get();
             let current = field::<*mut ffi::PyObject>(state, self.current);
@@ -267,6 +267,7 @@ fn watchers(_py: Python<'_>, _size: usize) -> Option<*const u8> {
 #[cfg(Py_3_14)]
 fn watchers(py: Python<'_>, size: usize) -> Option<*const u8> {
     type Watcher = unsafe extern "C" fn(c_int, *mut ffi::PyObject) -> c_int;
+    // SAFETY: the declarations are those of CPython's header (`cpython/context.h`).
     unsafe extern "C" {
         fn PyContext_AddWatcher(callback: Watcher) -> c_int;
         fn PyContext_ClearWatcher(watcher: c_int) -> c_int;
@@ -325,8 +326,8 @@ fn object_words(object: &Obj, size: usize) -> Vec<usize> {
 /// It is alive.
 unsafe fn words_of(of: *const c_void, size: usize) -> Vec<usize> {
     let first = of.cast::<usize>();
-    // SAFETY: by the contract. Other threads may change some of it meanwhile.
     (0..size / WORD)
+        // SAFETY: by the contract. Other threads may change some of it meanwhile.
         .map(|index| unsafe { first.add(index).read_volatile() })
         .collect()
 }
