@@ -503,10 +503,20 @@ impl<T: Hot<Parent = NoParent>> Ref<T> {
     /// Makes an object of exactly this type.
     #[inline]
     pub fn new(py: Python<'_>, value: T) -> Result<Ref<T>, Raised> {
-        // SAFETY: the object is new; the value is written before anybody sees it.
+        Ref::make(py, || value)
+    }
+
+    /// The same of a value that is made in its place. One that is made first is copied there, and
+    /// the processor waits where it has to read in large pieces what has just been written in
+    /// small ones. The function must not run foreign code.
+    #[inline(always)]
+    pub fn make(py: Python<'_>, value: impl FnOnce() -> T) -> Result<Ref<T>, Raised> {
+        // SAFETY: the object is new; the value is written, at its place in objects of exactly
+        // this type, before anybody sees it.
         unsafe {
             let object = allocate::<T>(py)?;
-            T::write_value(object, value);
+            let offset = T::info().offset.load(Ordering::Relaxed);
+            object.cast::<u8>().add(offset).cast::<T>().write(value());
             finish::<T>(object)
         }
     }
@@ -516,14 +526,24 @@ impl<T: Hot> Ref<T>
 where
     T::Parent: Hot<Parent = NoParent>,
 {
-    /// Makes an object of exactly this type, with its parent's value.
-    #[inline]
-    pub fn with_parent(py: Python<'_>, parent: T::Parent, value: T) -> Result<Ref<T>, Raised> {
-        // SAFETY: the object is new; both values are written before anybody sees it.
+    /// Makes an object of exactly this type, with its parent's value; both are made in their
+    /// places, as by [`Ref::make`].
+    #[inline(always)]
+    pub fn with_parent(
+        py: Python<'_>,
+        parent: impl FnOnce() -> T::Parent,
+        value: impl FnOnce() -> T,
+    ) -> Result<Ref<T>, Raised> {
+        let info = T::info();
+        // SAFETY: the object is new; both values are written, at their places in objects of
+        // exactly this type, before anybody sees it.
         unsafe {
             let object = allocate::<T>(py)?;
-            <T::Parent as Payload>::write_value(object, parent);
-            T::write_value(object, value);
+            let start = object.cast::<u8>();
+            let offset = info.parent_offset.load(Ordering::Relaxed);
+            start.add(offset).cast::<T::Parent>().write(parent());
+            let offset = info.offset.load(Ordering::Relaxed);
+            start.add(offset).cast::<T>().write(value());
             finish::<T>(object)
         }
     }

@@ -139,7 +139,9 @@ unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> 
             && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
             && foreign_part(info, object)
                 .iter()
-                .fold(0, |all, word| all | word)
+                // One by one: some words have just been written, and the processor would wait
+                // with a load that takes two of them.
+                .fold(0, |all, word| all | std::ptr::read_volatile(word))
                 == 0
     }
 }

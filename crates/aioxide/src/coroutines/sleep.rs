@@ -53,7 +53,7 @@ impl Sleep {
             sleep.course.renew();
             return Ok(sleep);
         }
-        Ref::new(py, Sleep::immediate_value())
+        Ref::make(py, Sleep::immediate_value)
     }
 
     #[inline]

@@ -40,12 +40,9 @@ impl FutureIter {
     /// Of a Future.
     #[inline]
     pub(crate) fn create(future: &Ref<Future>) -> Result<Ref<FutureIter>, Raised> {
-        Ref::new(
-            future.py(),
-            FutureIter {
-                future: Slot::new(Some(future.clone())),
-            },
-        )
+        Ref::make(future.py(), || FutureIter {
+            future: Slot::new(Some(future.clone())),
+        })
     }
 
     #[inline]

@@ -23,6 +23,12 @@ pub(crate) enum Flag {
 pub(crate) struct Flags(Cell<u8>);
 
 impl Flags {
+    /// One alone.
+    #[inline]
+    pub(crate) fn of(flag: Flag) -> Flags {
+        Flags(Cell::new(flag as u8))
+    }
+
     /// Whether it is so.
     #[inline]
     pub(crate) fn is(&self, flag: Flag) -> bool {

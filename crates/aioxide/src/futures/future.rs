@@ -62,24 +62,31 @@ impl Future {
 
     /// A value that `__init__` makes whole.
     pub(crate) fn empty() -> Future {
-        Future::with_loop(None)
+        Future::with_loop(None, Flags::default())
     }
 
     /// The value of a new Future of a native loop that is not in debug mode.
     #[inline]
     pub(crate) fn value(event_loop: &Ref<EventLoop>) -> Future {
-        Future::with_loop(Some(event_loop.as_obj().clone()))
+        Future::with_loop(Some(event_loop.as_obj().clone()), Flags::default())
     }
 
+    /// The same of a Task's, which is reported if it goes while pending.
     #[inline]
-    fn with_loop(event_loop: Option<Obj>) -> Future {
+    pub(crate) fn value_of_task(event_loop: &Ref<EventLoop>) -> Future {
+        let flags = Flags::of(Flag::LogDestroyPending);
+        Future::with_loop(Some(event_loop.as_obj().clone()), flags)
+    }
+
+    #[inline(always)]
+    fn with_loop(event_loop: Option<Obj>, flags: Flags) -> Future {
         Future {
             event_loop: Slot::new(event_loop),
             first: FirstWaiter::default(),
             outcome: Slot::default(),
             rare: Rare::default(),
             phase: Cell::new(Phase::Pending),
-            flags: Flags::default(),
+            flags,
             cancel_requests: Cell::new(0),
         }
     }
@@ -88,7 +95,7 @@ impl Future {
     #[inline]
     pub(crate) fn create(event_loop: &Ref<EventLoop>) -> Result<Ref<Future>, Raised> {
         let py = event_loop.py();
-        let future = Ref::new(py, Future::value(event_loop))?;
+        let future = Ref::make(py, || Future::value(event_loop))?;
         if event_loop.debug() {
             future.remember_source(py)?;
         }

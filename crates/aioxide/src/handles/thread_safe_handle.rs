@@ -34,7 +34,7 @@ impl ThreadSafeHandle {
         context: Option<Obj>,
     ) -> Result<Ref<ThreadSafeHandle>, Raised> {
         let handle = Handle::value(py, event_loop, callback, context)?;
-        Ref::with_parent(py, handle, ThreadSafeHandle::default())
+        Ref::with_parent(py, || handle, ThreadSafeHandle::default)
     }
 
     /// Runs the callback, as `Handle::run`.

@@ -38,13 +38,13 @@ impl TimerHandle {
         sequence: u64,
     ) -> Result<Ref<TimerHandle>, Raised> {
         let handle = Handle::value(py, event_loop, callback, context)?;
-        let timer = TimerHandle {
+        let timer = || TimerHandle {
             seconds: Cell::new(when.seconds),
             given: Slot::new(when.given),
             sequence: Cell::new(sequence),
             scheduled: Cell::new(true),
         };
-        Ref::with_parent(py, handle, timer)
+        Ref::with_parent(py, || handle, timer)
     }
 
     /// Schedules a spare one for another time.
@@ -188,14 +188,11 @@ impl Alarm {
     /// Makes one for a Future.
     #[inline]
     pub(crate) fn create(py: Python<'_>, target: Obj, sequence: u64) -> Result<Ref<Alarm>, Raised> {
-        Ref::new(
-            py,
-            Alarm {
-                target: Slot::new(Some(target)),
-                sequence,
-                cancelled: Cell::new(false),
-            },
-        )
+        Ref::make(py, || Alarm {
+            target: Slot::new(Some(target)),
+            sequence,
+            cancelled: Cell::new(false),
+        })
     }
 
     /// Its place among those of the same time.

@@ -187,9 +187,9 @@ impl<F: Hot> FutureFields<F> {
     pub(crate) fn empty(&self, future: &Ref<F>) {
         self.event_loop.set(future, None);
         self.awaited_by.set(future, None);
-        self.state.set(future, 0);
-        self.is_task.set(future, 0);
-        self.awaited_by_is_set.set(future, 0);
+        self.state.empty(future);
+        self.is_task.empty(future);
+        self.awaited_by_is_set.empty(future);
     }
 
     /// The state: 0 pending, 1 cancelled, 2 finished.

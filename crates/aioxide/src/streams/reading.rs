@@ -92,7 +92,7 @@ impl Read {
                 return Ok(spare.into_obj());
             }
         }
-        let value = Read {
+        Ref::make(py, || Read {
             kind: Cell::new(kind),
             reader: Slot::new(Some(reader.clone())),
             count: Cell::new(count),
@@ -101,8 +101,8 @@ impl Read {
             collected: RefCell::default(),
             stage: Cell::new(Stage::Data),
             course: Course::default(),
-        };
-        Ref::new(py, value).map(Ref::into_obj)
+        })
+        .map(Ref::into_obj)
     }
 
     /// The reader's last coroutine, if it has ended by the short way, which leaves nothing in it, and

@@ -145,7 +145,7 @@ impl Call {
             call.course.renew();
             return Ok(call);
         }
-        let value = Call {
+        Ref::make(py, || Call {
             operation: Cell::new(operation),
             stage: Cell::new(Stage::Waiting),
             target: Slot::new(Some(target)),
@@ -154,8 +154,7 @@ impl Call {
             error: Slot::default(),
             cancelled: Slot::default(),
             course: Course::default(),
-        };
-        Ref::new(py, value)
+        })
     }
 
     fn let_go(&self) {

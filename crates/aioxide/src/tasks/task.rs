@@ -63,14 +63,15 @@ impl Task {
             }
             None => event_loop.spares.contexts.copy_current(py)?,
         };
-        let value = Task {
-            coro: Slot::new(Some(coro.clone())),
-            context: Slot::new(Some(context)),
-            ..Task::default()
-        };
-        let future = Future::value(event_loop);
-        future.flags.set(Flag::LogDestroyPending, true);
-        let task = Ref::with_parent(py, future, value)?;
+        let task = Ref::with_parent(
+            py,
+            || Future::value_of_task(event_loop),
+            || Task {
+                coro: Slot::new(Some(coro.clone())),
+                context: Slot::new(Some(context)),
+                ..Task::default()
+            },
+        )?;
         Task::begin_name(&task, name)?;
         Ok(task)
     }

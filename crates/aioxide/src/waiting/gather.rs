@@ -139,18 +139,14 @@ impl GatheringFuture {
         } else {
             (None, None)
         };
-        let outer = Ref::with_parent(
-            py,
-            Future::empty(),
-            GatheringFuture {
-                children: RefCell::default(),
-                remaining: Cell::new(0),
-                return_exceptions,
-                cancel_requested: Cell::new(false),
-                whole: Cell::new(false),
-                task: Slot::new(task.clone()),
-            },
-        )?;
+        let outer = Ref::with_parent(py, Future::empty, || GatheringFuture {
+            children: RefCell::default(),
+            remaining: Cell::new(0),
+            return_exceptions,
+            cancel_requested: Cell::new(false),
+            whole: Cell::new(false),
+            task: Slot::new(task.clone()),
+        })?;
         let mut arguments = Arguments::of(py, args)?;
         let mut children: Vec<Obj> = Vec::with_capacity(args.len());
         let mut done = Vec::new();
