@@ -6,24 +6,34 @@ import gc
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import targets  # noqa: E402
 
-# a warm-up shorter than this says too little about how many operations fill the measurement
-ENOUGH = 0.03
+# Seconds: a measurement is made of pieces at least so long. A piece shorter than this says little,
+# a longer one seldom goes by without the machine doing something else.
+PIECE = 0.005
+# and of at least so many
+LEAST_PIECES = 3
 
 
 def timed(program, runner: asyncio.Runner, seconds: float) -> tuple[float, int]:
-    """Seconds and operations of one run of about `seconds`, after a warm-up that sizes it."""
+    """Seconds and operations of the fastest piece, of as many as take about `seconds`.
+
+    What a piece takes longer than the fastest is what else the machine did meanwhile.
+    """
     operations = program.BATCH
-    while (took := runner.run(program.main(operations))) < ENOUGH:
-        operations *= 4
-    batches = max(1, round(seconds / took * operations / program.BATCH))
+    while runner.run(program.main(operations)) < PIECE:
+        operations *= 2
     gc.collect()
     gc.freeze()
-    return runner.run(program.main(batches * program.BATCH)), batches * program.BATCH
+    end = time.perf_counter() + seconds
+    pieces: list[float] = []
+    while len(pieces) < LEAST_PIECES or time.perf_counter() < end:
+        pieces.append(runner.run(program.main(operations)))
+    return min(pieces), operations
 
 
 def main() -> None:
