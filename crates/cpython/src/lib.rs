@@ -61,7 +61,7 @@ pub use args::Args;
 pub use error::Raised;
 pub use hot::{Hot, Kept, NoParent, Ref, Spare};
 pub use lend::BytesBuilder;
-pub use lifecycle::Visit;
+pub use lifecycle::{Held, Visit};
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;

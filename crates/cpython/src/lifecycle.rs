@@ -1,5 +1,6 @@
 //! How the garbage collector sees the objects of hot types, and how they go.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -46,6 +47,53 @@ impl Visit<'_> {
     pub fn slot<P: Reference>(&mut self, slot: &Slot<P>) {
         slot.peek(|object| self.object(object));
     }
+}
+
+/// A field with references that may be part of a cycle; see [`holds!`](crate::holds).
+pub trait Held {
+    /// Shows them to the garbage collector.
+    fn visit(&self, visit: &mut Visit<'_>);
+    /// Releases them.
+    fn let_go(&self);
+}
+
+impl<P: Reference> Held for Slot<P> {
+    #[inline]
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(self);
+    }
+    #[inline]
+    fn let_go(&self) {
+        self.set(None);
+    }
+}
+
+impl Held for RefCell<Vec<Obj>> {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        if let Ok(objects) = self.try_borrow() {
+            objects.iter().for_each(|object| visit.object(object));
+        }
+    }
+    fn let_go(&self) {
+        let objects = self.take();
+        drop(objects);
+    }
+}
+
+/// Names the fields of a hot type that are [`Held`](crate::lifecycle::Held): use it inside the
+/// `impl Hot`, as its `traverse` and `clear`.
+#[macro_export]
+macro_rules! holds {
+    ($($field:ident),*) => {
+        fn traverse(&self, visit: &mut $crate::Visit<'_>) {
+            $($crate::lifecycle::Held::visit(&self.$field, visit);)*
+        }
+
+        #[inline]
+        fn clear(&self) {
+            $($crate::lifecycle::Held::let_go(&self.$field);)*
+        }
+    };
 }
 
 /// `tp_traverse`.

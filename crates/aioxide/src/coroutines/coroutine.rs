@@ -10,7 +10,7 @@ use std::ffi::CString;
 
 use cpython::build::{Builder, Next};
 use cpython::coro::{self, Step};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Held, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::frames;
 use crate::futures::{Future, await_step, thrown};
@@ -46,6 +46,8 @@ enum Progress {
 pub(crate) struct Course {
     progress: Cell<Progress>,
     awaited: Slot,
+    /// The coroutines whose frames it has shown, of those that stand for functions of asyncio.
+    pub(super) shown: Slot,
 }
 
 impl Default for Course {
@@ -53,7 +55,20 @@ impl Default for Course {
         Course {
             progress: Cell::new(Progress::New),
             awaited: Slot::default(),
+            shown: Slot::default(),
         }
+    }
+}
+
+impl Held for Course {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.awaited);
+        visit.slot(&self.shown);
+    }
+    #[inline]
+    fn let_go(&self) {
+        self.awaited.set(None);
+        self.shown.set(None);
     }
 }
 
@@ -103,14 +118,6 @@ impl Course {
         self.awaited.get()
     }
 
-    pub(crate) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.awaited);
-    }
-
-    pub(crate) fn clear(&self) {
-        self.awaited.set(None);
-    }
-
     /// Begins to await: yields what is to be waited on, or has the outcome at once.
     #[inline]
     fn begin(&self, awaitable: Obj) -> Result<Next, Raised> {
@@ -151,10 +158,13 @@ impl Course {
     }
 }
 
-/// The value of a native coroutine object.
-pub(crate) trait Coroutine: Hot<Parent = NoParent> {
+/// The value of a native coroutine object; [`super::class`] makes it one.
+pub(crate) trait Coroutine: Hot<Parent = NoParent> + AsRef<Course> {
     /// Where it stands.
-    fn course(&self) -> &Course;
+    #[inline]
+    fn course(&self) -> &Course {
+        self.as_ref()
+    }
 
     /// The names of the function that it stands for: plain and qualified.
     fn names(&self) -> (&'static str, &'static str);
@@ -163,11 +173,6 @@ pub(crate) trait Coroutine: Hot<Parent = NoParent> {
     /// was called to the innermost: call graphs show their frames.
     fn codes(&self, _py: Python<'_>) -> Vec<Obj> {
         Vec::new()
-    }
-
-    /// Where it keeps what it has shown of them, if there are any.
-    fn shown(&self) -> Option<&Slot> {
-        None
     }
 
     /// What `await` makes of it: the object itself.
@@ -192,7 +197,10 @@ pub(crate) trait Coroutine: Hot<Parent = NoParent> {
 
     /// It has ended, in whatever way (at `close()` and release too): puts back what would wake it
     /// and lets go of everything.
-    fn end(this: &Ref<Self>);
+    #[inline]
+    fn end(this: &Ref<Self>) {
+        this.clear();
+    }
 }
 
 /// Runs it from an outcome (none: from its beginning) to the next `yield` or its end.
@@ -418,8 +426,8 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
 /// It has ended.
 #[inline]
 fn end<T: Coroutine>(this: &Ref<T>) {
-    if let Some(slot) = this.shown().filter(|slot| slot.is_some()) {
-        if let Err(raised) = frames::close(slot) {
+    if this.course().shown.is_some() {
+        if let Err(raised) = frames::close(&this.course().shown) {
             raised.report_unraisable(Some(this.as_obj()));
         }
     }

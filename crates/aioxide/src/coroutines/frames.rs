@@ -9,10 +9,11 @@ use super::coroutine::Coroutine;
 fn standing<T: Coroutine>(this: &Ref<T>) -> Result<Vec<Obj>, Raised> {
     let py = this.py();
     let runs = !this.course().is_new() && this.course().needs_finalizer();
-    let Some(slot) = this.shown().filter(|_| runs) else {
-        return Ok(Vec::new());
-    };
     let codes = this.codes(py);
+    if !runs || codes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let slot = &this.course().shown;
     let known = slot.get();
     let known = known.filter(|known| known.tuple_len() == codes.len());
     let shown = match known {

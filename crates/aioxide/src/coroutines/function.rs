@@ -3,6 +3,14 @@
 use cpython::{Obj, Python, Raised};
 use pyo3::types::PyString;
 
+/// Puts a native method into a class in place of asyncio's of that name, which it describes.
+pub(crate) fn put_method(class: &Obj, theirs: &Obj, name: &str, made: &Obj) -> Result<(), Raised> {
+    let py = class.py();
+    let name = PyString::intern(py, name);
+    describe(py, made, &theirs.attr(&name)?)?;
+    class.set_attr(&name, made)
+}
+
 /// Makes a native function or method (`cpython::callable`) a coroutine function to all who ask,
 /// with the parameters of asyncio's: `inspect` looks for a code object that says "coroutine" and
 /// names the parameters, on later versions for a marker as well.

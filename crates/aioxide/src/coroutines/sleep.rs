@@ -3,11 +3,12 @@
 //! A coroutine object without a frame: it keeps the Future that it waits on and the alarm that
 //! wakes it. `sleep(0)` yields once and needs neither.
 
-use cpython::build::{Builder, Next};
+use cpython::build::Next;
 use cpython::callable::callable;
-use cpython::{Args, Hot, Kept, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Kept, Obj, Python, Raised, Ref, Slot};
 
-use super::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use super::class::coroutine_class;
+use super::coroutine::{Coroutine, Course, Turn};
 use super::function::describe;
 use crate::event_loop::EventLoop;
 use crate::futures::Future;
@@ -131,11 +132,6 @@ impl Sleep {
 }
 
 impl Coroutine for Sleep {
-    #[inline]
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         ("sleep", "sleep")
     }
@@ -200,44 +196,11 @@ fn delay_seconds(delay: &Obj) -> Result<f64, Raised> {
     Ok(seconds)
 }
 
-impl Hot for Sleep {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sleep_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that sleep() returns.";
+coroutine_class! {
+    Sleep: c"aioxide._aioxide.sleep_coroutine", c"The coroutine object that sleep() returns.";
     const FREELIST: usize = 2048;
     const TRACKED: bool = false;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.delay);
-        visit.slot(&self.result);
-        visit.slot(&self.alarm);
-        visit.slot(&self.handle);
-        visit.slot(&self.event_loop);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.delay.set(None);
-        self.result.set(None);
-        self.alarm.set(None);
-        self.handle.set(None);
-        self.event_loop.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds delay, result, alarm, handle, event_loop;
 }
 
 /// Adds the function to the module.

@@ -1,12 +1,12 @@
 //! `to_thread(func, /, *args, **kwargs)`.
 
-use cpython::build::Builder;
 use cpython::callable::callable;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot, context};
 
 use super::jobs::cold;
 use super::submit::submit;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 use crate::event_loop::EventLoop;
 use crate::interop::current::running_loop;
@@ -41,10 +41,6 @@ impl ToThread {
 }
 
 impl Coroutine for ToThread {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         ("to_thread", "to_thread")
     }
@@ -77,47 +73,12 @@ impl Coroutine for ToThread {
     fn resume(_: &Ref<ToThread>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
         outcome.map(Turn::Return)
     }
-
-    fn end(this: &Ref<ToThread>) {
-        this.function.set(None);
-        this.args.set(None);
-        this.kwargs.set(None);
-    }
 }
 
-impl Hot for ToThread {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.to_thread_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that to_thread() returns.";
+coroutine_class! {
+    ToThread: c"aioxide._aioxide.to_thread_coroutine", c"The coroutine object that to_thread() returns.";
     const FREELIST: usize = 256;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.function);
-        visit.slot(&self.args);
-        visit.slot(&self.kwargs);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.function.set(None);
-        self.args.set(None);
-        self.kwargs.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds function, args, kwargs;
 }
 
 /// Adds the function to the module: a coroutine function to all who ask.

@@ -2,15 +2,16 @@
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, Next};
+use cpython::build::Next;
 use cpython::callable::method;
-use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Global, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::imports;
 use super::protocol::{StreamReaderProtocol, drain_turn};
 use super::reader::StreamReader;
 use super::writer::{StreamWriter, plain_transport};
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 
 /// Which coroutine it is.
@@ -169,11 +170,6 @@ fn raise_exception(reader: &Obj) -> Result<(), Raised> {
 }
 
 impl Coroutine for Drain {
-    #[inline]
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         self.kind.names()
     }
@@ -230,48 +226,12 @@ impl Coroutine for Drain {
             }
         }
     }
-
-    #[inline]
-    fn end(this: &Ref<Drain>) {
-        this.subject.set(None);
-        this.protocol.set(None);
-        this.waiter.set(None);
-    }
 }
 
-impl Hot for Drain {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.drain_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that a writer's methods return.";
+coroutine_class! {
+    Drain: c"aioxide._aioxide.drain_coroutine", c"The coroutine object that a writer's methods return.";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.subject);
-        visit.slot(&self.protocol);
-        visit.slot(&self.waiter);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.subject.set(None);
-        self.protocol.set(None);
-        self.waiter.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds subject, protocol, waiter;
 }
 
 /// Makes the coroutine: native, or asyncio's own.

@@ -6,15 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 
-use cpython::build::{Builder, Next};
+use cpython::build::Next;
 use cpython::callable::method;
-use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Global, Obj, Python, Raised, Ref, Slot};
 use engine::Search;
 use engine::unread::search;
 
 use super::imports::imports;
 use super::reader::StreamReader;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 
 /// Which coroutine it is.
@@ -410,11 +411,6 @@ fn raise_exception(reader: &Ref<StreamReader>) -> Result<(), Raised> {
 }
 
 impl Coroutine for Read {
-    #[inline]
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         self.kind.get().names()
     }
@@ -472,37 +468,10 @@ impl Coroutine for Read {
     }
 }
 
-impl Hot for Read {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.read_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that a reader's methods return.";
+coroutine_class! {
+    Read: c"aioxide._aioxide.read_coroutine", c"The coroutine object that a reader's methods return.";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.reader);
-        visit.slot(&self.separator);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.reader.set(None);
-        self.separator.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds reader, separator;
 }
 
 /// The reader whose method is called with no other arguments than so many, if it is native.

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
 use pyo3::intern;
 
 use super::bound::{Bound, Primitive, build_bound, describe_state};
-use super::call::{Call, Operation, Stage};
+use super::call::{Acquired, Call, Operation, Stage};
 use super::condition::Condition;
 use super::lock::Lock;
 use super::originals;
@@ -287,6 +287,7 @@ impl Hot for Barrier {
         A place where so many tasks wait for each other, as asyncio.Barrier.\n\n\
         parties: how many; at least 1.";
     cpython::hot_type!();
+    cpython::holds!(bound, condition, parties);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
@@ -337,17 +338,5 @@ impl Hot for Barrier {
                     Ok(())
                 },
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        visit.slot(&self.condition);
-        visit.slot(&self.parties);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.condition.set(None);
-        self.parties.set(None);
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Held, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use pyo3::types::PyString;
 
 use crate::event_loop::EventLoop;
@@ -37,12 +37,11 @@ impl Default for Bound {
     }
 }
 
-impl Bound {
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+impl Held for Bound {
+    fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.event_loop);
     }
-
-    pub(super) fn clear(&self) {
+    fn let_go(&self) {
         self.event_loop.set(None);
     }
 }

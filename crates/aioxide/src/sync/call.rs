@@ -5,8 +5,7 @@
 
 use std::cell::Cell;
 
-use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Python, Raised, Ref, Slot, Spare, Visit};
+use cpython::{Hot, Obj, Python, Raised, Ref, Slot, Spare};
 
 use super::barrier::Barrier;
 use super::bound::Primitive;
@@ -15,7 +14,8 @@ use super::event::Event;
 use super::lock::Lock;
 use super::queue::Queue;
 use super::semaphore::Semaphore;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 
 /// What it does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,13 +157,6 @@ impl Call {
         })
     }
 
-    fn let_go(&self) {
-        self.waiter.set(None);
-        self.item.set(None);
-        self.error.set(None);
-        self.cancelled.set(None);
-    }
-
     /// What it does.
     #[inline]
     pub(super) fn operation(&self) -> Operation {
@@ -197,10 +190,17 @@ impl Call {
 }
 
 /// What is acquired and released, or waited for, with one await.
-trait Acquired: Primitive {
+pub(super) trait Acquired: Primitive {
+    /// Acquires it, or returns the Future to wait on.
     fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised>;
+
+    /// The wait is over, and with it the object acquired; or it has failed.
     fn finish(this: &Ref<Self>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised>;
-    fn release(this: &Ref<Self>) -> Result<(), Raised>;
+
+    /// `release()`, of what can be released.
+    fn release(_this: &Ref<Self>) -> Result<(), Raised> {
+        Ok(())
+    }
 
     #[inline]
     fn start(this: &Ref<Self>, call: &Ref<Call>) -> Result<Turn, Raised> {
@@ -248,43 +248,6 @@ fn acquired(py: Python<'_>, operation: Operation) -> Obj {
     }
 }
 
-macro_rules! acquired {
-    ($($class:ident),*) => {$(
-        impl Acquired for $class {
-            #[inline]
-            fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised> {
-                $class::begin(this)
-            }
-            #[inline]
-            fn finish(
-                this: &Ref<Self>,
-                waiter: &Obj,
-                outcome: Result<Obj, Raised>,
-            ) -> Result<(), Raised> {
-                $class::finish(this, waiter, outcome)
-            }
-            #[inline]
-            fn release(this: &Ref<Self>) -> Result<(), Raised> {
-                $class::release(this)
-            }
-        }
-    )*};
-}
-acquired!(Lock, Semaphore);
-
-impl Acquired for Event {
-    fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised> {
-        Event::begin(this)
-    }
-    fn finish(this: &Ref<Self>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised> {
-        Event::finish(this, waiter, outcome)
-    }
-    /// Nobody exits an Event.
-    fn release(_: &Ref<Self>) -> Result<(), Raised> {
-        Ok(())
-    }
-}
-
 /// A step of a call, by a method of the primitive's with these arguments.
 macro_rules! step {
     ($call:ident, $method:ident $(, $outcome:ident)?) => {{
@@ -316,11 +279,6 @@ macro_rules! step {
 }
 
 impl Coroutine for Call {
-    #[inline]
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         self.operation.get().names()
     }
@@ -339,44 +297,13 @@ impl Coroutine for Call {
     fn end(this: &Ref<Call>) {
         // One that has run to its end has nothing left but what it was given.
         if this.target.take().is_some() || this.operation.get().has_more() {
-            this.let_go();
+            this.clear();
         }
     }
 }
 
-impl Hot for Call {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sync_coroutine";
-    const DOC: &'static std::ffi::CStr =
-        c"The coroutine object that methods of locks and queues return.";
+coroutine_class! {
+    Call: c"aioxide._aioxide.sync_coroutine", c"The coroutine object that methods of locks and queues return.";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.target);
-        visit.slot(&self.waiter);
-        visit.slot(&self.item);
-        visit.slot(&self.error);
-        visit.slot(&self.cancelled);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.target.set(None);
-        self.let_go();
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds target, waiter, item, error, cancelled;
 }

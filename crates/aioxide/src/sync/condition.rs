@@ -9,14 +9,14 @@ use std::ops::ControlFlow;
 
 use cpython::build::Builder;
 use cpython::error::set_context;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
 use pyo3::intern;
 
 use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
-use super::call::{Call, Operation, Stage};
+use super::call::{Acquired, Call, Operation, Stage};
 use super::deque::Deque;
 use super::lock::Lock;
-use super::waiters::{Waited, build_waiters, count_text, wake};
+use super::waiters::{Waited, add_waiter, build_waiters, count_text, wake};
 use super::{is_cancellation, originals};
 use crate::coroutines::coroutine::Turn;
 use crate::interop::asyncio;
@@ -221,11 +221,7 @@ impl Condition {
             return Call::wait_on(call, waiter);
         }
         Condition::release(this)?;
-        let waiter = new_waiter(this).and_then(|waiter| {
-            this.waiters.push(waiter.clone())?;
-            Ok(waiter)
-        });
-        match waiter {
+        match add_waiter(this) {
             Ok(waiter) => Call::wait_on(call, waiter),
             Err(raised) => {
                 call.error.set(Some(raised.take(py)));
@@ -428,6 +424,7 @@ impl Primitive for Condition {
 }
 
 impl Waited for Condition {
+    #[inline]
     fn waiters(&self) -> &Deque {
         &self.waiters
     }
@@ -441,6 +438,7 @@ impl Hot for Condition {
         lock: what is acquired and released; a new Lock if None.";
     const FREELIST: usize = 64;
     cpython::hot_type!();
+    cpython::holds!(bound, lock, native, locked, acquire, release, waiters);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
@@ -492,25 +490,5 @@ impl Hot for Condition {
                     Ok(())
                 },
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        visit.slot(&self.lock);
-        visit.slot(&self.native);
-        visit.slot(&self.locked);
-        visit.slot(&self.acquire);
-        visit.slot(&self.release);
-        self.waiters.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.lock.set(None);
-        self.native.set(None);
-        self.locked.set(None);
-        self.acquire.set(None);
-        self.release.set(None);
-        self.waiters.clear();
     }
 }

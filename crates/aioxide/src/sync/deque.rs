@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use cpython::{Obj, Python, Raised, Visit};
+use cpython::{Held, Obj, Python, Raised, Visit};
 
 enum Form {
     /// There is none: the attribute is None, or missing.
@@ -212,7 +212,14 @@ impl Deque {
         Ok(())
     }
 
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+    /// Becomes absent.
+    pub(super) fn clear(&self) {
+        drop(self.0.replace(Form::Absent));
+    }
+}
+
+impl Held for Deque {
+    fn visit(&self, visit: &mut Visit<'_>) {
         let Ok(form) = self.0.try_borrow() else {
             return;
         };
@@ -222,8 +229,7 @@ impl Deque {
             Form::Shown(shown) => visit.object(shown),
         }
     }
-
-    pub(super) fn clear(&self) {
-        drop(self.0.replace(Form::Absent));
+    fn let_go(&self) {
+        self.clear();
     }
 }

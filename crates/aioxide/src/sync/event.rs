@@ -5,11 +5,12 @@ use std::ffi::CStr;
 use std::ops::ControlFlow;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref};
 
-use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
+use super::bound::{Bound, Primitive, build_bound, describe_state};
+use super::call::Acquired;
 use super::deque::Deque;
-use super::waiters::{Waited, build_waiters, count_text, wake};
+use super::waiters::{Waited, add_waiter, build_waiters, count_text, wake};
 
 /// The value of an Event.
 pub(super) struct Event {
@@ -39,27 +40,6 @@ impl Event {
         Ok(())
     }
 
-    /// Finds it set, or returns the Future to wait on.
-    pub(super) fn begin(this: &Ref<Event>) -> Result<Option<Obj>, Raised> {
-        if this.set.get() {
-            return Ok(None);
-        }
-        let waiter = new_waiter(this)?;
-        this.waiters.push(waiter.clone())?;
-        Ok(Some(waiter))
-    }
-
-    /// The wait is over, or it has failed.
-    pub(super) fn finish(
-        this: &Ref<Event>,
-        waiter: &Obj,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<(), Raised> {
-        let outcome = outcome.map_err(|raised| raised.take(this.py()));
-        this.waiters.remove(waiter)?;
-        outcome.map(drop).map_err(Raised::raise)
-    }
-
     /// `set()`.
     pub(super) fn set(this: &Ref<Event>) -> Result<(), Raised> {
         if this.set.replace(true) {
@@ -82,6 +62,21 @@ impl Event {
     }
 }
 
+impl Acquired for Event {
+    fn begin(this: &Ref<Event>) -> Result<Option<Obj>, Raised> {
+        if this.set.get() {
+            return Ok(None);
+        }
+        add_waiter(this).map(Some)
+    }
+
+    fn finish(this: &Ref<Event>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised> {
+        let outcome = outcome.map_err(|raised| raised.take(this.py()));
+        this.waiters.remove(waiter)?;
+        outcome.map(drop).map_err(Raised::raise)
+    }
+}
+
 impl Primitive for Event {
     const REPLACEABLE: &'static [&'static str] = &["_get_loop"];
     const STATE: &'static [&'static str] = &["_waiters", "_value"];
@@ -93,6 +88,7 @@ impl Primitive for Event {
 }
 
 impl Waited for Event {
+    #[inline]
     fn waiters(&self) -> &Deque {
         &self.waiters
     }
@@ -105,6 +101,7 @@ impl Hot for Event {
         A flag that tasks wait for, as asyncio.Event.";
     const FREELIST: usize = 64;
     cpython::hot_type!();
+    cpython::holds!(bound, waiters);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
@@ -137,15 +134,5 @@ impl Hot for Event {
                     Ok(())
                 },
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        self.waiters.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.waiters.clear();
     }
 }

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref};
 
-use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
+use super::bound::{Bound, Primitive, build_bound, describe_state};
+use super::call::Acquired;
 use super::deque::Deque;
 use super::is_cancellation;
-use super::waiters::{Waited, all_cancelled, build_waiters, count_text, wake};
+use super::waiters::{Waited, add_waiter, all_cancelled, build_waiters, count_text, wake};
 
 /// The value of a Lock.
 pub(super) struct Lock {
@@ -38,52 +39,6 @@ impl Lock {
     #[inline]
     pub(super) fn is_locked(&self) -> bool {
         self.locked.get()
-    }
-
-    /// Acquires it, or returns the Future to wait on: none passes those who wait already.
-    #[inline]
-    pub(super) fn begin(this: &Ref<Lock>) -> Result<Option<Obj>, Raised> {
-        if !this.locked.get() && all_cancelled(&this.waiters)? {
-            this.locked.set(true);
-            return Ok(None);
-        }
-        let waiter = new_waiter(this)?;
-        this.waiters.push(waiter.clone())?;
-        Ok(Some(waiter))
-    }
-
-    /// The wait is over, and with it the lock acquired; or it has failed.
-    #[inline]
-    pub(super) fn finish(
-        this: &Ref<Lock>,
-        waiter: &Obj,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<(), Raised> {
-        match outcome {
-            Ok(_) => {
-                this.waiters.remove(waiter)?;
-                this.locked.set(true);
-                Ok(())
-            }
-            Err(raised) => {
-                let error = raised.take(this.py());
-                this.waiters.remove(waiter)?;
-                // It may have been woken: then the next one must be.
-                if is_cancellation(&error) && !this.locked.get() {
-                    Lock::wake_up_first(this)?;
-                }
-                Err(Raised::raise(error))
-            }
-        }
-    }
-
-    /// `release()`.
-    #[inline]
-    pub(super) fn release(this: &Ref<Lock>) -> Result<(), Raised> {
-        if !this.locked.replace(false) {
-            return Err(Raised::runtime_error(this.py(), "Lock is not acquired."));
-        }
-        Lock::wake_up_first(this)
     }
 
     #[inline]
@@ -121,6 +76,46 @@ impl Lock {
     }
 }
 
+impl Acquired for Lock {
+    #[inline]
+    fn begin(this: &Ref<Lock>) -> Result<Option<Obj>, Raised> {
+        // It passes none of those who wait already.
+        if !this.locked.get() && all_cancelled(&this.waiters)? {
+            this.locked.set(true);
+            return Ok(None);
+        }
+        add_waiter(this).map(Some)
+    }
+
+    #[inline]
+    fn finish(this: &Ref<Lock>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised> {
+        match outcome {
+            Ok(_) => {
+                this.waiters.remove(waiter)?;
+                this.locked.set(true);
+                Ok(())
+            }
+            Err(raised) => {
+                let error = raised.take(this.py());
+                this.waiters.remove(waiter)?;
+                // It may have been woken: then the next one must be.
+                if is_cancellation(&error) && !this.locked.get() {
+                    Lock::wake_up_first(this)?;
+                }
+                Err(Raised::raise(error))
+            }
+        }
+    }
+
+    #[inline]
+    fn release(this: &Ref<Lock>) -> Result<(), Raised> {
+        if !this.locked.replace(false) {
+            return Err(Raised::runtime_error(this.py(), "Lock is not acquired."));
+        }
+        Lock::wake_up_first(this)
+    }
+}
+
 impl Primitive for Lock {
     const REPLACEABLE: &'static [&'static str] = &[
         "acquire",
@@ -138,6 +133,7 @@ impl Primitive for Lock {
 }
 
 impl Waited for Lock {
+    #[inline]
     fn waiters(&self) -> &Deque {
         &self.waiters
     }
@@ -150,6 +146,7 @@ impl Hot for Lock {
         A lock for tasks, as asyncio.Lock: one holds it, the others wait for their turn.";
     const FREELIST: usize = 64;
     cpython::hot_type!();
+    cpython::holds!(bound, waiters);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
@@ -183,15 +180,5 @@ impl Hot for Lock {
                     Ok(())
                 },
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        self.waiters.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.waiters.clear();
     }
 }

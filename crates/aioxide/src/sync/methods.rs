@@ -11,7 +11,7 @@ use super::event::Event;
 use super::lock::Lock;
 use super::queue::Queue;
 use super::semaphore::Semaphore;
-use crate::coroutines::describe;
+use crate::coroutines::{describe, put_method};
 
 /// The object that a method without other arguments is called on.
 #[inline]
@@ -142,9 +142,7 @@ impl<'py> Class<'py> {
     }
 
     fn put(&self, name: &str, made: &Obj) -> Result<(), Raised> {
-        let name = PyString::intern(self.py, name);
-        describe(self.py, made, &self.theirs.attr(&name)?)?;
-        self.ours.set_attr(&name, made)
+        put_method(&self.ours, &self.theirs, name, made)
     }
 }
 

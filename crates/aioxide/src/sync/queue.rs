@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
 use pyo3::intern;
 
 use super::bound::{Bound, Primitive, build_bound, has_own_methods, new_waiter};
@@ -542,28 +542,11 @@ impl Hot for Queue {
         maxsize: how many items there may be before put() must wait; no limit if not positive.";
     const FREELIST: usize = 64;
     cpython::hot_type!();
+    cpython::holds!(bound, maxsize, items, getters, putters, finished);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
         builder.new_value(|_| Ok(Queue::empty())).init(Queue::init);
         super::queue_interface::build_queue(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        visit.slot(&self.maxsize);
-        self.items.traverse(visit);
-        self.getters.traverse(visit);
-        self.putters.traverse(visit);
-        visit.slot(&self.finished);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.maxsize.set(None);
-        self.items.clear();
-        self.getters.clear();
-        self.putters.clear();
-        self.finished.set(None);
     }
 }

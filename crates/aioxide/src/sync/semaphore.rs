@@ -5,13 +5,14 @@ use std::ffi::CStr;
 use std::ops::ControlFlow;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
-use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
+use super::bound::{Bound, Primitive, build_bound, describe_state};
+use super::call::Acquired;
 use super::deque::Deque;
 use super::number::Number;
 use super::waiters::{
-    Waited, all_cancelled, build_waiters, count_text, is_cancelled, is_done, wake,
+    Waited, add_waiter, all_cancelled, build_waiters, count_text, is_cancelled, is_done, wake,
 };
 use super::{is_cancellation, originals};
 
@@ -67,69 +68,6 @@ impl Semaphore {
         Ok(this.value.get().is_zero() || !all_cancelled(&this.waiters)?)
     }
 
-    /// Acquires it, or returns the Future to wait on.
-    #[inline]
-    pub(super) fn begin(this: &Ref<Semaphore>) -> Result<Option<Obj>, Raised> {
-        let locked = if Semaphore::is_native(this) {
-            Semaphore::is_locked(this)?
-        } else {
-            let name = pyo3::intern!(this.py(), "locked");
-            this.as_obj().method(name, &[])?.truth()?
-        };
-        if !locked {
-            this.value.set(this.value.get().less_one());
-            return Ok(None);
-        }
-        let waiter = new_waiter(this)?;
-        this.waiters.push(waiter.clone())?;
-        Ok(Some(waiter))
-    }
-
-    /// The wait is over, and with it the semaphore acquired; or it has failed.
-    #[inline]
-    pub(super) fn finish(
-        this: &Ref<Semaphore>,
-        waiter: &Obj,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<(), Raised> {
-        let py = this.py();
-        let wakes_all = originals(py).semaphore_wakes_all;
-        let outcome = outcome.map_err(|raised| raised.take(py));
-        this.waiters.remove(waiter)?;
-        if let Err(error) = &outcome {
-            // Its turn had come: it is another's now.
-            let gives_back = is_cancellation(error)
-                && !is_cancelled(waiter)?
-                && (!wakes_all || is_done(waiter)?);
-            if gives_back {
-                this.value.set(this.value.get().plus_one());
-                if !wakes_all {
-                    Semaphore::wake_up_next(this)?;
-                }
-            }
-        }
-        if wakes_all {
-            // Those who came meanwhile had to wait for their turn.
-            while this.value.get().is_positive() && Semaphore::wake_up_next(this)? {}
-        } else if outcome.is_ok() && this.value.get().is_positive() {
-            Semaphore::wake_up_next(this)?;
-        }
-        outcome.map(drop).map_err(Raised::raise)
-    }
-
-    /// `release()`.
-    #[inline]
-    pub(super) fn release(this: &Ref<Semaphore>) -> Result<(), Raised> {
-        if let Some(most) = this.most.get() {
-            if this.value.get().is_at_least(Number::of(&most)?) {
-                let text = "BoundedSemaphore released too many times";
-                return Err(Raised::value_error(this.py(), text));
-            }
-        }
-        this.value.set(this.value.get().plus_one());
-        Semaphore::wake_up_next(this).map(drop)
-    }
-
     #[inline]
     fn wake_up_next(this: &Ref<Semaphore>) -> Result<bool, Raised> {
         if Semaphore::is_native(this) {
@@ -169,6 +107,66 @@ impl Semaphore {
     }
 }
 
+impl Acquired for Semaphore {
+    #[inline]
+    fn begin(this: &Ref<Semaphore>) -> Result<Option<Obj>, Raised> {
+        let locked = if Semaphore::is_native(this) {
+            Semaphore::is_locked(this)?
+        } else {
+            let name = pyo3::intern!(this.py(), "locked");
+            this.as_obj().method(name, &[])?.truth()?
+        };
+        if !locked {
+            this.value.set(this.value.get().less_one());
+            return Ok(None);
+        }
+        add_waiter(this).map(Some)
+    }
+
+    #[inline]
+    fn finish(
+        this: &Ref<Semaphore>,
+        waiter: &Obj,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        let wakes_all = originals(py).semaphore_wakes_all;
+        let outcome = outcome.map_err(|raised| raised.take(py));
+        this.waiters.remove(waiter)?;
+        if let Err(error) = &outcome {
+            // Its turn had come: it is another's now.
+            let gives_back = is_cancellation(error)
+                && !is_cancelled(waiter)?
+                && (!wakes_all || is_done(waiter)?);
+            if gives_back {
+                this.value.set(this.value.get().plus_one());
+                if !wakes_all {
+                    Semaphore::wake_up_next(this)?;
+                }
+            }
+        }
+        if wakes_all {
+            // Those who came meanwhile had to wait for their turn.
+            while this.value.get().is_positive() && Semaphore::wake_up_next(this)? {}
+        } else if outcome.is_ok() && this.value.get().is_positive() {
+            Semaphore::wake_up_next(this)?;
+        }
+        outcome.map(drop).map_err(Raised::raise)
+    }
+
+    #[inline]
+    fn release(this: &Ref<Semaphore>) -> Result<(), Raised> {
+        if let Some(most) = this.most.get() {
+            if this.value.get().is_at_least(Number::of(&most)?) {
+                let text = "BoundedSemaphore released too many times";
+                return Err(Raised::value_error(this.py(), text));
+            }
+        }
+        this.value.set(this.value.get().plus_one());
+        Semaphore::wake_up_next(this).map(drop)
+    }
+}
+
 impl Primitive for Semaphore {
     const REPLACEABLE: &'static [&'static str] =
         &["acquire", "release", "locked", "_wake_up_next", "_get_loop"];
@@ -181,6 +179,7 @@ impl Primitive for Semaphore {
 }
 
 impl Waited for Semaphore {
+    #[inline]
     fn waiters(&self) -> &Deque {
         &self.waiters
     }
@@ -194,6 +193,7 @@ impl Hot for Semaphore {
         value: how many can take before one must wait; not negative.";
     const FREELIST: usize = 64;
     cpython::hot_type!();
+    cpython::holds!(bound, most, waiters);
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
@@ -244,17 +244,5 @@ impl Hot for Semaphore {
                     Ok(())
                 },
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.bound.traverse(visit);
-        visit.slot(&self.most);
-        self.waiters.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.bound.clear();
-        self.most.set(None);
-        self.waiters.clear();
     }
 }

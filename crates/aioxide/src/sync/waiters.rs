@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use cpython::build::Builder;
 use cpython::{Obj, Raised, Ref};
 
-use super::bound::Primitive;
+use super::bound::{Primitive, new_waiter};
 use super::deque::Deque;
 use super::originals;
 use crate::futures::Future;
@@ -79,6 +79,14 @@ fn ask_all(waiters: &Deque) -> Result<bool, Raised> {
         })
     })?;
     Ok(all)
+}
+
+/// A new Future to wait on, the last of those who wait.
+#[inline]
+pub(super) fn add_waiter<T: Primitive + Waited>(this: &Ref<T>) -> Result<Obj, Raised> {
+    let waiter = new_waiter(this)?;
+    this.waiters().push(waiter.clone())?;
+    Ok(waiter)
 }
 
 /// `, waiters:N` where there are some.

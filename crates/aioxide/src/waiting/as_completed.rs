@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use cpython::build::{Builder, MethodDef, Next, function};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Held, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::any_future::{
     cancel, create_future, is_cancelled, is_done, is_future, release, result, unwatch, watch,
@@ -18,7 +18,8 @@ use super::ensure_future::{current_loop, ensure_future, get_running_loop};
 use super::expiry::timeout_error;
 use super::timer::Timer;
 use super::watching::Watcher;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 use crate::interop::current::current_task;
 use crate::tasks::is_coroutine;
@@ -249,7 +250,7 @@ impl Hot for AsCompleted {
         let done = std::mem::take(&mut *self.done.borrow_mut());
         let getters = std::mem::take(&mut *self.getters.borrow_mut());
         drop((done, getters));
-        self.timer.clear();
+        self.timer.let_go();
     }
 }
 
@@ -267,7 +268,6 @@ pub(crate) struct NextCompleted {
     iterator: Slot<Ref<AsCompleted>>,
     mode: Cell<Mode>,
     getter: Slot,
-    shown: Slot,
     course: Course,
 }
 
@@ -279,7 +279,6 @@ impl NextCompleted {
                 iterator: Slot::new(Some(iterator.clone())),
                 mode: Cell::new(mode),
                 getter: Slot::default(),
-                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -324,10 +323,6 @@ impl NextCompleted {
 }
 
 impl Coroutine for NextCompleted {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         match self.mode.get() {
             Mode::Future => ("__anext__", "_AsCompletedIterator.__anext__"),
@@ -336,10 +331,6 @@ impl Coroutine for NextCompleted {
             }
             Mode::Result => ("_wait_for_one", "as_completed.<locals>._wait_for_one"),
         }
-    }
-
-    fn shown(&self) -> Option<&Slot> {
-        Some(&self.shown)
     }
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
@@ -376,45 +367,12 @@ impl Coroutine for NextCompleted {
         this.getter.set(None);
         NextCompleted::take(this, &iterator)
     }
-
-    fn end(this: &Ref<NextCompleted>) {
-        this.clear();
-    }
 }
 
-impl Hot for NextCompleted {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.as_completed_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object of a step of as_completed().";
+coroutine_class! {
+    NextCompleted: c"aioxide._aioxide.as_completed_coroutine", c"The coroutine object of a step of as_completed().";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.iterator);
-        visit.slot(&self.getter);
-        visit.slot(&self.shown);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.iterator.set(None);
-        self.getter.set(None);
-        self.shown.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds iterator, getter;
 }
 
 /// Builds the types; `tasks` is asyncio's module.

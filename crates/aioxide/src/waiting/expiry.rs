@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use cpython::error::{context, set_cause, set_context};
-use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Held, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::any_future::cancel;
 use super::ensure_future::get_running_loop;
@@ -175,7 +175,15 @@ impl Expiry {
         self.timer.is_running()
     }
 
-    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
+    /// It is over, in whatever way.
+    pub(super) fn end(&self) -> Result<(), Raised> {
+        self.task.set(None);
+        self.timer.cancel()
+    }
+}
+
+impl Held for Expiry {
+    fn visit(&self, visit: &mut Visit<'_>) {
         if let Ok(when) = self.when.try_borrow() {
             if let Some(When::Given(given)) = &*when {
                 visit.object(given);
@@ -184,17 +192,10 @@ impl Expiry {
         visit.slot(&self.task);
         self.timer.visit(visit);
     }
-
-    pub(super) fn clear(&self) {
+    fn let_go(&self) {
         self.set_when(None);
         self.task.set(None);
-        self.timer.clear();
-    }
-
-    /// It is over, in whatever way.
-    pub(super) fn end(&self) -> Result<(), Raised> {
-        self.task.set(None);
-        self.timer.cancel()
+        self.timer.let_go();
     }
 }
 

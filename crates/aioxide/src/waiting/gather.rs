@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use cpython::build::{Builder, MethodDef, Next, function};
-use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{
     cancel, cancel_message, cancelled_error, exception, is_cancelled, is_done,
@@ -327,6 +327,7 @@ impl Hot for GatheringFuture {
     const FREELIST: usize = 64;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
+    cpython::holds!(task, children);
 
     fn build(builder: &mut Builder<Self>) {
         builder
@@ -352,21 +353,6 @@ impl Hot for GatheringFuture {
                 c"Whether cancel() has cancelled children.",
                 |this| this.cancel_requested.get(),
             );
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.task);
-        if let Ok(children) = self.children.try_borrow() {
-            for child in children.iter() {
-                visit.object(child);
-            }
-        }
-    }
-
-    fn clear(&self) {
-        self.task.set(None);
-        let children = std::mem::take(&mut *self.children.borrow_mut());
-        drop(children);
     }
 
     fn needs_finalizer(&self, future: &Future) -> bool {

@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 
-use cpython::build::Builder;
 use cpython::callable::method;
 use cpython::error::{set_context, suppress_context};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{cancel, create_future};
 use super::codes::{Code, codes};
 use super::expiry::{cancelling, uncancel};
 use super::task_group::TaskGroup;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
-use crate::coroutines::describe;
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::put_method;
 use crate::interop::asyncio;
 
 /// The value of the coroutine object that `__aenter__` or `__aexit__` returns.
@@ -26,7 +26,6 @@ pub(crate) struct GroupStep {
     cancellation: Slot,
     /// The last that came while it waited for the tasks.
     pending_cancellation: Slot,
-    shown: Slot,
     course: Course,
 }
 
@@ -50,7 +49,6 @@ impl GroupStep {
                 exception: Slot::new(exception.and_then(Obj::not_none)),
                 cancellation: Slot::default(),
                 pending_cancellation: Slot::default(),
-                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -215,20 +213,12 @@ fn is_subclass(class: &Obj, of: &Obj) -> Result<bool, Raised> {
 }
 
 impl Coroutine for GroupStep {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         if self.leaves.get() {
             ("__aexit__", "TaskGroup.__aexit__")
         } else {
             ("__aenter__", "TaskGroup.__aenter__")
         }
-    }
-
-    fn shown(&self) -> Option<&Slot> {
-        Some(&self.shown)
     }
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
@@ -287,54 +277,10 @@ fn group_forgets() -> bool {
     cfg!(Py_3_14)
 }
 
-impl Hot for GroupStep {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.task_group_coroutine";
-    const DOC: &'static std::ffi::CStr =
-        c"The coroutine object by which a TaskGroup is entered or left.";
+coroutine_class! {
+    GroupStep: c"aioxide._aioxide.task_group_coroutine", c"The coroutine object by which a TaskGroup is entered or left.";
     const FREELIST: usize = 256;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.group);
-        for slot in [
-            &self.class,
-            &self.exception,
-            &self.cancellation,
-            &self.pending_cancellation,
-        ] {
-            visit.slot(slot);
-        }
-        visit.slot(&self.shown);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.group.set(None);
-        for slot in [
-            &self.class,
-            &self.exception,
-            &self.cancellation,
-            &self.pending_cancellation,
-        ] {
-            slot.set(None);
-        }
-        self.shown.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds group, class, exception, cancellation, pending_cancellation;
 }
 
 /// Builds the types; `taskgroups` is asyncio's module.
@@ -345,12 +291,8 @@ pub(super) fn build(py: Python<'_>, taskgroups: &Obj) -> Result<(), Raised> {
     let enter = method(py, "__aenter__", "Enter the group.", GroupStep::enter)?;
     let doc = "Wait for the tasks; raise what they have raised.";
     let leave = method(py, "__aexit__", doc, GroupStep::leave)?;
-    for (name, made) in [("__aenter__", enter), ("__aexit__", leave)] {
-        let name = pyo3::types::PyString::intern(py, name);
-        describe(py, &made, &original.attr(&name)?)?;
-        class.set_attr(&name, &made)?;
-    }
-    Ok(())
+    put_method(&class, &original, "__aenter__", &enter)?;
+    put_method(&class, &original, "__aexit__", &leave)
 }
 
 /// Adds the class to the module.

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use cpython::build::{Builder, MethodDef};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{cancel, exception, is_cancelled, is_done, native, set, watch};
 use super::awaited_by;
@@ -391,6 +391,14 @@ impl Hot for TaskGroup {
         The first that fails cancels the others; all errors come as one ExceptionGroup.";
     const FREELIST: usize = 256;
     cpython::hot_type!();
+    cpython::holds!(
+        event_loop,
+        parent_task,
+        tasks,
+        errors,
+        base_error,
+        on_completed
+    );
 
     fn build(builder: &mut Builder<Self>) {
         builder
@@ -440,30 +448,5 @@ impl Hot for TaskGroup {
                 TaskGroup::cancel,
             );
         }
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        for slot in self.slots() {
-            visit.slot(slot);
-        }
-    }
-
-    fn clear(&self) {
-        for slot in self.slots() {
-            slot.set(None);
-        }
-    }
-}
-
-impl TaskGroup {
-    fn slots(&self) -> [&Slot; 6] {
-        [
-            &self.event_loop,
-            &self.parent_task,
-            &self.tasks,
-            &self.errors,
-            &self.base_error,
-            &self.on_completed,
-        ]
     }
 }

@@ -4,15 +4,16 @@ use std::cell::Cell;
 
 use cpython::build::{Builder, MethodDef, function};
 use cpython::callable::method;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
 use super::expiry::{Expiry, Progress};
 use super::timer::When;
 use super::watching::Watcher;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
-use crate::coroutines::describe;
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::put_method;
 
 /// The value of a Timeout.
 pub(crate) struct Timeout {
@@ -114,6 +115,7 @@ impl Hot for Timeout {
         when: a time of loop.time(), or None. Made by timeout() and timeout_at().";
     const FREELIST: usize = 256;
     cpython::hot_type!();
+    cpython::holds!(expiry);
 
     fn build(builder: &mut Builder<Self>) {
         builder
@@ -149,14 +151,6 @@ impl Hot for Timeout {
                 this.expiry.is_scheduled().then(|| this.as_obj().clone())
             });
     }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.expiry.visit(visit);
-    }
-
-    fn clear(&self) {
-        self.expiry.clear();
-    }
 }
 
 /// The value of the coroutine object that `__aenter__` or `__aexit__` returns.
@@ -165,7 +159,6 @@ pub(crate) struct TimeoutStep {
     leaves: Cell<bool>,
     class: Slot,
     exception: Slot,
-    shown: Slot,
     course: Course,
 }
 
@@ -189,7 +182,6 @@ impl TimeoutStep {
                 leaves: Cell::new(leaves),
                 class: Slot::new(class.and_then(Obj::not_none)),
                 exception: Slot::new(exception.and_then(Obj::not_none)),
-                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -219,20 +211,12 @@ fn not_a_timeout(this: Option<Obj>, method: &str) -> Raised {
 }
 
 impl Coroutine for TimeoutStep {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         if self.leaves.get() {
             ("__aexit__", "Timeout.__aexit__")
         } else {
             ("__aenter__", "Timeout.__aenter__")
         }
-    }
-
-    fn shown(&self) -> Option<&Slot> {
-        Some(&self.shown)
     }
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
@@ -263,48 +247,12 @@ impl Coroutine for TimeoutStep {
     fn resume(_: &Ref<TimeoutStep>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
         outcome.map(Turn::Return)
     }
-
-    fn end(this: &Ref<TimeoutStep>) {
-        this.clear();
-    }
 }
 
-impl Hot for TimeoutStep {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.timeout_coroutine";
-    const DOC: &'static std::ffi::CStr =
-        c"The coroutine object by which a Timeout is entered or left.";
+coroutine_class! {
+    TimeoutStep: c"aioxide._aioxide.timeout_coroutine", c"The coroutine object by which a Timeout is entered or left.";
     const FREELIST: usize = 256;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.timeout);
-        visit.slot(&self.class);
-        visit.slot(&self.exception);
-        visit.slot(&self.shown);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.timeout.set(None);
-        self.class.set(None);
-        self.exception.set(None);
-        self.shown.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds timeout, class, exception;
 }
 
 fn timeout(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
@@ -334,12 +282,8 @@ pub(super) fn build(py: Python<'_>, timeouts: &Obj) -> Result<(), Raised> {
         "Stop the timer; raise TimeoutError if it was what cancelled the block.",
         TimeoutStep::leave,
     )?;
-    for (name, made) in [("__aenter__", enter), ("__aexit__", leave)] {
-        let name = pyo3::types::PyString::intern(py, name);
-        describe(py, &made, &original.attr(&name)?)?;
-        class.set_attr(&name, &made)?;
-    }
-    Ok(())
+    put_method(&class, &original, "__aenter__", &enter)?;
+    put_method(&class, &original, "__aexit__", &leave)
 }
 
 /// Adds class and functions to the module.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use cpython::{Obj, Raised, Ref, Slot, Visit};
+use cpython::{Held, Obj, Raised, Ref, Slot, Visit};
 
 use super::watching;
 use crate::event_loop::EventLoop;
@@ -169,14 +169,15 @@ impl Timer {
             None => Ok(()),
         }
     }
+}
 
-    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
+impl Held for Timer {
+    fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.alarm);
         visit.slot(&self.event_loop);
         visit.slot(&self.handle);
     }
-
-    pub(super) fn clear(&self) {
+    fn let_go(&self) {
         self.ran();
     }
 }

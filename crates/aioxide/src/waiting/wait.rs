@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 
-use cpython::build::{Builder, MethodDef};
+use cpython::build::MethodDef;
 use cpython::callable::callable;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{
     create_future, exception, is_cancelled, is_done, is_future, release, unwatch, watch,
@@ -14,7 +14,8 @@ use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
 use super::timer::Timer;
 use super::watching::Watcher;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 use crate::interop::current::current_task;
 use crate::tasks::is_coroutine;
@@ -40,7 +41,6 @@ pub(crate) struct Wait {
     waiter: Slot,
     task: Slot,
     timer: Timer,
-    shown: Slot,
     course: Course,
 }
 
@@ -60,7 +60,6 @@ impl Wait {
                 waiter: Slot::default(),
                 task: Slot::default(),
                 timer: Timer::default(),
-                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -162,16 +161,8 @@ impl Watcher for Wait {
 }
 
 impl Coroutine for Wait {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         ("wait", "wait")
-    }
-
-    fn shown(&self) -> Option<&Slot> {
-        Some(&self.shown)
     }
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
@@ -249,68 +240,12 @@ impl Coroutine for Wait {
         outcome.map_err(Raised::raise)?;
         Wait::result(this).map(Turn::Return)
     }
-
-    fn end(this: &Ref<Wait>) {
-        this.clear();
-    }
 }
 
-impl Hot for Wait {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.wait_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that wait() returns.";
+coroutine_class! {
+    Wait: c"aioxide._aioxide.wait_coroutine", c"The coroutine object that wait() returns.";
     const FREELIST: usize = 256;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        for slot in [
-            &self.futures,
-            &self.timeout,
-            &self.return_when,
-            &self.waiter,
-            &self.task,
-        ] {
-            visit.slot(slot);
-        }
-        if let Ok(members) = self.members.try_borrow() {
-            for member in members.iter() {
-                visit.object(member);
-            }
-        }
-        self.timer.visit(visit);
-        visit.slot(&self.shown);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        for slot in [
-            &self.futures,
-            &self.timeout,
-            &self.return_when,
-            &self.waiter,
-            &self.task,
-        ] {
-            slot.set(None);
-        }
-        let members = std::mem::take(&mut *self.members.borrow_mut());
-        drop(members);
-        self.timer.clear();
-        self.shown.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds futures, timeout, return_when, waiter, task, members, timer;
 }
 
 /// Builds the type.

@@ -5,10 +5,10 @@
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, MethodDef};
+use cpython::build::MethodDef;
 use cpython::callable::callable;
 use cpython::error::set_context;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{cancel, create_future, is_done, release, result, unwatch, watch};
 use super::awaited_by;
@@ -17,7 +17,8 @@ use super::ensure_future::{ensure_future, get_running_loop};
 use super::expiry::{Expiry, timeout_error};
 use super::timer::{Timer, When};
 use super::watching::Watcher;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::coroutines::describe;
 use crate::interop::asyncio;
 use crate::interop::current::current_task;
@@ -44,7 +45,6 @@ pub(crate) struct WaitFor {
     cancellation: Slot,
     expiry: Expiry,
     timer: Timer,
-    shown: Slot,
     course: Course,
 }
 
@@ -62,7 +62,6 @@ impl WaitFor {
                 cancellation: Slot::default(),
                 expiry: Expiry::new(None),
                 timer: Timer::default(),
-                shown: Slot::default(),
                 course: Course::default(),
             },
         )
@@ -218,16 +217,8 @@ impl Watcher for WaitFor {
 }
 
 impl Coroutine for WaitFor {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         ("wait_for", "wait_for")
-    }
-
-    fn shown(&self) -> Option<&Slot> {
-        Some(&self.shown)
     }
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
@@ -296,57 +287,10 @@ impl Coroutine for WaitFor {
     }
 }
 
-impl Hot for WaitFor {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.wait_for_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that wait_for() returns.";
+coroutine_class! {
+    WaitFor: c"aioxide._aioxide.wait_for_coroutine", c"The coroutine object that wait_for() returns.";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        for slot in [
-            &self.future,
-            &self.timeout,
-            &self.waiter,
-            &self.task,
-            &self.cancellation,
-        ] {
-            visit.slot(slot);
-        }
-        self.expiry.visit(visit);
-        self.timer.visit(visit);
-        visit.slot(&self.shown);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        for slot in [
-            &self.future,
-            &self.timeout,
-            &self.waiter,
-            &self.task,
-            &self.cancellation,
-        ] {
-            slot.set(None);
-        }
-        self.expiry.clear();
-        self.timer.clear();
-        self.shown.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds future, timeout, waiter, task, cancellation, expiry, timer;
 }
 
 /// Builds the type.

@@ -10,13 +10,13 @@
 
 use std::cell::Cell;
 
-use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Obj, Raised, Ref, Slot};
 use engine::SocketAddrStorage;
 
 use super::Operation;
 use super::attempt::{Attempt, attempt, keep_for_later};
-use crate::coroutines::coroutine::{Coroutine, Course, Turn, build_coroutine, finalize};
+use crate::coroutines::class::coroutine_class;
+use crate::coroutines::coroutine::{Coroutine, Course, Turn};
 use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
 use crate::interop::imports::ends_program;
@@ -149,10 +149,6 @@ pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
 }
 
 impl Coroutine for SockCall {
-    fn course(&self) -> &Course {
-        &self.course
-    }
-
     fn names(&self) -> (&'static str, &'static str) {
         self.operation.names()
     }
@@ -185,41 +181,8 @@ impl Coroutine for SockCall {
     }
 }
 
-impl Hot for SockCall {
-    type Parent = NoParent;
-    const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.sock_coroutine";
-    const DOC: &'static std::ffi::CStr = c"The coroutine object that the sock_* methods return.";
+coroutine_class! {
+    SockCall: c"aioxide._aioxide.sock_coroutine", c"The coroutine object that the sock_* methods return.";
     const FREELIST: usize = 1024;
-    const SUBCLASSABLE: bool = false;
-    cpython::hot_type!();
-
-    fn build(builder: &mut Builder<Self>) {
-        build_coroutine(builder);
-    }
-
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        visit.slot(&self.sock);
-        visit.slot(&self.data);
-        visit.slot(&self.address);
-        visit.slot(&self.future);
-        self.course.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.event_loop.set(None);
-        self.sock.set(None);
-        self.data.set(None);
-        self.address.set(None);
-        self.future.set(None);
-        self.course.clear();
-    }
-
-    fn needs_finalizer(&self, _parent: &NoParent) -> bool {
-        self.course.needs_finalizer()
-    }
-
-    fn finalize(this: &Ref<Self>) {
-        finalize(this);
-    }
+    holds event_loop, sock, data, address, future;
 }

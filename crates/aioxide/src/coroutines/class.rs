@@ -1,0 +1,42 @@
+//! What makes a coroutine's value a class: all that is the same for each.
+
+/// Implements `Hot` for a [`Coroutine`](super::coroutine::Coroutine) with a field `course`: name
+/// and docstring of the class, constants of `Hot`, and the fields that are `Held`.
+macro_rules! coroutine_class {
+    (
+        $type:ident: $name:literal, $doc:literal;
+        $(const $constant:ident: $kind:ty = $value:expr;)*
+        holds $($field:ident),*;
+    ) => {
+        impl AsRef<$crate::coroutines::coroutine::Course> for $type {
+            #[inline]
+            fn as_ref(&self) -> &$crate::coroutines::coroutine::Course {
+                &self.course
+            }
+        }
+
+        impl ::cpython::Hot for $type {
+            type Parent = ::cpython::NoParent;
+            const NAME: &'static ::std::ffi::CStr = $name;
+            const DOC: &'static ::std::ffi::CStr = $doc;
+            const SUBCLASSABLE: bool = false;
+            $(const $constant: $kind = $value;)*
+            ::cpython::hot_type!();
+            ::cpython::holds!($($field,)* course);
+
+            fn build(builder: &mut ::cpython::build::Builder<Self>) {
+                $crate::coroutines::coroutine::build_coroutine(builder);
+            }
+
+            fn needs_finalizer(&self, _: &::cpython::NoParent) -> bool {
+                self.course.needs_finalizer()
+            }
+
+            fn finalize(this: &::cpython::Ref<Self>) {
+                $crate::coroutines::coroutine::finalize(this);
+            }
+        }
+    };
+}
+
+pub(crate) use coroutine_class;
