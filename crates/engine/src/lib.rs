@@ -12,6 +12,7 @@
 //! |--------------|---------------------------------------------------------------------------|
 //! | [`clock`]    | time in whole nanoseconds, the system's or one moved by hand              |
 //! | [`ready`]    | the first-in, first-out queue of what runs in this iteration or the next  |
+//! | [`order`]    | the order of many items by a number each                                  |
 //! | [`timers`]   | the heap of scheduled timers, with cheap cancellation                     |
 //! | [`selector`] | which descriptors are ready: epoll, or `poll` elsewhere                   |
 //! | [`waker`]    | a descriptor by which any thread ends the selector's wait                 |
@@ -33,6 +34,7 @@
 #![warn(missing_docs)]
 
 pub mod clock;
+mod order;
 pub mod ready;
 pub mod timers;
 

@@ -17,6 +17,7 @@
 //! No method drops an item: what is not wanted any more goes into the caller's `dropped` list.
 
 use crate::clock::Nanos;
+use crate::order::ascending;
 
 /// Children per node.
 const ARITY: usize = 4;
@@ -27,7 +28,7 @@ const SWEEP_ABOVE: usize = 64;
 /// Entries that fall due together are taken one by one up to this number.
 const SORTED_ABOVE: usize = 64;
 
-/// How many entries of a heap are looked at to know whether most of it is due.
+/// How many entries are looked at to know whether most of them are due.
 const SAMPLES: usize = 16;
 
 /// Entries up to which the memory is kept for good.
@@ -71,6 +72,22 @@ impl<T: Timer> Entry<T> {
         self.when < other.when
             || (self.when == other.when && self.item.sequence() < other.item.sequence())
     }
+}
+
+/// Whether a quarter of the entries or more is due, as far as a few of them tell.
+fn is_mostly_due<T>(entries: &[Entry<T>], now: Nanos) -> bool {
+    let step = (entries.len() / SAMPLES).max(1);
+    let samples = entries.iter().step_by(step);
+    let due = samples.filter(|entry| entry.when <= now).count();
+    due * 4 >= SAMPLES
+}
+
+/// The entries that are due, and the others.
+fn due_of<T>(entries: Vec<Entry<T>>, now: Nanos) -> (Vec<Entry<T>>, Vec<Entry<T>>) {
+    if entries.iter().all(|entry| entry.when <= now) {
+        return (entries, Vec::new());
+    }
+    entries.into_iter().partition(|entry| entry.when <= now)
 }
 
 impl<T: Timer> Timers<T> {
@@ -142,13 +159,16 @@ impl<T: Timer> Timers<T> {
     #[inline]
     pub fn take_due(&mut self, now: Nanos, mut each: impl FnMut(T), dropped: &mut Vec<T>) {
         if self.fresh_from <= now {
+            // Where a good part is due, sorting that part costs less than to make it part of the
+            // heap and to take one after another from the top.
+            if self.fresh.len() > SORTED_ABOVE && is_mostly_due(&self.fresh, now) {
+                return self.take_sorted(now, each);
+            }
             self.join(dropped);
         }
         if self.heap.first().is_none_or(|top| top.when > now) {
             return;
         }
-        // Where a good part of the heap is due, sorting that part costs less than to take one
-        // after another from the top.
         let mut one_by_one = SORTED_ABOVE;
         loop {
             for _ in 0..one_by_one {
@@ -157,43 +177,42 @@ impl<T: Timer> Timers<T> {
                     None => return,
                 }
             }
-            if self.is_mostly_due(now) {
-                return self.sort_due(now).into_iter().for_each(each);
+            if is_mostly_due(&self.heap, now) {
+                return self.take_sorted(now, each);
             }
             one_by_one = (self.heap.len() / 8).max(SORTED_ABOVE);
         }
     }
 
-    /// Whether a quarter of the heap or more is due, as far as a few entries tell.
-    fn is_mostly_due(&self, now: Nanos) -> bool {
-        let step = (self.heap.len() / SAMPLES).max(1);
-        let due = self
-            .heap
-            .iter()
-            .step_by(step)
-            .filter(|entry| entry.when <= now)
-            .count();
-        due * 4 >= SAMPLES
-    }
-
-    /// Takes all that is due out of the heap, in order.
+    /// As `take_due`, of heap and fresh entries alike.
     #[cold]
-    fn sort_due(&mut self, now: Nanos) -> Vec<T> {
-        let mut due = Vec::new();
-        let mut place = 0;
-        while place < self.heap.len() {
-            if self.heap[place].when <= now {
-                due.push(self.heap.swap_remove(place));
-            } else {
-                place += 1;
+    fn take_sorted(&mut self, now: Nanos, mut each: impl FnMut(T)) {
+        let (mut due, fresh) = due_of(std::mem::take(&mut self.fresh), now);
+        self.fresh_from = fresh
+            .iter()
+            .map(|entry| entry.when)
+            .min()
+            .unwrap_or(Nanos::MAX);
+        self.fresh = fresh;
+        if self.heap.first().is_some_and(|top| top.when <= now) {
+            let (of_heap, heap) = due_of(std::mem::take(&mut self.heap), now);
+            due.extend(of_heap);
+            self.heap = heap;
+            self.rebuild();
+        }
+        let mut order = ascending(due.iter().map(|entry| entry.when));
+        let when = |place: &u32| due[*place as usize].when;
+        for equal in order.chunk_by_mut(|one, other| when(one) == when(other)) {
+            if equal.len() > 1 {
+                equal.sort_by_key(|place| due[*place as usize].item.sequence());
             }
         }
-        self.rebuild();
-        due.sort_unstable_by(|one, other| {
-            let by_time = one.when.cmp(&other.when);
-            by_time.then_with(|| one.item.sequence().cmp(&other.item.sequence()))
-        });
-        due.into_iter().map(|entry| entry.item).collect()
+        let mut due: Vec<_> = due.into_iter().map(Some).collect();
+        for place in order {
+            if let Some(entry) = due[place as usize].take() {
+                each(entry.item);
+            }
+        }
     }
 
     #[inline]
