@@ -50,8 +50,9 @@ where
     make::<F, R>(py, &class(py, true)?, name, doc)
 }
 
-/// As [`method`], of a hot type: called on an object of exactly this type with `COUNT` arguments
-/// and no keywords, it is `quick` that is called, with these arguments.
+/// As [`method`], of a hot type: called on an object of exactly this type, or of the subclass that it
+/// remembers ([`Ref::remember_class`]), with `COUNT` arguments and no keywords, it is `quick` that is
+/// called, with these arguments.
 pub fn quick_method<T, Q, F, R, const COUNT: usize>(
     py: Python<'_>,
     name: &str,
@@ -88,7 +89,7 @@ where
     // SAFETY: CPython calls this attached, with as many live objects as it says.
     unsafe {
         if names.is_null() && ffi::PyVectorcall_NARGS(count) as usize == COUNT + 1 {
-            if let Some(this) = Ref::<T>::of_exact(Obj::from_pointer(&*args)) {
+            if let Some(this) = Ref::<T>::of_known(Obj::from_pointer(&*args)) {
                 let rest = &*args.add(1).cast::<[Obj; COUNT]>();
                 return quick_call::<T, Q, R, COUNT>(this, rest);
             }

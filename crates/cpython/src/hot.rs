@@ -371,6 +371,16 @@ impl<T: Hot> Ref<T> {
             || Self::is_of_subclass(object)
     }
 
+    /// Looks at the object as one of this type, if it is of exactly this or of the subclass that was
+    /// remembered.
+    #[inline]
+    pub(crate) fn of_known(object: &Obj) -> Option<&Ref<T>> {
+        let subclass = T::info().subclass.load(Ordering::Relaxed);
+        let known = Self::is_exact(object) || object.class_address() == subclass as usize;
+        // SAFETY: the type was checked; Ref is transparent over Obj.
+        known.then(|| unsafe { Self::of_unchecked(object) })
+    }
+
     #[inline(never)]
     fn is_of_subclass(object: &Obj) -> bool {
         let class = T::info().class();

@@ -3,8 +3,8 @@
 //! The interpreter takes the value out and drops the exception: calling the class for each would
 //! make and release two tuples of arguments and the exception itself, half as much work as a short
 //! coroutine has. So these are of a subclass, the same in name and in all that it does but one: its
-//! last object is kept when it is released, empty, and is the next one. It has no arguments, which
-//! only those who call `next()` by hand can see.
+//! last object lives on when it would be released, without its value, and is the next one. It has no
+//! arguments, which only those who call `next()` by hand can see.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -18,8 +18,8 @@ use crate::obj::Obj;
 /// the one that we know.
 static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
 
-/// An object of the class that was released: its memory, with nothing in it but the type. Guarded
-/// by the GIL.
+/// An object of the class that nobody has, with a reference of ours and with nothing in it but the
+/// empty tuple of its arguments. Guarded by the GIL.
 static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
 // SAFETY: the declaration is that of CPython's header, the same on all versions supported.
@@ -44,36 +44,76 @@ fn make(value: Obj) -> Result<Obj, Raised> {
         class => class,
     };
     // SAFETY: attached, as a value is at hand. The class was built by us, with the layout of the
-    // struct, or is CPython's own. A new object is zeroed, and so are the fields of a spare one,
-    // which is made anew as CPython makes those of its own freelists. No exception has null for
-    // arguments; the empty tuple lives for ever.
+    // struct, or is CPython's own. A spare object's reference becomes the exception's, and its value
+    // is null, as is that of a new one. No exception has null for arguments.
     unsafe {
-        if class.cast() == ffi::PyExc_StopIteration {
-            return Err(raise_stop_iteration(&value));
-        }
         let spare = SPARE.load(Ordering::Relaxed);
-        let object = if spare.is_null() {
-            ffi::PyType_GenericAlloc(class, 0)
+        let exception = if spare.is_null() {
+            if class.cast() == ffi::PyExc_StopIteration {
+                return Err(raise_stop_iteration(&value));
+            }
+            let object = ffi::PyType_GenericAlloc(class, 0);
+            let exception = Obj::from_owned(object)?;
+            (*object.cast::<ffi::PyStopIterationObject>()).args = ffi::PyTuple_New(0);
+            exception
         } else {
             SPARE.store(std::ptr::null_mut(), Ordering::Relaxed);
-            _Py_NewReference(spare);
-            ffi::PyObject_GC_Track(spare.cast());
-            spare
+            Obj::from_owned(spare)?
         };
-        let exception = Obj::from_owned(object)?;
-        let fields = object.cast::<ffi::PyStopIterationObject>();
-        (*fields).args = ffi::PyTuple_New(0);
+        let fields = exception.as_ptr().cast::<ffi::PyStopIterationObject>();
         (*fields).value = value.into_ptr();
         Ok(exception)
     }
 }
 
-/// `tp_dealloc`: as CPython's own, but that the memory may be kept.
+/// `tp_dealloc`: as CPython's own, but that an object to which nothing was added but its value
+/// becomes the spare one.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; the object has the layout of the struct, whose fields are
-    // null or references that it owns. All are taken out before the first is released, which may
-    // run any code. The type's reference, which every object of a heap type holds, goes last, and
-    // with a spare object stays.
+    // null or references that it owns. The spare one gets a reference anew, as objects that their
+    // finalisers keep alive, and stays in the garbage collector's sight. The value is released when
+    // all is done, as that may run any code.
+    unsafe {
+        let fields = object.cast::<ffi::PyStopIterationObject>();
+        let added = [
+            (*fields).dict,
+            (*fields).notes,
+            (*fields).traceback,
+            (*fields).context,
+            (*fields).cause,
+        ];
+        let as_made = added.iter().fold(0, |all, field| all | *field as usize) == 0
+            && (*fields).suppress_context == '\0'
+            && is_empty_tuple((*fields).args);
+        if !as_made || !SPARE.load(Ordering::Relaxed).is_null() {
+            return release(object);
+        }
+        let value = std::ptr::replace(&raw mut (*fields).value, std::ptr::null_mut());
+        _Py_NewReference(object);
+        SPARE.store(object, Ordering::Relaxed);
+        ffi::Py_XDECREF(value);
+    }
+}
+
+/// Whether it is the tuple that an exception of ours is made with.
+///
+/// # Safety
+/// Null or a live tuple.
+#[inline]
+unsafe fn is_empty_tuple(args: *mut ffi::PyObject) -> bool {
+    // SAFETY: by the contract.
+    !args.is_null() && unsafe { ffi::Py_SIZE(args) } == 0
+}
+
+/// Releases an exception for good.
+///
+/// # Safety
+/// As `tp_dealloc`'s.
+#[cold]
+unsafe fn release(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone; all fields are taken out before the first is released,
+    // which may run any code. The type's reference, which every object of a heap type holds, goes
+    // after the memory.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
         let fields = object.cast::<ffi::PyStopIterationObject>();
@@ -87,15 +127,10 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             &raw mut (*fields).cause,
         ];
         let held = places.map(|place| std::ptr::replace(place, std::ptr::null_mut()));
-        (*fields).suppress_context = '\0';
-        if SPARE.load(Ordering::Relaxed).is_null() {
-            SPARE.store(object, Ordering::Relaxed);
-        } else {
-            let class = ffi::Py_TYPE(object);
-            let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
-            free(object.cast());
-            ffi::Py_DECREF(class.cast());
-        }
+        let class = ffi::Py_TYPE(object);
+        let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+        free(object.cast());
+        ffi::Py_DECREF(class.cast());
         for reference in held {
             ffi::Py_XDECREF(reference);
         }

@@ -1,6 +1,8 @@
 //! Bytes that have come in and were not read yet, and where separators end in them.
 
-use memchr::{memchr, memmem};
+use memchr::memmem;
+
+use crate::sys::find_byte;
 
 /// Up to so many bytes of room are kept when everything was read.
 const KEPT_ROOM: usize = 64 * 1024;
@@ -118,7 +120,7 @@ pub fn search(bytes: &[u8], separators: &[&[u8]], offset: usize, limit: usize) -
 #[inline]
 fn find(bytes: &[u8], separator: &[u8]) -> Option<usize> {
     match separator {
-        [byte] => memchr(*byte, bytes),
+        [byte] => find_byte(*byte, bytes),
         separator => memmem::find(bytes, separator),
     }
 }

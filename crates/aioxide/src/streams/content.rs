@@ -150,6 +150,36 @@ impl Content {
         Ok(taken)
     }
 
+    /// Takes as many bytes from the start as `measure` finds among those that are there, which must
+    /// not run Python code. Nothing, and no exception, if it finds nothing to take or there is no
+    /// memory.
+    #[inline]
+    pub(super) fn take_measured(
+        &self,
+        py: Python<'_>,
+        measure: impl FnOnce(&[u8]) -> Option<usize>,
+    ) -> Option<Obj> {
+        let Some(chunk) = self.chunk.take() else {
+            let count = measure(self.unread.borrow().as_slice())?;
+            return unless_no_memory(py, self.take(py, count));
+        };
+        // No Python code runs until it is back in its place.
+        let bytes = chunk.as_bytes().unwrap_or_default();
+        let read = self.read.get();
+        let rest = &bytes[read..];
+        let count = measure(rest).map(|count| count.min(rest.len()));
+        if count == Some(bytes.len()) {
+            return Some(chunk);
+        }
+        let data = count.and_then(|count| unless_no_memory(py, Obj::bytes(py, &rest[..count])));
+        let position = read + data.as_ref().and(count).unwrap_or(0);
+        if position < bytes.len() {
+            self.read.set(position);
+            self.chunk.set(Some(chunk));
+        }
+        data
+    }
+
     #[inline]
     fn go_to(&self, position: usize, end: usize) {
         if position < end {
@@ -178,4 +208,9 @@ impl Content {
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.shown);
     }
+}
+
+#[inline]
+fn unless_no_memory(py: Python<'_>, made: Result<Obj, Raised>) -> Option<Obj> {
+    made.map_err(|raised| drop(raised.take(py))).ok()
 }

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use cpython::build::Next;
-use cpython::callable::method;
+use cpython::callable::{method, quick_method};
 use cpython::{Args, Global, Obj, Python, Raised, Ref, Slot};
 use engine::Search;
 use engine::unread::search;
@@ -130,35 +130,25 @@ impl Read {
         if !value.is_at_ease() {
             return None;
         }
-        let content = &value.content;
-        let count = match self.kind.get() {
-            Kind::ReadLine | Kind::Next => {
-                let (offset, limit) = (self.offset.get(), value.limit.get());
-                match content.with(|bytes| search(bytes, &[b"\n"], offset, limit)) {
-                    Search::Found(end) => end,
-                    Search::NotYet(offset) => {
-                        self.offset.set(offset);
-                        return None;
+        let count = usize::try_from(self.count.get()).unwrap_or(0);
+        value
+            .content
+            .take_measured(reader.py(), |bytes| match self.kind.get() {
+                Kind::ReadLine | Kind::Next => {
+                    let (offset, limit) = (self.offset.get(), value.limit.get());
+                    match search(bytes, &[b"\n"], offset, limit) {
+                        Search::Found(end) => Some(end),
+                        Search::NotYet(offset) => {
+                            self.offset.set(offset);
+                            None
+                        }
+                        Search::FoundBeyond(_) | Search::NoneWithin(_) => None,
                     }
-                    Search::FoundBeyond(_) | Search::NoneWithin(_) => return None,
                 }
-            }
-            Kind::Read if self.count.get() > 0 && !content.is_empty() => self.count.get() as usize,
-            Kind::ReadExactly
-                if self.count.get() > 0 && content.len() >= self.count.get() as usize =>
-            {
-                self.count.get() as usize
-            }
-            _ => return None,
-        };
-        match content.take(reader.py(), count) {
-            Ok(data) => Some(data),
-            Err(raised) => {
-                // No memory: the long way fails as well.
-                drop(raised.take(reader.py()));
-                None
-            }
-        }
+                Kind::Read if count > 0 && !bytes.is_empty() => Some(count),
+                Kind::ReadExactly if count > 0 && bytes.len() >= count => Some(count),
+                _ => None,
+            })
     }
 
     /// Goes on with what is there; `woken` if it has waited.
@@ -490,29 +480,47 @@ fn original(py: Python<'_>, kind: Kind, args: &Args<'_>) -> Result<Obj, Raised> 
     original.call_with_dict(&positional, named.as_ref())
 }
 
+/// `read(n)` and `readexactly(n)`.
+#[inline]
+fn counted(reader: &Ref<StreamReader>, kind: Kind, count: &Obj) -> Result<Obj, Raised> {
+    let py = reader.py();
+    match count.small_int() {
+        Some(number) if StreamReader::is_native(reader) => {
+            Read::create(py, kind, reader, number, None)
+        }
+        _ => kind.original(py).get(py).call(&[reader.as_obj(), count]),
+    }
+}
+
+/// `readline()`.
+#[inline]
+fn plain_line(reader: &Ref<StreamReader>) -> Result<Obj, Raised> {
+    let py = reader.py();
+    if StreamReader::is_native(reader) {
+        return Read::create(py, Kind::ReadLine, reader, 0, None);
+    }
+    let original = Kind::ReadLine.original(py).get(py);
+    original.call1(reader.as_obj())
+}
+
 fn read(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-    let count = |rest: &[Obj]| match rest {
-        [] => Some(-1),
-        rest => rest[0].small_int(),
-    };
-    match native(args, 1).map(|(reader, rest)| (reader, count(rest))) {
-        Some((reader, Some(count))) => Read::create(py, Kind::Read, reader, count, None),
+    match native(args, 1) {
+        Some((reader, [])) => Read::create(py, Kind::Read, reader, -1, None),
+        Some((reader, [count])) => counted(reader, Kind::Read, count),
         _ => original(py, Kind::Read, args),
     }
 }
 
 fn readexactly(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-    if let Some((reader, [count])) = native(args, 1) {
-        if let Some(count) = count.small_int() {
-            return Read::create(py, Kind::ReadExactly, reader, count, None);
-        }
+    match native(args, 1) {
+        Some((reader, [count])) => counted(reader, Kind::ReadExactly, count),
+        _ => original(py, Kind::ReadExactly, args),
     }
-    original(py, Kind::ReadExactly, args)
 }
 
 fn readline(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 0) {
-        Some((reader, _)) => Read::create(py, Kind::ReadLine, reader, 0, None),
+        Some((reader, _)) => plain_line(reader),
         None => original(py, Kind::ReadLine, args),
     }
 }
@@ -553,23 +561,33 @@ fn is_separator(object: &Obj) -> bool {
 pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
     let methods = [
         (
-            method(py, "read", "Read up to n bytes, or until the end.", read)?,
+            quick_method::<_, _, _, _, 1>(
+                py,
+                "read",
+                "Read up to n bytes, or until the end.",
+                |reader: &Ref<StreamReader>, [count]: &[Obj; 1]| counted(reader, Kind::Read, count),
+                read,
+            )?,
             Kind::Read,
         ),
         (
-            method(
+            quick_method::<_, _, _, _, 1>(
                 py,
                 "readexactly",
                 "Read exactly n bytes; raise IncompleteReadError if there are less.",
+                |reader: &Ref<StreamReader>, [count]: &[Obj; 1]| {
+                    counted(reader, Kind::ReadExactly, count)
+                },
                 readexactly,
             )?,
             Kind::ReadExactly,
         ),
         (
-            method(
+            quick_method::<_, _, _, _, 0>(
                 py,
                 "readline",
                 "Read a line with its newline; at the end what is left.",
+                |reader: &Ref<StreamReader>, _: &[Obj; 0]| plain_line(reader),
                 readline,
             )?,
             Kind::ReadLine,

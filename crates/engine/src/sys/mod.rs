@@ -24,6 +24,7 @@ mod datagram;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;
 mod file;
+mod find;
 mod notify;
 mod options;
 mod pipe;
@@ -41,6 +42,7 @@ pub use close::close;
 pub use connect::{connect, is_in_progress};
 pub use datagram::{DatagramBuffer, MAX_DATAGRAMS, Outgoing, recv_from, send_many, send_to};
 pub use file::{FileKind, file_kind};
+pub(crate) use find::find_byte;
 pub use options::{is_nonblocking, set_nodelay, set_nonblocking, so_error};
 pub use pipe::{read, read_uninit, readable_bytes, write, write_vectored};
 pub use recv::{recv, recv_uninit};
