@@ -112,6 +112,27 @@ def test_cancelled_from_outside(agree_everywhere, return_exceptions):
     agree_everywhere(scenario)
 
 
+def test_cancelled_from_outside_it_raises_the_last_arguments_error(agree_everywhere):
+    async def scenario(case):
+        async def ends(steps, message):
+            with case.catch("child"):
+                await case.aio.sleep(10)
+            await after(case, steps)
+            if message is not None:
+                raise asyncio.CancelledError(message)
+
+        for outcomes in ([(2, "a"), (1, "b")], [(1, "c"), (2, "d")], [(2, "e"), (1, None)]):
+            outer = case.aio.gather(*(ends(*outcome) for outcome in outcomes), return_exceptions=True)
+            await after(case, 2)
+            outer.cancel("outer")
+            with case.catch():
+                await outer
+
+    record = agree_everywhere(scenario)
+    raised = [entry[1] for entry in record if entry[0] == "raised"]
+    assert raised[:2] == [("CancelledError", "b"), ("CancelledError", "d")]
+
+
 @pytest.mark.parametrize("return_exceptions", [False, True])
 def test_a_child_that_is_cancelled(agree_everywhere, return_exceptions):
     async def scenario(case):

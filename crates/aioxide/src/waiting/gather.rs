@@ -203,16 +203,18 @@ impl GatheringFuture {
         Ok(())
     }
 
-    /// All children are done, `last` the last.
-    fn finish(this: &Ref<GatheringFuture>, last: &Obj) -> Result<(), Raised> {
+    /// All children are done.
+    fn finish(this: &Ref<GatheringFuture>) -> Result<(), Raised> {
         let py = this.py();
         let length = this.children.borrow().len();
         let results = Obj::list_of(py, length, |index| match this.value(index) {
             Some(child) => outcome(&child),
             None => Ok(Obj::none(py)),
         })?;
-        if this.cancel_requested.get() {
-            let error = cancelled_error(last)?;
+        let last = length.checked_sub(1).and_then(|last| this.value(last));
+        if let (true, Some(last)) = (this.cancel_requested.get(), last) {
+            // Of the last argument's future, whichever ended last, and whether cancelled or not.
+            let error = cancelled_error(&last)?;
             return Future::set_exception(this.parent(), &error);
         }
         Future::set_result(this.parent(), results)
@@ -313,7 +315,7 @@ impl Watcher for GatheringFuture {
             }
         }
         if remaining == 0 {
-            return GatheringFuture::finish(this, child);
+            return GatheringFuture::finish(this);
         }
         Ok(())
     }
