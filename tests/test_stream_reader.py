@@ -57,6 +57,54 @@ def test_what_is_there_is_returned_without_suspending(agree):
     assert agree(scenario)[0] == (b"one\n", "bytes")
 
 
+def test_what_is_left_on_an_exception_with_a_result_stays_with_it():
+    """Native iterators use the exception that ends them again: never one that somebody has, nor
+    one that is no longer as it was made."""
+
+    async def main():
+        reader = aioxide.StreamReader()
+        lines = [b"%d\n" % number for number in range(12)]
+        reader.feed_data(b"".join(lines))
+
+        def end():
+            try:
+                next(reader.readline().__await__())
+            except StopIteration as done:
+                return done
+
+        kept = [end() for _ in range(3)]
+        assert [done.value for done in kept] == lines[:3]
+        assert len(set(map(id, kept))) == 3
+        changes = (
+            lambda done: setattr(done, "args", ("other",)),
+            lambda done: setattr(done, "note", "an attribute"),
+            lambda done: done.add_note("a note"),
+            lambda done: setattr(done, "__cause__", ValueError()),
+            lambda done: setattr(done, "__context__", ValueError()),
+            lambda done: setattr(done, "__suppress_context__", True),
+            lambda done: done.with_traceback(None),
+        )
+        for change, line in zip(changes, lines[3:], strict=False):
+            done = end()
+            assert (done.value, done.args, done.__dict__) == (line, (), {})
+            assert (done.__cause__, done.__context__, done.__suppress_context__) == (
+                None, None, False)
+            change(done.with_traceback(None))
+            del done
+        # A value is released with its exception, not with the next one.
+        future = asyncio.get_running_loop().create_future()
+        value = type("Value", (), {})()
+        gone = weakref.ref(value)
+        future.set_result(value)
+        assert await future is value
+        del future, value
+        gc.collect()
+        assert gone() is None
+        assert await reader.readline() == lines[10]
+
+    aioxide.run(main())
+
+
 def test_messages_over_several_pieces(agree):
     async def scenario(case):
         reader = case.aio.StreamReader()

@@ -17,6 +17,7 @@
 //! - [`handshake`]: from `connection_made` to the program's own.
 //! - [`reading`]: encrypted bytes come in.
 //! - [`writing`]: plain bytes go out; the program's flow control.
+//! - [`marks`]: when either is too much.
 //! - [`closing`]: closing, errors, `connection_lost`.
 //! - [`state`]: in which order that may happen.
 
@@ -24,6 +25,7 @@ mod channel;
 mod closing;
 mod handshake;
 mod imports;
+mod marks;
 mod protocol;
 mod reading;
 mod session;

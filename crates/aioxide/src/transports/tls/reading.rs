@@ -7,12 +7,12 @@ use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
 
 use super::closing::{self, exception_of, fatal_error};
 use super::handshake;
+use super::marks::{Ask, WaterMarks};
 use super::protocol::SslProtocol;
 use super::session::{self, MAX_SIZE};
 use super::state::{AppState, State, set_state};
 use super::writing::{self, process_outgoing};
 use crate::transports::imports as common;
-use crate::transports::outgoing::marks;
 use crate::transports::reports::{caught, log_debug};
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_READ, in bytes.
@@ -22,10 +22,8 @@ const HIGH_WATER: usize = 256 * 1024;
 pub(super) struct Incoming {
     /// The program has paused reading.
     pub(super) app_paused: Cell<bool>,
-    /// The transport below is paused.
-    transport_paused: Cell<bool>,
-    high_water: Cell<usize>,
-    low_water: Cell<usize>,
+    /// When the transport below is paused.
+    pub(super) marks: WaterMarks,
     /// Where a transport that is not native puts its bytes: a bytearray and a memoryview of it.
     buffer: Slot,
     view: Slot,
@@ -35,23 +33,16 @@ impl Incoming {
     pub(super) fn new() -> Incoming {
         Incoming {
             app_paused: Cell::new(false),
-            transport_paused: Cell::new(false),
-            high_water: Cell::new(HIGH_WATER),
-            low_water: Cell::new(HIGH_WATER / 4),
+            marks: WaterMarks::new(HIGH_WATER),
             buffer: Slot::default(),
             view: Slot::default(),
         }
     }
 
-    /// The low and the high water mark, in bytes.
-    pub(super) fn limits(&self) -> (usize, usize) {
-        (self.low_water.get(), self.high_water.get())
-    }
-
     /// With nothing to read, the transport below is neither to be paused nor to be resumed.
     #[inline]
     fn is_at_ease(&self) -> bool {
-        !self.transport_paused.get() && self.high_water.get() > 0
+        !self.marks.is_paused() && self.marks.high() > 0
     }
 
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
@@ -119,13 +110,13 @@ pub(super) fn build(builder: &mut Builder<SslProtocol>) {
         .get(
             c"_ssl_reading_paused",
             c"Whether the transport below is paused.",
-            |this| this.incoming.transport_paused.get(),
+            |this| this.incoming.marks.is_paused(),
         )
         .get(c"_incoming_high_water", c"In bytes.", |this| {
-            this.incoming.high_water.get()
+            this.incoming.marks.high()
         })
         .get(c"_incoming_low_water", c"In bytes.", |this| {
-            this.incoming.low_water.get()
+            this.incoming.marks.low()
         });
 }
 
@@ -434,16 +425,10 @@ pub(super) fn resume_app(this: &Ref<SslProtocol>) -> Result<(), Raised> {
 /// Pauses the transport below if too much waits to be read, or resumes it.
 #[inline]
 pub(super) fn pause_or_resume_transport(this: &Ref<SslProtocol>) -> Result<(), Raised> {
-    let incoming = &this.incoming;
-    let size = this.session.incoming_size()?;
-    if size >= incoming.high_water.get() && !incoming.transport_paused.get() {
-        incoming.transport_paused.set(true);
-        this.channel.pause_reading()
-    } else if size <= incoming.low_water.get() && incoming.transport_paused.get() {
-        incoming.transport_paused.set(false);
-        this.channel.resume_reading()
-    } else {
-        Ok(())
+    match this.incoming.marks.ask(this.session.incoming_size()?) {
+        Ask::Pause => this.channel.pause_reading(),
+        Ask::Resume => this.channel.resume_reading(),
+        Ask::Nothing => Ok(()),
     }
 }
 
@@ -453,8 +438,6 @@ pub(super) fn set_limits(
     high: Option<Obj>,
     low: Option<Obj>,
 ) -> Result<(), Raised> {
-    let (high, low) = marks(this.py(), high, low, HIGH_WATER as i64)?;
-    this.incoming.high_water.set(high);
-    this.incoming.low_water.set(low);
+    this.incoming.marks.set(this.py(), high, low)?;
     pause_or_resume_transport(this)
 }

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::imports::imports;
+use super::marks::WaterMarks;
 use super::protocol::{SslProtocol, get_extra_info};
 use super::{closing, reading, writing};
 use crate::transports::imports as common;
@@ -117,9 +118,10 @@ fn limits(args: &Args<'_>, name: &str) -> Result<(Option<Obj>, Option<Obj>), Rai
     Ok((high, low))
 }
 
-fn pair(this: &Ref<SslTransport>, (low, high): (usize, usize)) -> Result<Obj, Raised> {
-    let py = this.py();
-    Obj::tuple(py, &[Obj::int(py, low as i64)?, Obj::int(py, high as i64)?])
+/// Low and high, as the methods that ask for them return it.
+fn limits_of(marks: &WaterMarks, py: Python<'_>) -> Result<Obj, Raised> {
+    let (low, high) = (marks.low() as i64, marks.high() as i64);
+    Obj::tuple(py, &[Obj::int(py, low)?, Obj::int(py, high)?])
 }
 
 fn build_writing(builder: &mut Builder<SslTransport>) {
@@ -166,7 +168,7 @@ fn build_writing(builder: &mut Builder<SslTransport>) {
             c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
             |this| {
                 let below = SslTransport::below(this, "_outgoing_low_water")?;
-                pair(this, below.outgoing.limits())
+                limits_of(&below.outgoing.marks, this.py())
             },
         )
         .method0(
@@ -188,7 +190,7 @@ fn build_writing(builder: &mut Builder<SslTransport>) {
             c"Whether the protocol is paused.",
             |this| {
                 let below = SslTransport::below(this, "_app_writing_paused")?;
-                Ok::<bool, Raised>(below.outgoing.app_paused.get())
+                Ok::<bool, Raised>(below.outgoing.marks.is_paused())
             },
         );
 }
@@ -250,7 +252,7 @@ fn build_reading(builder: &mut Builder<SslTransport>) {
             c"get_read_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
             |this| {
                 let below = SslTransport::below(this, "_incoming_low_water")?;
-                pair(this, below.incoming.limits())
+                limits_of(&below.incoming.marks, this.py())
             },
         )
         .method0(

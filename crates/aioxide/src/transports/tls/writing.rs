@@ -7,10 +7,10 @@ use cpython::build::Builder;
 use cpython::{Obj, Raised, Ref};
 
 use super::closing::{exception_of, fatal_error};
+use super::marks::{Ask, WaterMarks};
 use super::protocol::SslProtocol;
 use super::state::State;
 use crate::transports::imports as common;
-use crate::transports::outgoing::marks;
 use crate::transports::reports::{caught, report};
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_WRITE, in bytes.
@@ -20,8 +20,9 @@ const HIGH_WATER: usize = 512 * 1024;
 /// kilobyte.
 const RECORD: usize = 16 * 1024;
 
-/// So many bytes are encrypted at once: they stay in the processor's cache on their way.
-const PIECE: usize = RECORD;
+/// So many bytes are encrypted at once: few calls, and they stay in the processor's cache on their
+/// way. The MemoryBIO keeps about as much memory for as long as the connection lives.
+const PIECE: usize = 4 * RECORD;
 
 /// The outgoing half of a connection.
 pub(super) struct Outgoing {
@@ -31,10 +32,8 @@ pub(super) struct Outgoing {
     size: Cell<usize>,
     /// The transport below takes no more for now.
     transport_paused: Cell<bool>,
-    /// The program was asked to pause.
-    pub(super) app_paused: Cell<bool>,
-    high_water: Cell<usize>,
-    low_water: Cell<usize>,
+    /// When the program is asked to pause.
+    pub(super) marks: WaterMarks,
 }
 
 impl Outgoing {
@@ -43,15 +42,8 @@ impl Outgoing {
             backlog: RefCell::new(VecDeque::new()),
             size: Cell::new(0),
             transport_paused: Cell::new(false),
-            app_paused: Cell::new(false),
-            high_water: Cell::new(HIGH_WATER),
-            low_water: Cell::new(HIGH_WATER / 4),
+            marks: WaterMarks::new(HIGH_WATER),
         }
-    }
-
-    /// The low and the high water mark, in bytes.
-    pub(super) fn limits(&self) -> (usize, usize) {
-        (self.low_water.get(), self.high_water.get())
     }
 
     /// Forgets what waits, but not how much it was, as asyncio does.
@@ -116,13 +108,13 @@ pub(super) fn build(builder: &mut Builder<SslProtocol>) {
         .get(
             c"_app_writing_paused",
             c"Whether the program was asked to pause.",
-            |this| this.outgoing.app_paused.get(),
+            |this| this.outgoing.marks.is_paused(),
         )
         .get(c"_outgoing_high_water", c"In bytes.", |this| {
-            this.outgoing.high_water.get()
+            this.outgoing.marks.high()
         })
         .get(c"_outgoing_low_water", c"In bytes.", |this| {
-            this.outgoing.low_water.get()
+            this.outgoing.marks.low()
         });
 }
 
@@ -375,14 +367,10 @@ pub(super) fn pause_or_resume_app(this: &Ref<SslProtocol>) -> Result<(), Raised>
     } else {
         outgoing.size.get()
     };
-    if size >= outgoing.high_water.get() && !outgoing.app_paused.get() {
-        outgoing.app_paused.set(true);
-        tell_app(this, "pause_writing")
-    } else if size <= outgoing.low_water.get() && outgoing.app_paused.get() {
-        outgoing.app_paused.set(false);
-        tell_app(this, "resume_writing")
-    } else {
-        Ok(())
+    match outgoing.marks.ask(size) {
+        Ask::Pause => tell_app(this, "pause_writing"),
+        Ask::Resume => tell_app(this, "resume_writing"),
+        Ask::Nothing => Ok(()),
     }
 }
 
@@ -413,8 +401,6 @@ pub(super) fn set_limits(
     high: Option<Obj>,
     low: Option<Obj>,
 ) -> Result<(), Raised> {
-    let (high, low) = marks(this.py(), high, low, HIGH_WATER as i64)?;
-    this.outgoing.high_water.set(high);
-    this.outgoing.low_water.set(low);
+    this.outgoing.marks.set(this.py(), high, low)?;
     pause_or_resume_app(this)
 }
