@@ -243,6 +243,25 @@ def test_callbacks_run_in_their_context(agree):
     assert record[:3] == [("current",), ("given",), ("outside",)]
 
 
+def test_no_context_is_that_of_whoever_ends_the_future(agree):
+    def scenario(case):
+        for make in case.loop.create_future, lambda: case.loop.create_task(case.aio.sleep(0)):
+            future = make()
+            token = variable.set("current")
+            future.add_done_callback(lambda f: case.record(variable.get()), context=None)
+            case.record(future._callbacks[0][1])
+            variable.set("later")
+            if hasattr(future, "get_coro"):
+                future.cancel()
+            else:
+                future.set_result(None)
+            run_once(case.loop)
+            run_once(case.loop)
+            variable.reset(token)
+
+    agree(scenario)
+
+
 def test_awaiting(agree, debug):
     async def scenario(case):
         for set_state in (

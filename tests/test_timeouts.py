@@ -283,6 +283,28 @@ def test_a_shielded_failure_nobody_waits_for(agree_everywhere, steps):
     agree_everywhere(scenario)
 
 
+def test_the_time_comes_while_a_cancelled_wait_for_waits_for_its_task(agree_everywhere):
+    async def scenario(case):
+        async def holds_on():
+            with case.catch("child"):
+                await case.loop.create_future()
+            await case.aio.sleep(0.02)
+            case.record("child ends")
+
+        async def waits():
+            with case.catch("waits"):
+                await case.aio.wait_for(holds_on(), 0.01)
+
+        task = case.loop.create_task(waits())
+        await case.aio.sleep(0)
+        await case.aio.sleep(0)
+        task.cancel("outside")
+        await case.aio.sleep(0.05)
+        case.record(task.done())
+
+    agree_everywhere(scenario)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs are new in Python 3.14")
 def test_who_awaits_whom(agree):
     async def scenario(case):

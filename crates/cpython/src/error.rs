@@ -44,6 +44,18 @@ impl Raised {
         Raised
     }
 
+    /// Raises an exception as the `raise` statement does: what is being handled becomes its
+    /// `__context__`. `raise` is for one that was raised before and goes on.
+    pub fn raise_in_context(exception: Obj) -> Raised {
+        if !exception.is_exception() {
+            return Raised::raise(exception);
+        }
+        let class = exception.class();
+        // SAFETY: both are alive, and the second is an instance of the first.
+        unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) };
+        Raised
+    }
+
     /// Raises an exception of a class known to PyO3, with a message.
     pub fn new<T: PyTypeInfo>(py: Python<'_>, message: &str) -> Raised {
         let class = Obj::class_of::<T>(py);
@@ -90,7 +102,7 @@ impl Raised {
             class.call(&[&code, &Obj::str(py, text)?])
         });
         match made {
-            Ok(exception) => Raised::raise(exception),
+            Ok(exception) => Raised::raise_in_context(exception),
             Err(raised) => raised,
         }
     }

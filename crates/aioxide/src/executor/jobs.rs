@@ -132,7 +132,7 @@ impl JobQueue {
             None => {
                 let class =
                     Obj::import(this.py(), c"queue")?.attr(pyo3::intern!(this.py(), "Empty"))?;
-                Err(Raised::raise(class.call0()?))
+                Err(Raised::raise_in_context(class.call0()?))
             }
         }
     }

@@ -200,7 +200,7 @@ impl Waiter {
                     Waiter::Function(function, context) => {
                         let argument = future.as_obj().clone();
                         let callback = Callback::with_argument(function, argument);
-                        EventLoop::push_call(native, callback, Some(context))?;
+                        EventLoop::push_call(native, callback, context.not_none())?;
                     }
                     Waiter::Watcher(_) => {
                         value.keep_waiter(self);

@@ -394,10 +394,19 @@ impl Future {
     /// Raises what stands in the place of a result.
     #[inline(never)]
     fn raise(this: &Ref<Future>) -> Raised {
+        match Future::failure(this) {
+            Ok(exception) => Raised::raise_in_context(exception),
+            Err(raised) => raised,
+        }
+    }
+
+    /// What stands in the place of a result.
+    #[inline(never)]
+    fn failure(this: &Ref<Future>) -> Result<Obj, Raised> {
         let py = this.py();
         match this.state() {
-            State::Pending => this.not_yet(py, "Result is not set."),
-            State::Cancelled => Future::raise_cancelled(this),
+            State::Pending => Err(this.not_yet(py, "Result is not set.")),
+            State::Cancelled => Future::make_cancelled_error(this),
             State::Finished => {
                 this.flags.set(Flag::LogTraceback, false);
                 let exception = this.outcome.get().unwrap_or_else(|| Obj::none(py));
@@ -407,7 +416,7 @@ impl Future {
                     .and_then(|rare| rare.outcome_traceback.take())
                     .unwrap_or_else(|| Obj::none(py));
                 set_traceback(&exception, &kept);
-                Raised::raise(exception)
+                Ok(exception)
             }
         }
     }
@@ -420,7 +429,7 @@ impl Future {
             value.flags.set(Flag::LogTraceback, false);
             return None;
         }
-        Some(Future::raise(this).take(this.py()))
+        Some(Future::failure(this).unwrap_or_else(|raised| raised.take(this.py())))
     }
 
     /// As `error`; nothing as well while it is pending.
@@ -433,7 +442,7 @@ impl Future {
                 value.flags.set(Flag::LogTraceback, false);
                 None
             }
-            _ => Some(Future::raise(this).take(this.py())),
+            _ => Some(Future::failure(this).unwrap_or_else(|raised| raised.take(this.py()))),
         }
     }
 
@@ -460,7 +469,7 @@ impl Future {
 
     fn raise_cancelled(this: &Ref<Future>) -> Raised {
         match Future::make_cancelled_error(this) {
-            Ok(exception) => Raised::raise(exception),
+            Ok(exception) => Raised::raise_in_context(exception),
             Err(raised) => raised,
         }
     }

@@ -47,7 +47,8 @@ impl Future {
         if this.event_loop().is_none() {
             return Err(Raised::runtime_error(py, "uninitialized Future object"));
         }
-        let context = match context.and_then(Obj::not_none) {
+        // None, given as such, is the context of whoever ends the Future, as the accelerator has it.
+        let context = match context {
             Some(context) => context,
             None => context::copy_current(py)?,
         };

@@ -164,7 +164,7 @@ fn raise_exception(reader: &Obj) -> Result<(), Raised> {
             .not_none(),
     };
     match exception {
-        Some(exception) => Err(Raised::raise(exception)),
+        Some(exception) => Err(Raised::raise_in_context(exception)),
         None => Ok(()),
     }
 }

@@ -314,7 +314,7 @@ impl Read {
             Kind::ReadLine => reader.content.take(py, usize::MAX).map(Turn::Return),
             Kind::Next if reader.content.is_empty() => {
                 let class = Obj::class_of::<pyo3::exceptions::PyStopAsyncIteration>(py);
-                Err(Raised::raise(class.call0()?))
+                Err(Raised::raise_in_context(class.call0()?))
             }
             Kind::Next => reader.content.take(py, usize::MAX).map(Turn::Return),
             _ => Err(incomplete(reader, &Obj::none(py))),
@@ -345,9 +345,11 @@ impl Read {
         let class = imports(py).limit_overrun_error.get(py);
         let text = Obj::str(py, text)?;
         let overrun = class.call(&[&text, &Obj::int(py, consumed as i64)?])?;
+        let overrun = Raised::raise_in_context(overrun);
         if this.kind.get() == Kind::ReadUntil {
-            return Ok(overrun);
+            return Err(overrun);
         }
+        let overrun = overrun.take(py);
         let is_line = reader
             .content
             .with(|bytes| bytes.get(consumed) == Some(&b'\n'));
@@ -386,7 +388,7 @@ fn incomplete(reader: &Ref<StreamReader>, expected: &Obj) -> Raised {
             .call(&[&partial, expected])
     });
     match made {
-        Ok(exception) => Raised::raise(exception),
+        Ok(exception) => Raised::raise_in_context(exception),
         Err(raised) => raised,
     }
 }
@@ -395,7 +397,7 @@ fn incomplete(reader: &Ref<StreamReader>, expected: &Obj) -> Raised {
 #[inline]
 fn raise_exception(reader: &Ref<StreamReader>) -> Result<(), Raised> {
     match reader.exception.get() {
-        Some(exception) => Err(Raised::raise(exception)),
+        Some(exception) => Err(Raised::raise_in_context(exception)),
         None => Ok(()),
     }
 }

@@ -211,7 +211,7 @@ fn send_signal(this: &Ref<SubprocessTransport>, signal: &Obj) -> Result<(), Rais
     let py = this.py();
     if this.popen.is_none() {
         let class = Obj::class_of::<pyo3::exceptions::PyProcessLookupError>(py);
-        return Err(Raised::raise(class.call0()?));
+        return Err(Raised::raise_in_context(class.call0()?));
     }
     // Once its status is taken, the number may be another process's.
     if this.returncode.get().is_some() {

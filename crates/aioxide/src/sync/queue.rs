@@ -492,7 +492,7 @@ impl Queue {
 #[cold]
 fn raise(class: &Obj) -> Raised {
     match class.call0() {
-        Ok(exception) => Raised::raise(exception),
+        Ok(exception) => Raised::raise_in_context(exception),
         Err(raised) => raised,
     }
 }

@@ -348,7 +348,7 @@ impl Coroutine for NextCompleted {
             let left = iterator.left.get();
             if left == 0 {
                 let stop = Obj::class_of::<pyo3::exceptions::PyStopAsyncIteration>(py);
-                return Err(Raised::raise(stop.call0()?));
+                return Err(Raised::raise_in_context(stop.call0()?));
             }
             iterator.left.set(left - 1);
         }

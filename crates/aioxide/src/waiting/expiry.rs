@@ -211,7 +211,11 @@ fn is_cancellation(py: Python<'_>, class: &Obj) -> Result<bool, Raised> {
 
 /// TimeoutError, as raised from the exception that is handled.
 pub(super) fn timeout_error(py: Python<'_>, cause: Option<&Obj>) -> Result<Raised, Raised> {
-    Ok(Raised::raise(new_timeout_error(py, cause)?))
+    let error = new_timeout_error(py, cause)?;
+    Ok(match cause {
+        Some(_) => Raised::raise(error),
+        None => Raised::raise_in_context(error),
+    })
 }
 
 fn new_timeout_error(py: Python<'_>, cause: Option<&Obj>) -> Result<Obj, Raised> {

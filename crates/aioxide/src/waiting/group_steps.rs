@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use cpython::callable::method;
-use cpython::error::{set_context, suppress_context};
+use cpython::error::suppress_context;
 use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::any_future::{cancel, create_future};
@@ -137,7 +137,7 @@ impl GroupStep {
     fn end_group(this: &Ref<GroupStep>, group: &Ref<TaskGroup>) -> Result<Turn, Raised> {
         let py = this.py();
         if let Some(error) = group.base_error.get() {
-            return Err(Raised::raise(error));
+            return Err(Raised::raise_in_context(error));
         }
         if cfg!(Py_3_13) {
             GroupStep::uncancel(this, group)?;
@@ -145,7 +145,7 @@ impl GroupStep {
         let mut errors = group.count_errors()?;
         if errors == 0 {
             if let Some(cancellation) = this.cancellation.take() {
-                return Err(Raised::raise(cancellation));
+                return Err(Raised::raise_in_context(cancellation));
             }
         }
         if this.class.is_some() && !this.was_cancelled(py)? {
@@ -196,11 +196,8 @@ impl GroupStep {
         );
         group.forget_errors();
         let error = made?;
-        if let Some(exception) = exception {
-            set_context(&error, exception);
-        }
         suppress_context(&error);
-        Err(Raised::raise(error))
+        Err(Raised::raise_in_context(error))
     }
 }
 

@@ -209,9 +209,10 @@ impl Watcher for WaitFor {
             return this.expiry.expire();
         }
         this.timer.ran();
+        // Once the caller was cancelled, the future's end alone counts.
         match this.waiter.get() {
-            Some(waiter) => release(&waiter),
-            None => Ok(()),
+            Some(waiter) if this.stage.get() == Stage::Waiting => release(&waiter),
+            _ => Ok(()),
         }
     }
 }

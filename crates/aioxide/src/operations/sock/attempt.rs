@@ -186,7 +186,7 @@ fn connect(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     let text = format!("Connect call failed {}", shown.str_of()?.as_str()?);
     let class = Obj::class_of::<pyo3::exceptions::PyOSError>(py);
     let exception = class.call(&[&Obj::int(py, code.into())?, &Obj::str(py, &text)?])?;
-    Err(Raised::raise(exception))
+    Err(Raised::raise_in_context(exception))
 }
 
 /// Takes a connection: its socket, which does not block, and the peer's address.

@@ -146,7 +146,7 @@ fn write_changeable(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Ra
         || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
     if !accepted {
         let class = Obj::class_of::<pyo3::exceptions::PyAssertionError>(py);
-        return Err(Raised::raise(class.call1(&data.repr()?)?));
+        return Err(Raised::raise_in_context(class.call1(&data.repr()?)?));
     }
     let (plan, fd) = (plan(this), this.channel.fd);
     let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::write(fd, bytes)));

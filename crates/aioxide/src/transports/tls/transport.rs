@@ -144,7 +144,7 @@ fn build_writing(builder: &mut Builder<SslTransport>) {
             c"write_eof($self, /)\n--\n\nNot supported: raises NotImplementedError.",
             |this| -> Result<(), Raised> {
                 let class = Obj::class_of::<pyo3::exceptions::PyNotImplementedError>(this.py());
-                Err(Raised::raise(class.call0()?))
+                Err(Raised::raise_in_context(class.call0()?))
             },
         )
         .method0(
