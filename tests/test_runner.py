@@ -209,6 +209,9 @@ def test_ends(write, both, end):
         "asyncio.new_event_loop().run_until_complete(asyncio.sleep(0, 1 / 0))",
         "loop = asyncio.new_event_loop(); loop.close(); loop.run_forever()",
         "loop = asyncio.new_event_loop(); loop.call_soon(sys.exit, 3); loop.run_forever()",
+        "async def leaves(): sys.exit(4)\n"
+        "async def main(): task = asyncio.create_task(leaves()); await asyncio.sleep(9)\n"
+        "asyncio.run(main())",
     ],
 )
 def test_ends_in_asyncio(write, python, end):
@@ -216,6 +219,7 @@ def test_ends_in_asyncio(write, python, end):
     plain, ours = python("end.py"), python(*RUNNER, "end.py")
     assert ours.returncode == plain.returncode != 0
     assert without_asyncio(ours.stderr) == without_asyncio(plain.stderr)
+    assert "aioxide" not in ours.stderr
 
 
 def test_ctrl_c_ends_by_the_signal(write, folder):

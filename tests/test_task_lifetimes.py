@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import warnings
 import weakref
+
+import pytest
 
 
 def test_a_pending_task_that_nobody_holds_goes_on(run):
@@ -141,3 +144,52 @@ def test_cycles_are_collected(aio, loop):
     del task, box
     gc.collect()
     assert gone() is None
+
+
+WAITS = {
+    "sleep": lambda aio: aio.sleep(100),
+    "sleep with a result": lambda aio: aio.sleep(100, object()),
+    "timeout": lambda aio: within(aio.timeout(100)),
+    "timeout in the next iteration": lambda aio: within(aio.timeout(-1)),
+    "wait_for": lambda aio: aio.wait_for(future(), 100),
+    "wait": lambda aio: aio.wait([future()], timeout=100),
+}
+
+
+def future():
+    return asyncio.get_running_loop().create_future()
+
+
+async def within(timeout):
+    async with timeout:
+        await future()
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "not closed"])
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_loop_that_goes_takes_what_its_timers_are_for(aio, wait, close):
+    """Not only the loop's heap knows the timer, but also what waits for it."""
+
+    async def waits():
+        asyncio.current_task()._log_destroy_pending = False
+        await WAITS[wait](aio)
+
+    loop = aio.new_event_loop()
+    loop.set_exception_handler(lambda loop, report: None)
+    task = loop.create_task(waits())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert not task.done()
+    gone = weakref.ref(task), weakref.ref(loop)
+    gc.collect()
+    assert all(ref() for ref in gone)
+    del task
+    gc.collect()
+    assert all(ref() for ref in gone)
+    if close:
+        loop.close()
+    del loop
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert [ref() for ref in gone] == [None, None]

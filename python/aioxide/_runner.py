@@ -238,7 +238,15 @@ class _Unnoticed:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if error is None or isinstance(error, SystemExit):
+        if isinstance(error, SystemExit):
+            # A Task that it came from may show it yet: the way out must not add to its traceback.
+            error.__traceback__ = _program_part(traceback)
+            end = SystemExit(error.code)
+            try:
+                raise end
+            finally:
+                end.__context__ = None
+        if error is None:
             return
         hook = getattr(sys, "excepthook", None)
         if hook is None:

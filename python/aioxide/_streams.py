@@ -50,7 +50,9 @@ async def open_connection(host=None, port=None, *, limit=_LIMIT, **kwds):
     `limit` is the reader's, in bytes; what else there is goes to loop.create_connection().
     """
     loop = asyncio.get_running_loop()
-    return await _opened(loop, loop.create_connection, (host, port), limit, kwds)
+    reader, protocol = _client(loop, limit)
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwds)
+    return reader, StreamWriter(transport, protocol, reader, loop)
 
 
 async def start_server(client_connected_cb, host=None, port=None, *, limit=_LIMIT, **kwds):
@@ -67,7 +69,9 @@ async def start_server(client_connected_cb, host=None, port=None, *, limit=_LIMI
 async def open_unix_connection(path=None, *, limit=_LIMIT, **kwds):
     """As open_connection(), to a Unix socket."""
     loop = asyncio.get_running_loop()
-    return await _opened(loop, loop.create_unix_connection, (path,), limit, kwds)
+    reader, protocol = _client(loop, limit)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path, **kwds)
+    return reader, StreamWriter(transport, protocol, reader, loop)
 
 
 async def start_unix_server(client_connected_cb, path=None, *, limit=_LIMIT, **kwds):
@@ -77,11 +81,9 @@ async def start_unix_server(client_connected_cb, path=None, *, limit=_LIMIT, **k
     return await loop.create_unix_server(factory, path, **kwds)
 
 
-async def _opened(loop, connect, address, limit, kwds):
+def _client(loop, limit):
     reader = StreamReader(limit=limit, loop=loop)
-    protocol = StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await connect(lambda: protocol, *address, **kwds)
-    return reader, StreamWriter(transport, protocol, reader, loop)
+    return reader, StreamReaderProtocol(reader, loop=loop)
 
 
 def _protocol_factory(loop, client_connected_cb, limit):

@@ -129,17 +129,21 @@ pub trait Payload: Sized + 'static {
     fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool;
 }
 
-// SAFETY (of all methods): there is no value, so that no pointer is looked at.
 impl Payload for NoParent {
     fn end(base_size: usize) -> usize {
         base_size
     }
+    // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn drop_value(_: *mut ffi::PyObject) {}
+    // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn write_value(_: *mut ffi::PyObject, _: Self) {}
+    // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn peek<'a>(_: *mut ffi::PyObject) -> &'a Self {
         &NoParent
     }
+    // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn visit(_: *mut ffi::PyObject, _: &mut Visit<'_>) {}
+    // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn clear_value(_: *mut ffi::PyObject) {}
     fn place(base_size: usize) -> usize {
         base_size

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use cpython::tagged::Tagged;
-use cpython::{Obj, Raised, Ref, Slot, Visit};
+use cpython::{Hot, Obj, Raised, Ref, Slot, Visit};
 use engine::Timer;
 
 use super::handle::Handle;
@@ -136,11 +136,13 @@ impl Entry {
         self.0.with(|object| visit_waiting(object, visit));
     }
 
-    /// Drops it unrun. Who else holds the handle may be part of a cycle through it, which the
-    /// loop no longer shows to the garbage collector.
+    /// Drops it unrun. Who else holds the handle, or the alarm, may be part of a cycle through it,
+    /// which the loop no longer shows to the garbage collector.
     pub(crate) fn let_go(self) {
         if let Some(handle) = self.as_handle() {
             handle.track();
+        } else if self.0.tag() == ALARM {
+            end_alarm(&self.0.into_obj());
         }
     }
 
@@ -237,6 +239,8 @@ impl TimerEntry {
         if let Some(handle) = self.as_handle() {
             handle.set_scheduled(false);
             handle.track();
+        } else {
+            end_alarm(&self.0.into_obj());
         }
     }
 
@@ -276,6 +280,16 @@ fn visit_waiting(object: &Obj, visit: &mut Visit<'_>) {
         visit.inside(handle);
     } else if let Some(handle) = Ref::<ThreadSafeHandle>::of_exact(object) {
         visit.inside(handle);
+    } else if let Some(alarm) = Ref::<Alarm>::of_exact(object) {
+        // Whoever else holds it holds the loop too, and shows that.
+        alarm.traverse(visit);
+    }
+}
+
+/// An alarm that never rings lets go of what it was for.
+fn end_alarm(object: &Obj) {
+    if let Some(alarm) = Ref::<Alarm>::of_exact(object) {
+        alarm.cancel();
     }
 }
 

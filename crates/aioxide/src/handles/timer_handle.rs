@@ -178,6 +178,9 @@ impl Hot for TimerHandle {
 }
 
 /// A timer without a handle: when its time comes, it wakes what it was made for.
+///
+/// Unknown to the garbage collector: the loop that has it shows its target. So who holds one must
+/// hold its loop as long, and show it, or the target would pass for garbage.
 pub(crate) struct Alarm {
     target: Slot,
     sequence: u64,

@@ -384,7 +384,8 @@ fn tell_foreign(future: &Obj, method: &str, argument: &Obj) -> Result<(), Raised
 impl Hot for StreamReader {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamReader";
-    const DOC: &'static std::ffi::CStr = c"What is native of a StreamReader.";
+    const DOC: &'static std::ffi::CStr =
+        c"StreamReader(limit=65536, loop=None)\n--\n\nWhat is native of a StreamReader.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

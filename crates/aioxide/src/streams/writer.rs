@@ -108,7 +108,8 @@ pub(super) fn plain_transport(transport: &Obj) -> Option<&Ref<StreamTransport>> 
 impl Hot for StreamWriter {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamWriter";
-    const DOC: &'static std::ffi::CStr = c"What is native of a StreamWriter.";
+    const DOC: &'static std::ffi::CStr = c"StreamWriter(transport, protocol, reader, loop)\n--\n\n\
+What is native of a StreamWriter.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
