@@ -182,3 +182,27 @@ if sys.version_info >= (3, 13):
             case.record("another's file", os.path.exists(path))
 
         assert agree(scenario) == [(True,), (False,), (True,), ("another's file", True)]
+
+    def test_removing_it_is_no_blocking_call_of_the_program(agree, folder, monkeypatch):
+        # As blockbuster watches for them: from the file of asyncio's loop they are allowed.
+        def guard(call):
+            def guarded(*args, **options):
+                frame = sys._getframe()
+                while frame and frame.f_code.co_filename != asyncio.unix_events.__file__:
+                    frame = frame.f_back
+                assert frame, f"{call.__name__} blocks"
+                return call(*args, **options)
+
+            return guarded
+
+        async def scenario(case):
+            path = str(folder / case.aio.__name__)
+            server = await case.loop.create_unix_server(Journal, path)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "stat", guard(os.stat))
+                patch.setattr(os, "unlink", guard(os.unlink))
+                server.close()
+            await server.wait_closed()
+            case.record(os.path.exists(path))
+
+        assert agree(scenario) == [(False,)]

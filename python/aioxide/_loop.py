@@ -17,6 +17,11 @@ import weakref
 from asyncio import constants, coroutines, tasks, unix_events
 from asyncio.log import logger
 
+# By names of our own: blockbuster replaces those of `os` by functions that let asyncio's file
+# alone call them in a coroutine.
+from os import stat as _stat
+from os import unlink as _unlink
+
 from . import _resolver, _subprocess
 from ._aioxide import EventLoop
 
@@ -280,8 +285,8 @@ class Loop(EventLoop, _SelectorEventLoop):
             if path is None:
                 return
             try:
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
+                if _stat(path).st_ino == inode:
+                    _unlink(path)
             except FileNotFoundError:
                 pass
             except OSError as error:
