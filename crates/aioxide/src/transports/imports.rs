@@ -16,6 +16,12 @@ pub(crate) struct Imports {
     pub(crate) set_result_unless_cancelled: Global,
     /// `socket.socket`.
     pub(crate) socket: Global,
+    /// Its `__new__`, and its base's `__init__`: neither is Python code.
+    pub(super) new_socket: Global,
+    pub(super) init_socket: Global,
+    /// asyncio's own server.
+    pub(super) server: Global,
+    pub(super) weak_set: Global,
     pub(super) weak_reference: Global,
     pub(super) deque: Global,
     pub(super) fsdecode: Global,
@@ -53,6 +59,7 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     };
     let constants = Obj::import(py, c"asyncio.constants")?;
     let socket = Obj::import(py, c"socket")?;
+    let socket = get(&socket, "socket")?;
     let sendfile_modes = get(&constants, "_SendfileMode")?;
     let imports = Imports {
         transport_base: Global::new(make_base(py, &["_FlowControlMixin"])?),
@@ -65,7 +72,11 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
             &Obj::import(py, c"asyncio.futures")?,
             "_set_result_unless_cancelled",
         )?,
-        socket: global(&socket, "socket")?,
+        new_socket: global(&socket, "__new__")?,
+        init_socket: global(&get(&socket, "__base__")?, "__init__")?,
+        socket: Global::new(socket),
+        server: global(&Obj::import(py, c"asyncio.base_events")?, "Server")?,
+        weak_set: global(&Obj::import(py, c"weakref")?, "WeakSet")?,
         weak_reference: global(&Obj::import(py, c"weakref")?, "ref")?,
         deque: global(&Obj::import(py, c"collections")?, "deque")?,
         fsdecode: global(&Obj::import(py, c"os")?, "fsdecode")?,
