@@ -48,25 +48,21 @@ fn tell(
     told.map(drop)
 }
 
-/// The clients of asyncio's own server, while nobody goes through them: a `WeakSet` must not
-/// change meanwhile.
+/// The clients of asyncio's own server, unless somebody goes through them just now: before 3.14 a
+/// `WeakSet` then puts off what is removed.
 fn clients(server: &Obj) -> Result<Option<Obj>, Raised> {
     let py = server.py();
-    if !cfg!(Py_3_13) || !server.is_exact(imports(py).server.get(py)) {
+    let imports = imports(py);
+    if !cfg!(Py_3_13) || !server.is_exact(imports.server.get(py)) {
         return Ok(None);
     }
     let clients = server.attr(pyo3::intern!(py, "_clients"))?;
-    if !clients.is_exact(imports(py).weak_set.get(py)) {
+    if !clients.is_exact(imports.weak_set.get(py)) {
         return Ok(None);
     }
-    for name in [
-        pyo3::intern!(py, "_iterating"),
-        pyo3::intern!(py, "_pending_removals"),
-    ] {
-        match clients.attr_opt(name)? {
-            Some(some) if some.truth()? => return Ok(None),
-            _ => {}
-        }
-    }
-    Ok(Some(clients))
+    let put_off = pyo3::intern!(py, "_pending_removals");
+    let walked = imports.weak_set_puts_off
+        && (clients.attr(pyo3::intern!(py, "_iterating"))?.truth()?
+            || clients.attr(put_off)?.truth()?);
+    Ok((!walked).then_some(clients))
 }
