@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import warnings
 
 import pytest
 
+from observing import descriptors
 from peers import Journal, Serving, settle, until
 
 
@@ -196,6 +198,113 @@ def test_sockets(agree, made, open_server, family):
         case.record(sock.fileno())
 
     assert agree(scenario)[0][0] == "TransportSocket"
+
+
+@pytest.mark.parametrize("when", ["at first", "at last", "afterwards"])
+def test_the_socket_of_a_connection(agree, made, open_server, when):
+    """Whenever it is asked for first, get_extra_info() shows what asyncio's does."""
+
+    async def scenario(case):
+        def look(transport):
+            sock = transport.get_extra_info("socket")
+            case.record(type(sock), sock.family, sock.type, sock.proto, sock.fileno() >= 0)
+            case.record(transport.get_extra_info("socket") is sock)
+            if sock.fileno() >= 0:
+                case.record(sock.gettimeout(), os.get_inheritable(sock.fileno()))
+                case.record(sock.getsockname() == transport.get_extra_info("sockname"))
+            return sock
+
+        class Asking(Serving):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                self.kept = transport
+                if when == "at first":
+                    self.sock = look(transport)
+
+            def connection_lost(self, error):
+                if when == "at last":
+                    self.sock = look(self.kept)
+                super().connection_lost(error)
+
+        server, connect = await open_server(make=Asking)
+        _, client = await connect()
+        await until(lambda: made)
+        client.transport.close()
+        await lose(client)
+        protocol = made.pop()
+        await protocol.lost
+        await asyncio.sleep(0)
+        if when == "afterwards":
+            protocol.sock = look(protocol.kept)
+        case.record(protocol.sock.fileno(), type(protocol.kept.get_extra_info("sockname")))
+        server.close()
+        await server.wait_closed()
+
+    record = agree(scenario)
+    assert record[0][0] == "TransportSocket" and record[0][4] == (when != "afterwards")
+
+
+def test_a_connection_that_nobody_closes(run, made, open_server):
+    """Its descriptor is closed with the transport, once, whoever owns it."""
+
+    async def main():
+        server, connect = await open_server()
+        for asked in (False, True):
+            _, client = await connect()
+            await until(lambda: made)
+            transport = made.pop().transport
+            if asked:
+                transport.get_extra_info("socket")
+            transport.pause_reading()
+            before = descriptors().keys()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                transport.set_protocol(asyncio.Protocol())
+                del transport
+                gc.collect()
+            assert any("unclosed transport" in str(warning.message) for warning in caught)
+            assert len(before - descriptors().keys()) == 1
+            await client.lost
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), 10)
+
+    run(main)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_factory_that_fails_closes_the_connection(run, open_server):
+    async def main():
+        def make():
+            raise ValueError("no protocol")
+
+        server, connect = await open_server(make=make)
+        before = descriptors().keys()
+        _, client = await connect()
+        await client.lost
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not descriptors().keys() - before
+        assert client.calls == ["connection_made", "eof_received", ("connection_lost", None)]
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_connections_in_bursts(run, made, open_server):
+    """However many wait, and however few came before, all are served."""
+
+    async def main():
+        server, connect = await open_server(backlog=100)
+        for count in (1, 1, 1, 30, 2, 1, 50, 1):
+            connections = await asyncio.gather(*(connect() for _ in range(count)))
+            await until(lambda: len(made) == count)
+            await lose(*(client for _, client in connections), *made)
+            made.clear()
+        server.close()
+        await server.wait_closed()
+
+    run(main)
 
 
 def test_closing_the_server_inside_a_connection(run, made, open_server):

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
 from report.progress import progress  # noqa: E402
-from report.spread import Spread  # noqa: E402
+from report.spread import spreads  # noqa: E402
 
 PIPE = subprocess.PIPE
 DATA = bytes(range(256)) * 256  # 64 KiB
@@ -144,14 +144,7 @@ def main() -> None:
 
     if failed:
         head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
-    time_of, cpu = (
-        {
-            row: {name: Spread.of([one[figure] for one in them]) for name, them in named.items()}
-            for row, named in samples.items()
-            if named
-        }
-        for figure in ("us", "cpu_us")
-    )
+    time_of, cpu = spreads(samples, "us"), spreads(samples, "cpu_us")
     bases = dict.fromkeys(time_of, PEERS)
     text = (
         "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from load import cpu_seconds  # noqa: E402
 from report import interpreter, machine, output, picture, table, targets  # noqa: E402
 from report.progress import progress  # noqa: E402
-from report.spread import Spread  # noqa: E402
+from report.spread import spreads  # noqa: E402
 
 # asyncio is a peer here: no loop is far from it
 PEERS = ("asyncio", *targets.PEERS)
@@ -308,14 +308,7 @@ def main() -> None:
 
     if failed:
         head["Failed"] = "; ".join(f"{what}: {why}" for what, why in failed.items())
-    cpu, speed = (
-        {
-            row: {name: Spread.of([one[figure] for one in them]) for name, them in named.items()}
-            for row, named in samples.items()
-            if named
-        }
-        for figure in ("cpu_us", "requests_per_second")
-    )
+    cpu, speed = spreads(samples, "cpu_us"), spreads(samples, "requests_per_second")
     bases = dict.fromkeys(cpu, PEERS)
     text = (
         "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "

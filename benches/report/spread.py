@@ -28,6 +28,17 @@ class Spread:
         return f"{number(self.median)} ({number(self.low)}–{number(self.high)})"
 
 
+def spreads(
+    samples: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]], figure: str
+) -> dict[str, dict[str, Spread]]:
+    """The spread of one figure of the samples, by row and target; rows without any are left out."""
+    return {
+        row: {name: Spread.of([one[figure] for one in them]) for name, them in named.items()}
+        for row, named in samples.items()
+        if named
+    }
+
+
 def number(value: float) -> str:
     """Three significant digits, or a whole number with thousands marked."""
     if value >= 100:

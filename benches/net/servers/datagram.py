@@ -20,7 +20,7 @@ class Server:
         self.transport.close()
 
 
-async def start(host, unix):
+async def start(tcp, unix, tls):
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=(host, 0))
+    transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=(tcp, 0))
     return Server(transport)

@@ -31,7 +31,7 @@ class Server:
         self.sockets[0].close()
 
 
-async def start(tcp, unix):
+async def start(tcp, unix, tls):
     if unix:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(unix)

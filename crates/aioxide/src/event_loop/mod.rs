@@ -61,7 +61,9 @@ pub(crate) struct EventLoop {
     events: RefCell<Vec<Event>>,
     /// Number of the next timer.
     sequence: Cell<u64>,
-    /// Time of the last look at the selector.
+    /// Number of the last look at the selector.
+    looks: Cell<u32>,
+    /// Its time.
     polled: Cell<Nanos>,
     /// Entries that may run before the next look.
     budget: Cell<usize>,
@@ -118,6 +120,7 @@ impl EventLoop {
             spares: Spares::default(),
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
+            looks: Cell::new(0),
             polled: Cell::new(0),
             budget: Cell::new(0),
             unlooked: Cell::new(0),
@@ -313,6 +316,12 @@ impl EventLoop {
             .borrow()
             .as_ref()
             .map_or(-1, SignalPipe::write_fd)
+    }
+
+    /// Number of the last look at the selector.
+    #[inline]
+    pub(crate) fn looks(&self) -> u32 {
+        self.looks.get()
     }
 
     /// The next iteration looks at the selector: what was just sent or closed may have made

@@ -209,6 +209,7 @@ impl EventLoop {
                 None => None,
             };
         }
+        this.looks.set(this.looks.get().wrapping_add(1));
         let mut events = this.events.take();
         events.clear();
         // The first look keeps the GIL: under load something is there.

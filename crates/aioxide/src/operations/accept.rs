@@ -6,7 +6,7 @@
 //! task is asyncio's own, as the handshake takes its time.
 
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
@@ -14,6 +14,7 @@ use engine::{AcceptError, SocketAddrStorage, sys};
 
 use crate::event_loop::EventLoop;
 use crate::transports::StreamTransport;
+use crate::transports::descriptor::{Owned, SocketKind};
 use crate::transports::extra_info::address_object;
 use crate::transports::imports;
 use crate::transports::reports::{callback_failed, caught, in_context, os_exception, report};
@@ -36,10 +37,41 @@ pub(crate) struct Acceptor {
     /// Whether a context was given (3.15): then all callbacks of a connection share its copy.
     context_given: Cell<bool>,
     watching: Cell<bool>,
-    /// Arguments of `socket.socket()` for connections: family, type, protocol.
-    kind: [Slot; 3],
-    /// Whether `kind` says that new sockets are non-blocking.
-    nonblocking: Cell<bool>,
+    /// What the connections are.
+    kind: SocketKind,
+    burst: Burst,
+}
+
+/// How many connections to take at one readiness. To hear that no more are there takes as long as
+/// five other system calls, and where clients come one by one every second call would be for that.
+/// If more wait, the selector says so at its next look: then twice as many are taken.
+struct Burst {
+    most: Cell<i64>,
+    /// The look at the selector after which so many were there, and perhaps more.
+    filled: Cell<Option<u32>>,
+}
+
+impl Burst {
+    fn new() -> Burst {
+        Burst {
+            most: Cell::new(i64::MAX),
+            filled: Cell::new(None),
+        }
+    }
+
+    /// How many to take, at most `limit`, after this look at the selector.
+    fn begin(&self, limit: i64, look: u32) -> i64 {
+        if self.filled.replace(Some(look)) == Some(look.wrapping_sub(1)) {
+            self.most.set(self.most.get().saturating_mul(2));
+        }
+        self.most.get().min(limit)
+    }
+
+    /// There were only so many.
+    fn end(&self, taken: i64) {
+        self.most.set(taken.max(1));
+        self.filled.set(None);
+    }
 }
 
 /// `_start_serving(protocol_factory, sock, sslcontext=None, server=None, backlog=100,
@@ -86,7 +118,7 @@ pub(crate) fn start_serving(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<()
         None => context::copy_current(py)?,
     };
     let fd = sock.method(pyo3::intern!(py, "fileno"), &[])?.to_i64()?;
-    let (kind, nonblocking) = kind_of_connections(py, &sock)?;
+    let kind = kind_of_connections(py, &sock)?;
     let acceptor = Acceptor {
         event_loop: Slot::new(Some(this.clone())),
         factory: Slot::new(Some(factory)),
@@ -104,7 +136,7 @@ pub(crate) fn start_serving(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<()
         context_given: Cell::new(context_given),
         watching: Cell::new(false),
         kind,
-        nonblocking: Cell::new(nonblocking),
+        burst: Burst::new(),
     };
     start_watching(&Ref::new(py, acceptor)?)
 }
@@ -125,24 +157,22 @@ pub(crate) fn stop_serving(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(),
     sock.method(pyo3::intern!(py, "close"), &[]).map(drop)
 }
 
-/// Family, type and protocol of the connections that a socket accepts, and whether the type
-/// says "non-blocking", which saves asking the system for it.
-fn kind_of_connections(py: Python<'_>, sock: &Obj) -> Result<([Slot; 3], bool), Raised> {
+/// What the connections are that a socket accepts.
+fn kind_of_connections(py: Python<'_>, sock: &Obj) -> Result<SocketKind, Raised> {
     let family = sock.attr(pyo3::intern!(py, "family"))?.to_i64()?;
     let kind = sock.attr(pyo3::intern!(py, "type"))?.to_i64()?;
-    let protocol = sock.attr(pyo3::intern!(py, "proto"))?;
+    let protocol = sock.attr(pyo3::intern!(py, "proto"))?.to_i64()?;
     let module = Obj::import(py, c"socket")?;
     let flag = match module.attr_opt(pyo3::intern!(py, "SOCK_NONBLOCK"))? {
         Some(flag) => flag.to_i64()?,
         None => 0,
     };
-    let slot = |value: Obj| Slot::new(Some(value));
-    let kind = [
-        slot(Obj::int(py, family)?),
-        slot(Obj::int(py, kind | flag)?),
-        slot(protocol),
-    ];
-    Ok((kind, flag != 0))
+    Ok(SocketKind {
+        family,
+        kind: kind | flag,
+        protocol,
+        says_nonblocking: flag != 0,
+    })
 }
 
 fn start_watching(this: &Ref<Acceptor>) -> Result<(), Raised> {
@@ -187,7 +217,8 @@ pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
     };
     // From 3.14 on asyncio takes one more than the backlog, as the system keeps one more.
     let most = this.backlog.get().max(0).saturating_add(1);
-    for _ in 0..most {
+    let most = this.burst.begin(most, event_loop.looks());
+    for taken in 0..most {
         if !this.watching.get() {
             break;
         }
@@ -199,7 +230,10 @@ pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
                 }
             }
             Err(error) => match AcceptError::classify(&error) {
-                AcceptError::WouldBlock => break,
+                AcceptError::WouldBlock => {
+                    this.burst.end(taken);
+                    break;
+                }
                 AcceptError::Retry => {}
                 AcceptError::OutOfResources => {
                     return back_off(this, &event_loop, &os_exception(py, error));
@@ -251,8 +285,9 @@ fn take(
 ) -> Result<(), Raised> {
     let py = this.py();
     let fd = connection.as_raw_fd();
-    let sock = make_socket(this, py, connection)?;
+    let mut owned = Owned::Bare(connection, this.kind);
     if event_loop.debug() {
+        let sock = owned.into_socket(py)?;
         let logger = imports(py).logger.get(py);
         let format = Obj::str(py, "%r got a new connection from %r: %r")?;
         let server = this.server.get().unwrap_or_else(|| Obj::none(py));
@@ -261,6 +296,7 @@ fn take(
             pyo3::intern!(py, "debug"),
             &[&format, &server, &peer, &sock],
         )?;
+        owned = Owned::Socket(sock);
     }
     let Some(context) = this.context.get() else {
         return Ok(());
@@ -272,26 +308,26 @@ fn take(
     };
     if let Some(ssl) = this.ssl.get() {
         if ssl.truth()? {
+            let sock = owned.into_socket(py)?;
             return start_tls_task(this, event_loop, &sock, &peer, &ssl, &own_context);
         }
     }
+    let sock = match &owned {
+        Owned::Socket(sock) => Some(sock.clone()),
+        Owned::Bare(..) => None,
+    };
     let mut protocol = None;
     let made = in_context(&own_context, || {
-        connect(
-            this,
-            event_loop,
-            &sock,
-            fd,
-            peer,
-            &own_context,
-            &mut protocol,
-        )
+        let accepted = Accepted { owned, fd, peer };
+        connect(this, event_loop, accepted, &own_context, &mut protocol)
     });
     match made {
         Ok(()) => Ok(()),
         Err(raised) => {
             let exception = caught(py, raised)?;
-            sock.method(pyo3::intern!(py, "close"), &[])?;
+            if let Some(sock) = sock {
+                sock.method(pyo3::intern!(py, "close"), &[])?;
+            }
             if !event_loop.debug() {
                 return Ok(());
             }
@@ -303,30 +339,18 @@ fn take(
     }
 }
 
-/// The Python socket of a connection; it owns the descriptor.
-fn make_socket(this: &Ref<Acceptor>, py: Python<'_>, connection: OwnedFd) -> Result<Obj, Raised> {
-    let none = Obj::none(py);
-    let [family, kind, protocol] =
-        [0, 1, 2].map(|index: usize| this.kind[index].get().unwrap_or_else(|| none.clone()));
-    let fd = Obj::int(py, connection.as_raw_fd().into())?;
-    let sock = imports(py)
-        .socket
-        .get(py)
-        .call(&[&family, &kind, &protocol, &fd])?;
-    let _ = connection.into_raw_fd();
-    if !this.nonblocking.get() {
-        sock.method(pyo3::intern!(py, "setblocking"), &[&Obj::bool(py, false)])?;
-    }
-    Ok(sock)
+/// A connection that was just accepted.
+struct Accepted {
+    owned: Owned,
+    fd: i32,
+    peer: SocketAddrStorage,
 }
 
 /// Makes protocol and transport. `made` is the protocol, also if the rest fails.
 fn connect(
     this: &Ref<Acceptor>,
     event_loop: &Ref<EventLoop>,
-    sock: &Obj,
-    fd: i32,
-    peer: SocketAddrStorage,
+    accepted: Accepted,
     context: &Obj,
     made: &mut Option<Obj>,
 ) -> Result<(), Raised> {
@@ -334,8 +358,9 @@ fn connect(
         return Ok(());
     };
     let protocol = made.insert(factory.call0()?);
+    let Accepted { owned, fd, peer } = accepted;
     let connection = Connection {
-        sock: sock.clone(),
+        owned,
         fd,
         protocol: protocol.clone(),
         waiter: None,

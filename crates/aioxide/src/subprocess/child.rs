@@ -10,7 +10,7 @@ use super::exit::{self, Exit};
 use super::pipe_protocol::{PipeProtocol, shown};
 use crate::event_loop::EventLoop;
 use crate::transports::imports;
-use crate::transports::pipes::channel::Pipe;
+use crate::transports::pipes::channel::{Pipe, open_connected};
 use crate::transports::pipes::{ReadPipeTransport, WritePipeTransport};
 use crate::transports::reports::warn_unclosed;
 
@@ -113,9 +113,9 @@ fn connect_pipes(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
             extra: None,
         };
         let transport = if fd == 0 {
-            WritePipeTransport::open_connected(&event_loop, &pipe)?.into_obj()
+            open_connected::<WritePipeTransport>(&event_loop, &pipe)?.into_obj()
         } else {
-            ReadPipeTransport::open_connected(&event_loop, &pipe)?.into_obj()
+            open_connected::<ReadPipeTransport>(&event_loop, &pipe)?.into_obj()
         };
         protocol.pipe.set(Some(transport));
         this.pipes[fd].set(Some(protocol));

@@ -1,14 +1,15 @@
 //! `get_extra_info`: addresses and the socket.
 //!
 //! asyncio fills the dict when the transport is made. Here only the system is asked then (later
-//! the peer may be gone); the Python objects are made when somebody asks for the first time.
+//! the peer may be gone); the Python objects are made when somebody asks for them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use cpython::{Obj, Python, Raised, Slot, Visit};
 use engine::SocketAddrStorage;
 use engine::sys;
 
+use super::descriptor::Descriptor;
 use super::imports;
 
 /// A family whose addresses this file knows how to turn into Python objects.
@@ -23,10 +24,13 @@ struct Addresses {
 
 /// The extra information of one transport.
 pub(super) struct ExtraInfo {
-    /// asyncio's `_extra`; complete once `pending` is empty.
+    /// asyncio's `_extra`; complete once neither `pending` nor `lacks_socket`.
     dict: Slot,
-    /// What has still to be put into the dict; then `sock` is the socket, closed or not.
+    /// The addresses, if they have still to be put into the dict.
     pending: RefCell<Option<Box<Addresses>>>,
+    /// The socket has still to be put into the dict: this one, closed or not, if there was one
+    /// from the start.
+    lacks_socket: Cell<bool>,
     sock: Slot,
 }
 
@@ -36,26 +40,31 @@ impl ExtraInfo {
     pub(super) fn new(
         py: Python<'_>,
         fd: i32,
-        sock: &Obj,
+        descriptor: &Descriptor,
         dict: Option<Obj>,
         peer: Option<SocketAddrStorage>,
     ) -> Result<ExtraInfo, Raised> {
         let info = ExtraInfo {
             dict: Slot::new(dict),
             pending: RefCell::new(None),
+            lacks_socket: Cell::new(true),
             sock: Slot::default(),
         };
         let local = sys::local_address(fd).ok();
         // Sockets of a program's own class may answer for themselves, other families need the
         // standard library's own code.
-        let plain = sock.is_exact(imports(py).socket.get(py));
+        let sock = descriptor.made_socket();
+        let plain = match &sock {
+            Some(sock) => sock.is_exact(imports(py).socket.get(py)),
+            None => true,
+        };
+        info.sock.set(sock);
         if plain && local.as_ref().is_some_and(is_known) {
             let peer = peer.or_else(|| sys::peer_address(fd).ok());
-            info.sock.set(Some(sock.clone()));
             info.pending
                 .replace(Some(Box::new(Addresses { local, peer })));
         } else {
-            info.ask_socket(py, sock, peer)?;
+            info.ask_socket(py, descriptor, peer)?;
         }
         Ok(info)
     }
@@ -72,9 +81,10 @@ impl ExtraInfo {
     fn ask_socket(
         &self,
         py: Python<'_>,
-        sock: &Obj,
+        descriptor: &Descriptor,
         peer: Option<SocketAddrStorage>,
     ) -> Result<(), Raised> {
+        let sock = descriptor.shown_socket(py)?;
         let ask = |name: &str| {
             let name = pyo3::types::PyString::intern(py, name);
             match sock.method(&name, &[]) {
@@ -86,56 +96,97 @@ impl ExtraInfo {
             }
         };
         let local = ask("getsockname")?;
-        self.complete(py, sock, local, || match peer.filter(is_known) {
+        self.put_addresses(py, local, || match peer.filter(is_known) {
             Some(peer) => address_object(py, &peer),
             None => ask("getpeername"),
-        })
+        })?;
+        self.put_socket(py, descriptor)
     }
 
-    fn complete(
-        &self,
-        py: Python<'_>,
-        sock: &Obj,
-        local: Obj,
-        peer: impl FnOnce() -> Result<Obj, Raised>,
-    ) -> Result<(), Raised> {
-        let dict = match self.dict.get() {
-            Some(dict) => dict,
-            None => Obj::dict(py)?,
+    /// Puts the socket into the dict.
+    fn put_socket(&self, py: Python<'_>, descriptor: &Descriptor) -> Result<(), Raised> {
+        let sock = match self.sock.get() {
+            Some(sock) => sock,
+            None => descriptor.shown_socket(py)?,
         };
-        let shown = imports(py).transport_socket.get(py).call1(sock)?;
-        dict.dict_set(Obj::name(pyo3::intern!(py, "socket")), &shown)?;
-        dict.dict_set(Obj::name(pyo3::intern!(py, "sockname")), &local)?;
-        let peername = Obj::name(pyo3::intern!(py, "peername"));
-        if dict.dict_get(peername)?.is_none() {
-            dict.dict_set(peername, &peer()?)?;
-        }
-        self.dict.set(Some(dict));
+        let shown = imports(py).transport_socket.get(py).call1(&sock)?;
+        self.own_dict(py)?
+            .dict_set(Obj::name(pyo3::intern!(py, "socket")), &shown)?;
+        self.lacks_socket.set(false);
+        self.sock.set(None);
         Ok(())
     }
 
-    /// asyncio's `_extra`.
-    pub(super) fn dict(&self, py: Python<'_>) -> Result<Obj, Raised> {
-        let pending = self.pending.take();
-        if let (Some(addresses), Some(sock)) = (pending, self.sock.take()) {
-            let object = |address: Option<SocketAddrStorage>| match address {
-                Some(address) if is_known(&address) => address_object(py, &address),
-                _ => Ok(Obj::none(py)),
-            };
-            let Addresses { local, peer } = *addresses;
-            self.complete(py, &sock, object(local)?, || object(peer))?;
-        }
+    /// The dict as it is, or a new one.
+    fn own_dict(&self, py: Python<'_>) -> Result<Obj, Raised> {
         if let Some(dict) = self.dict.get() {
             return Ok(dict);
         }
-        // The garbage collector has been here.
         let dict = Obj::dict(py)?;
         self.dict.set(Some(dict.clone()));
         Ok(dict)
     }
 
+    /// Puts the addresses into the dict, but for the peer's if it is there.
+    fn put_addresses(
+        &self,
+        py: Python<'_>,
+        local: Obj,
+        peer: impl FnOnce() -> Result<Obj, Raised>,
+    ) -> Result<(), Raised> {
+        let dict = self.own_dict(py)?;
+        dict.dict_set(Obj::name(pyo3::intern!(py, "sockname")), &local)?;
+        let peername = Obj::name(pyo3::intern!(py, "peername"));
+        if dict.dict_get(peername)?.is_none() {
+            dict.dict_set(peername, &peer()?)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the addresses that wait for it into the dict.
+    fn put_pending(&self, py: Python<'_>) -> Result<(), Raised> {
+        let Some(addresses) = self.pending.take() else {
+            return Ok(());
+        };
+        let object = |address: Option<SocketAddrStorage>| match address {
+            Some(address) if is_known(&address) => address_object(py, &address),
+            _ => Ok(Obj::none(py)),
+        };
+        let Addresses { local, peer } = *addresses;
+        self.put_addresses(py, object(local)?, || object(peer))
+    }
+
+    /// asyncio's `_extra`.
+    pub(super) fn dict(&self, py: Python<'_>, descriptor: &Descriptor) -> Result<Obj, Raised> {
+        self.put_pending(py)?;
+        if self.lacks_socket.get() {
+            self.put_socket(py, descriptor)?;
+        }
+        self.own_dict(py)
+    }
+
+    /// The value of one name. The others are left to be made when they are asked for.
+    fn value(
+        &self,
+        py: Python<'_>,
+        descriptor: &Descriptor,
+        name: &Obj,
+    ) -> Result<Option<Obj>, Raised> {
+        match name.is_str_exact().then(|| name.as_ascii()).flatten() {
+            Some("sockname" | "peername") => self.put_pending(py)?,
+            Some("socket") if self.lacks_socket.get() => self.put_socket(py, descriptor)?,
+            Some(_) => {}
+            None => drop(self.dict(py, descriptor)?),
+        }
+        match self.dict.get() {
+            Some(dict) => dict.dict_get(name),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn set_dict(&self, dict: Option<Obj>) {
         drop(self.pending.take());
+        self.lacks_socket.set(false);
         self.sock.set(None);
         self.dict.set(dict);
     }
@@ -153,13 +204,14 @@ impl ExtraInfo {
 /// `get_extra_info(name, default=None)`.
 pub(super) fn get_extra_info(
     extra: &ExtraInfo,
+    descriptor: &Descriptor,
     py: Python<'_>,
     args: &cpython::Args<'_>,
 ) -> Result<Obj, Raised> {
     let [name, default] =
         args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)?;
     let name = name.unwrap_or_else(|| Obj::none(py));
-    match extra.dict(py)?.dict_get(&name)? {
+    match extra.value(py, descriptor, &name)? {
         Some(value) => Ok(value),
         None => Ok(default.unwrap_or_else(|| Obj::none(py))),
     }

@@ -16,6 +16,14 @@ pub(crate) struct Imports {
     pub(crate) set_result_unless_cancelled: Global,
     /// `socket.socket`.
     pub(crate) socket: Global,
+    /// Its `__new__`, and its base's `__init__`: neither is Python code.
+    pub(super) new_socket: Global,
+    pub(super) init_socket: Global,
+    /// asyncio's own server.
+    pub(super) server: Global,
+    pub(super) weak_set: Global,
+    /// Whether it has `_iterating` and `_pending_removals`.
+    pub(super) weak_set_puts_off: bool,
     pub(super) weak_reference: Global,
     pub(super) deque: Global,
     pub(super) fsdecode: Global,
@@ -52,7 +60,10 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
         Ok(Global::new(Obj::tuple(py, &[name])?))
     };
     let constants = Obj::import(py, c"asyncio.constants")?;
+    let weak_set = get(&Obj::import(py, c"weakref")?, "WeakSet")?;
+    let put_off = PyString::intern(py, "_pending_removals");
     let socket = Obj::import(py, c"socket")?;
+    let socket = get(&socket, "socket")?;
     let sendfile_modes = get(&constants, "_SendfileMode")?;
     let imports = Imports {
         transport_base: Global::new(make_base(py, &["_FlowControlMixin"])?),
@@ -65,7 +76,12 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
             &Obj::import(py, c"asyncio.futures")?,
             "_set_result_unless_cancelled",
         )?,
-        socket: global(&socket, "socket")?,
+        new_socket: global(&socket, "__new__")?,
+        init_socket: global(&get(&socket, "__base__")?, "__init__")?,
+        socket: Global::new(socket),
+        server: global(&Obj::import(py, c"asyncio.base_events")?, "Server")?,
+        weak_set_puts_off: weak_set.call0()?.attr_opt(&put_off)?.is_some(),
+        weak_set: Global::new(weak_set),
         weak_reference: global(&Obj::import(py, c"weakref")?, "ref")?,
         deque: global(&Obj::import(py, c"collections")?, "deque")?,
         fsdecode: global(&Obj::import(py, c"os")?, "fsdecode")?,

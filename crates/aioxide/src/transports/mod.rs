@@ -1,8 +1,8 @@
 //! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is,
 //! datagrams, and pipes.
 //!
-//! The Python socket object stays the one owner of the descriptor; bytes are read and written on
-//! the descriptor by the engine, without a Python call. Per round trip on an open connection
+//! The descriptor has one owner, the Python socket or the transport itself; bytes are read and
+//! written on it by the engine, without a Python call. Per round trip on an open connection
 //! there is one read, one call of the protocol and one write: no attribute is looked up, nothing
 //! is told to the selector.
 //!
@@ -10,6 +10,7 @@
 //! - [`outgoing`]: the write buffer and flow control.
 //! - [`datagram`]: UDP and Unix datagrams.
 //! - [`pipes`]: pipes, whose transports go one way.
+//! - [`descriptor`]: who owns the descriptor.
 //! - [`socket`]: what streams and datagrams have of their socket: closing, errors, pausing,
 //!   `connection_lost`.
 //! - [`stream`]: streams: the type, its Python face, and how one is made.
@@ -19,6 +20,7 @@
 //! - [`writing`]: `write` and what comes after the last byte.
 //! - [`addresses`]: addresses that Python's socket module takes.
 //! - [`extra_info`]: what `get_extra_info` answers.
+//! - [`server`]: a server's list of its transports.
 //! - [`tls`]: TLS above these transports, or any other.
 //! - [`registry`]: which transport has a descriptor.
 //! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
@@ -26,6 +28,7 @@
 pub(crate) mod addresses;
 pub(crate) mod core;
 mod datagram;
+pub(crate) mod descriptor;
 pub(crate) mod extra_info;
 mod feeding;
 mod holding;
@@ -35,6 +38,7 @@ pub(crate) mod pipes;
 pub(crate) mod reading;
 pub(crate) mod registry;
 pub(crate) mod reports;
+mod server;
 mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;

@@ -347,7 +347,8 @@ fn ask_for_buffer(this: &Ref<StreamTransport>, py: Python<'_>) -> Result<Obj, Ra
 fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Raised> {
     let py = this.py();
     let len = Obj::import(py, c"builtins")?.attr(pyo3::intern!(py, "len"))?;
-    let sock = this.socket.sock.get().unwrap_or_else(|| Obj::none(py));
+    let sock = this.socket.descriptor.socket(py)?;
+    let sock = sock.unwrap_or_else(|| Obj::none(py));
     match len.call1(room).and_then(|len| len.to_i64()) {
         Ok(0) => {
             let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");

@@ -8,6 +8,7 @@ use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::SocketAddrStorage;
 
 use super::core::{self, Core, callback_context};
+use super::descriptor::{Descriptor, Owned};
 use super::extra_info::{ExtraInfo, get_extra_info};
 use super::outgoing::Writes;
 use super::reports::{log_debug, log_exception, report, warn_unclosed};
@@ -17,8 +18,8 @@ use crate::event_loop::EventLoop;
 pub(super) struct Socket {
     /// The loop, until the connection is lost.
     pub(super) event_loop: Slot<Ref<EventLoop>>,
-    /// The Python socket, which owns the descriptor, until the connection is lost.
-    pub(super) sock: Slot,
+    /// The descriptor, or the Python socket that owns it, until the connection is lost.
+    pub(super) descriptor: Descriptor,
     /// The descriptor's number; still shown after the socket is closed.
     pub(super) fd: i32,
     pub(super) protocol: Slot,
@@ -38,18 +39,19 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Takes a Python socket over; `extra` and `peer` are what [`ExtraInfo::new`] takes.
+    /// Takes a socket over; `extra` and `peer` are what [`ExtraInfo::new`] takes.
     pub(super) fn open(
         event_loop: &Ref<EventLoop>,
-        sock: Obj,
+        owned: Owned,
         fd: i32,
         extra: Option<Obj>,
         peer: Option<SocketAddrStorage>,
     ) -> Result<Socket, Raised> {
+        let descriptor = Descriptor::new(owned);
         Ok(Socket {
-            extra: ExtraInfo::new(event_loop.py(), fd, &sock, extra, peer)?,
+            extra: ExtraInfo::new(event_loop.py(), fd, &descriptor, extra, peer)?,
             event_loop: Slot::new(Some(event_loop.clone())),
-            sock: Slot::new(Some(sock)),
+            descriptor,
             fd,
             protocol: Slot::default(),
             core: Core::new(),
@@ -77,7 +79,7 @@ impl Socket {
 
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.event_loop);
-        visit.slot(&self.sock);
+        self.descriptor.traverse(visit);
         visit.slot(&self.protocol);
         self.extra.traverse(visit);
         self.core.traverse(visit);
@@ -88,7 +90,7 @@ impl Socket {
         self.extra.clear();
         self.event_loop.set(None);
         self.protocol.set(None);
-        self.sock.set(None);
+        self.descriptor.clear();
     }
 }
 
@@ -148,7 +150,8 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
             |this, args: &Args<'_>| {
                 // The program may go on with the socket.
                 T::settle(this)?;
-                get_extra_info(&this.socket().extra, this.py(), args)
+                let socket = this.socket();
+                get_extra_info(&socket.extra, &socket.descriptor, this.py(), args)
             },
         )
         .get(
@@ -159,10 +162,10 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
         .get_set(
             c"_sock",
             c"The socket, until the connection is lost. Another one is closed in its place.",
-            |this| this.socket().sock.get(),
+            |this| this.socket().descriptor.socket(this.py()),
             |this, value| {
                 let sock = value.cloned().and_then(Obj::not_none);
-                this.socket().sock.set(sock);
+                this.socket().descriptor.replace(sock);
                 Ok(())
             },
         )
@@ -172,7 +175,10 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
         .get_set(
             c"_extra",
             c"What get_extra_info() looks up.",
-            |this| this.socket().extra.dict(this.py()),
+            |this| {
+                let socket = this.socket();
+                socket.extra.dict(this.py(), &socket.descriptor)
+            },
             |this, value| {
                 this.socket().extra.set_dict(value.cloned());
                 Ok(())
@@ -453,8 +459,8 @@ pub(super) fn call_connection_lost<T: OverSocket>(
         }
     };
     socket.look_next();
-    if let Some(sock) = socket.sock.take() {
-        then(sock.method(pyo3::intern!(py, "close"), &[]).map(drop));
+    if let Some(owned) = socket.descriptor.take() {
+        then(owned.close(py));
     }
     this.release();
     socket.protocol.set(None);
@@ -469,17 +475,18 @@ pub(super) fn call_connection_lost<T: OverSocket>(
 /// The transport is released without having been closed.
 pub(super) fn finalize<T: OverSocket>(this: &Ref<T>) {
     let py = this.py();
-    let Some(sock) = this.socket().sock.get() else {
+    if !this.socket().descriptor.is_open() {
         return;
-    };
+    }
     let then = |result: Result<(), Raised>| {
         if let Err(raised) = result {
             raised.report_unraisable(Some(this.as_obj()));
         }
     };
     then(warn_unclosed(this.as_obj()));
-    this.socket().sock.set(None);
-    then(sock.method(pyo3::intern!(py, "close"), &[]).map(drop));
+    if let Some(owned) = this.socket().descriptor.take() {
+        then(owned.close(py));
+    }
     then(T::after_release(this));
 }
 
@@ -488,7 +495,7 @@ fn repr<T: OverSocket>(this: &Ref<T>) -> Result<String, Raised> {
     let socket = this.socket();
     let class = this.as_obj().class().attr(pyo3::intern!(py, "__name__"))?;
     let mut text = format!("<{}", class.as_str()?);
-    if socket.sock.is_none() {
+    if !socket.descriptor.is_open() {
         text.push_str(" closed");
     } else if socket.closing.get() {
         text.push_str(" closing");

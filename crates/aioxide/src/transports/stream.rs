@@ -7,11 +7,13 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{FlowControl, SocketAddrStorage, sys};
 
 use super::core::{self, Core, Transport};
+use super::descriptor::Owned;
 use super::holding;
 use super::imports;
 use super::outgoing::Writes;
 use super::reading::{self, Reading};
 use super::registry;
+use super::server;
 use super::socket::{self, OverSocket, Socket};
 use super::writing::{self, Writing};
 use crate::event_loop::EventLoop;
@@ -30,8 +32,7 @@ pub(crate) struct StreamTransport {
 
 /// What a transport is made of.
 pub(crate) struct Connection {
-    /// The Python socket: connected and non-blocking.
-    pub(crate) sock: Obj,
+    pub(crate) owned: Owned,
     /// Its descriptor.
     pub(crate) fd: i32,
     pub(crate) protocol: Obj,
@@ -72,7 +73,7 @@ pub(crate) fn make_socket_transport(this: &Ref<EventLoop>, args: &Args<'_>) -> R
     let fd = sock.method(pyo3::intern!(py, "fileno"), &[])?.to_i64()?;
     let connection = Connection {
         fd: i32::try_from(fd).unwrap_or(-1),
-        sock,
+        owned: Owned::Socket(sock),
         protocol,
         waiter: waiter.and_then(Obj::not_none),
         extra: extra.and_then(Obj::not_none),
@@ -91,7 +92,7 @@ impl StreamTransport {
     ) -> Result<Ref<StreamTransport>, Raised> {
         let py = event_loop.py();
         let Connection {
-            sock,
+            owned,
             fd,
             protocol,
             waiter,
@@ -100,7 +101,7 @@ impl StreamTransport {
             context,
             peer,
         } = connection;
-        let socket = Socket::open(event_loop, sock, fd, extra, peer)?;
+        let socket = Socket::open(event_loop, owned, fd, extra, peer)?;
         // Small writes leave without waiting for the peer's acknowledgement. asyncio forgets this
         // for Python sockets that were made without naming the protocol, as most servers make the
         // ones that they listen on: an answer in two writes then takes 40 ms more.
@@ -120,7 +121,7 @@ impl StreamTransport {
         )?;
         reading::set_protocol(&this, &protocol)?;
         if let Some(server) = server {
-            attach(&this, &server)?;
+            server::attach(&server, this.as_obj())?;
             this.server.set(Some(server));
         }
         registry::register(event_loop, fd, this.as_obj())?;
@@ -209,7 +210,7 @@ impl OverSocket for StreamTransport {
 
     fn after_close(this: &Ref<Self>, then: &mut dyn FnMut(Result<(), Raised>)) {
         if let Some(server) = this.server.take() {
-            then(detach(this, &server));
+            then(server::detach(&server, this.as_obj()));
         }
         then(writing::connection_lost(this));
         this.context.set(None);
@@ -217,32 +218,10 @@ impl OverSocket for StreamTransport {
 
     fn after_release(this: &Ref<Self>) -> Result<(), Raised> {
         match this.server.take() {
-            Some(server) if cfg!(Py_3_13) => detach(this, &server),
+            Some(server) if cfg!(Py_3_13) => server::detach(&server, this.as_obj()),
             _ => Ok(()),
         }
     }
-}
-
-/// The server counts the transport.
-fn attach(this: &Ref<StreamTransport>, server: &Obj) -> Result<(), Raised> {
-    tell_server(this, server, pyo3::intern!(this.py(), "_attach"))
-}
-
-fn detach(this: &Ref<StreamTransport>, server: &Obj) -> Result<(), Raised> {
-    tell_server(this, server, pyo3::intern!(this.py(), "_detach"))
-}
-
-fn tell_server(
-    this: &Ref<StreamTransport>,
-    server: &Obj,
-    name: &pyo3::Bound<'_, pyo3::types::PyString>,
-) -> Result<(), Raised> {
-    let told = if cfg!(Py_3_13) {
-        server.method(name, &[this.as_obj()])
-    } else {
-        server.method(name, &[])
-    };
-    told.map(drop)
 }
 
 impl Hot for StreamTransport {
@@ -295,7 +274,7 @@ impl Hot for StreamTransport {
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.socket.sock.is_some()
+        self.socket.descriptor.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {

@@ -407,7 +407,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.is_closing() && this.socket.lost.get() == 0 {
         this.socket.lost.set(1);
         socket::call_connection_lost(this, &Obj::none(py))
-    } else if this.writing.eof.get() && this.socket.sock.is_some() {
+    } else if this.writing.eof.get() && this.socket.descriptor.is_open() {
         shut_down(this)
     } else {
         Ok(())

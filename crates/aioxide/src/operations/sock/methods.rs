@@ -257,79 +257,72 @@ pub(crate) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
 }
 
 fn make(py: Python<'_>, operation: Operation) -> Result<Obj, Raised> {
-    const SELF_SOCK: [&str; 2] = ["self", "sock"];
-    const SIZED: [&str; 3] = ["self", "sock", "n"];
-    const SIZED_FROM: [&str; 3] = ["self", "sock", "bufsize"];
-    const BUFFER: [&str; 3] = ["self", "sock", "buf"];
-    const BUFFER_SIZE: [&str; 4] = ["self", "sock", "buf", "nbytes"];
-    const DATA: [&str; 3] = ["self", "sock", "data"];
-    const DATA_ADDRESS: [&str; 4] = ["self", "sock", "data", "address"];
-    const ADDRESS: [&str; 3] = ["self", "sock", "address"];
+    /// The method of an operation: what it says of itself, its parameters, how many of them are
+    /// required, and what starts it.
+    macro_rules! made {
+        ($operation:ident, $doc:expr, $parameters:expr, $required:literal, $start:ident) => {
+            method(
+                py,
+                operation.names().0,
+                $doc,
+                |py: Python<'_>, args: &Args<'_>| {
+                    coroutine(
+                        py,
+                        Operation::$operation,
+                        args,
+                        &$parameters,
+                        $required,
+                        $start,
+                    )
+                },
+            )
+        };
+    }
     match operation {
-        Operation::Recv => method(
-            py,
-            "sock_recv",
-            "Receive up to n bytes.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::Recv, args, &SIZED, 3, sock_recv)
-            },
-        ),
-        Operation::RecvFrom => method(
-            py,
-            "sock_recvfrom",
-            "Receive a datagram of up to bufsize bytes: it and its sender's address.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::RecvFrom, args, &SIZED_FROM, 3, sock_recvfrom)
-            },
-        ),
-        Operation::RecvInto => method(
-            py,
-            "sock_recv_into",
-            "Receive into a buffer; returns the number of bytes.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::RecvInto, args, &BUFFER, 3, sock_recv_into)
-            },
-        ),
-        Operation::RecvFromInto => method(
-            py,
-            "sock_recvfrom_into",
-            "Receive a datagram into a buffer; returns the number of bytes and the sender.",
-            |py: Python<'_>, args: &Args<'_>| {
-                let operation = Operation::RecvFromInto;
-                coroutine(py, operation, args, &BUFFER_SIZE, 3, sock_recvfrom_into)
-            },
-        ),
-        Operation::SendAll => method(
-            py,
-            "sock_sendall",
-            "Send all data.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::SendAll, args, &DATA, 3, sock_sendall)
-            },
-        ),
-        Operation::SendTo => method(
-            py,
-            "sock_sendto",
-            "Send a datagram to an address; returns the number of bytes.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::SendTo, args, &DATA_ADDRESS, 4, sock_sendto)
-            },
-        ),
-        Operation::Connect => method(
-            py,
-            "sock_connect",
-            "Connect to an address.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::Connect, args, &ADDRESS, 3, sock_connect)
-            },
-        ),
-        Operation::Accept => method(
-            py,
-            "sock_accept",
-            "Accept a connection: its socket and the peer's address.",
-            |py: Python<'_>, args: &Args<'_>| {
-                coroutine(py, Operation::Accept, args, &SELF_SOCK, 2, sock_accept)
-            },
-        ),
+        Operation::Recv => {
+            let doc = "Receive up to n bytes.";
+            made!(Recv, doc, ["self", "sock", "n"], 3, sock_recv)
+        }
+        Operation::RecvFrom => {
+            let doc = "Receive a datagram of up to bufsize bytes: it and its sender's address.";
+            made!(RecvFrom, doc, ["self", "sock", "bufsize"], 3, sock_recvfrom)
+        }
+        Operation::RecvInto => {
+            let doc = "Receive into a buffer; returns the number of bytes.";
+            made!(RecvInto, doc, ["self", "sock", "buf"], 3, sock_recv_into)
+        }
+        Operation::RecvFromInto => {
+            let doc =
+                "Receive a datagram into a buffer; returns the number of bytes and the sender.";
+            made!(
+                RecvFromInto,
+                doc,
+                ["self", "sock", "buf", "nbytes"],
+                3,
+                sock_recvfrom_into
+            )
+        }
+        Operation::SendAll => {
+            let doc = "Send all data.";
+            made!(SendAll, doc, ["self", "sock", "data"], 3, sock_sendall)
+        }
+        Operation::SendTo => {
+            let doc = "Send a datagram to an address; returns the number of bytes.";
+            made!(
+                SendTo,
+                doc,
+                ["self", "sock", "data", "address"],
+                4,
+                sock_sendto
+            )
+        }
+        Operation::Connect => {
+            let doc = "Connect to an address.";
+            made!(Connect, doc, ["self", "sock", "address"], 3, sock_connect)
+        }
+        Operation::Accept => {
+            let doc = "Accept a connection: its socket and the peer's address.";
+            made!(Accept, doc, ["self", "sock"], 2, sock_accept)
+        }
     }
 }

@@ -23,6 +23,7 @@ use engine::FlowControl;
 use engine::sys::{family, peer_address};
 
 use super::core::{self, Core, Transport};
+use super::descriptor::Owned;
 use super::imports::make_base;
 use super::outgoing::Writes;
 use super::registry;
@@ -93,7 +94,7 @@ fn open(
         Some(extra) => extra.dict_get(Obj::name(pyo3::intern!(py, "peername")))?,
         None => None,
     };
-    let socket = Socket::open(event_loop, sock, fd, extra, None)?;
+    let socket = Socket::open(event_loop, Owned::Socket(sock), fd, extra, None)?;
     socket.protocol.set(Some(protocol.clone()));
     let has_peer = match (given_peer, native) {
         (Some(peer), _) => peer.truth()?,
@@ -101,7 +102,7 @@ fn open(
             peer.ip().is_some() || peer.unix_path().is_some_and(|path| !path.is_empty())
         }),
         (None, None) => {
-            let dict = socket.extra.dict(py)?;
+            let dict = socket.extra.dict(py, &socket.descriptor)?;
             match dict.dict_get(Obj::name(pyo3::intern!(py, "peername")))? {
                 Some(peer) => peer.truth()?,
                 None => false,
@@ -127,7 +128,7 @@ fn open(
 impl DatagramTransport {
     /// The socket, or the exception of a method that looks for one of its own.
     fn sock(this: &Ref<DatagramTransport>, method: &str) -> Result<Obj, Raised> {
-        this.socket.sock.get().ok_or_else(|| {
+        this.socket.descriptor.made_socket().ok_or_else(|| {
             let text = format!("'NoneType' object has no attribute '{method}'");
             Raised::new::<pyo3::exceptions::PyAttributeError>(this.py(), &text)
         })
@@ -268,7 +269,7 @@ impl Hot for DatagramTransport {
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.socket.sock.is_some()
+        self.socket.descriptor.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {

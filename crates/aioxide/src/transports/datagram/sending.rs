@@ -152,7 +152,11 @@ fn sendto(this: &Ref<DatagramTransport>, args: &Args<'_>) -> Result<(), Raised> 
             Some(remote)
         }
     };
-    if let (false, Some(sock), Some(address)) = (this.has_peer, this.socket.sock.get(), &address) {
+    if let (false, Some(sock), Some(address)) = (
+        this.has_peer,
+        this.socket.descriptor.made_socket(),
+        &address,
+    ) {
         cpython::interpreter::audit(c"socket.sendto", &sock, address)?;
     }
     let target = target(this, address);
@@ -227,7 +231,7 @@ fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Se
         Target::Address(to) => Some(to),
         Target::Object(_) => return send_by_methods(this, data, target),
     };
-    if this.native.is_none() || this.socket.sock.is_none() {
+    if this.native.is_none() || !this.socket.descriptor.is_open() {
         return send_by_methods(this, data, target);
     }
     let fd = this.socket.fd;

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::sys::{self, FileKind};
 
-use super::super::core::{Core, Transport, schedule_lost};
+use super::super::core::{self, Core, Transport, callback_context, schedule_lost};
 use super::super::reports::{caught, report, warn_unclosed};
 use super::super::{imports, reports};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Side};
 
 /// What both directions have.
 pub(crate) struct Channel {
@@ -62,11 +62,7 @@ impl Pipe {
 impl Channel {
     /// Takes the file object over. Raises ValueError with the text `refusal` for a kind of file
     /// that cannot be watched; the file stays as it was then.
-    pub(super) fn open(
-        event_loop: &Ref<EventLoop>,
-        pipe: &Pipe,
-        refusal: &str,
-    ) -> Result<Channel, Raised> {
+    fn open(event_loop: &Ref<EventLoop>, pipe: &Pipe, refusal: &str) -> Result<Channel, Raised> {
         let py = event_loop.py();
         let fd = pipe.file.method(pyo3::intern!(py, "fileno"), &[])?;
         let fd = i32::try_from(fd.to_i64()?).unwrap_or(-1);
@@ -93,6 +89,16 @@ impl Channel {
         })
     }
 
+    /// The loop does not watch this half any more.
+    pub(super) fn unwatch(&self, side: Side, watching: &Cell<bool>) -> Result<(), Raised> {
+        match self.event_loop.get() {
+            Some(event_loop) if watching.replace(false) => {
+                EventLoop::unwatch_side(&event_loop, side, self.fd).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.event_loop);
         visit.slot(&self.pipe);
@@ -111,7 +117,13 @@ impl Channel {
 }
 
 /// A transport over a file object.
-pub(super) trait OverPipe: Transport {
+pub(crate) trait OverPipe: Transport + Hot<Parent = NoParent> {
+    /// What is said of a kind of file that cannot be watched.
+    const REFUSAL: &str;
+
+    /// A transport that does nothing yet.
+    fn over(channel: Channel) -> Self;
+
     /// The file object and what belongs to it.
     fn channel(&self) -> &Channel;
 
@@ -123,6 +135,46 @@ pub(super) trait OverPipe: Transport {
 
     /// Lets go of what the transport holds besides its channel.
     fn release(&self);
+}
+
+/// A loop's method `name(pipe, protocol, waiter=None, extra=None)`.
+pub(super) fn make<T: OverPipe>(
+    this: &Ref<EventLoop>,
+    args: &Args<'_>,
+    name: &str,
+) -> Result<Obj, Raised> {
+    let pipe = Pipe::bind(args, name, this.as_obj())?;
+    open::<T>(this, pipe).map(Ref::into_obj)
+}
+
+/// Makes a transport; `connection_made` is called in the next iteration.
+fn open<T: OverPipe>(event_loop: &Ref<EventLoop>, pipe: Pipe) -> Result<Ref<T>, Raised> {
+    let channel = Channel::open(event_loop, &pipe, T::REFUSAL)?;
+    let this = Ref::new(event_loop.py(), T::over(channel))?;
+    core::start(&this, &pipe.protocol, pipe.waiter)?;
+    Ok(this)
+}
+
+/// Makes a transport whose protocol needs no call of `connection_made`; it watches at once.
+pub(crate) fn open_connected<T: OverPipe>(
+    event_loop: &Ref<EventLoop>,
+    pipe: &Pipe,
+) -> Result<Ref<T>, Raised> {
+    let channel = Channel::open(event_loop, pipe, T::REFUSAL)?;
+    let this = Ref::new(event_loop.py(), T::over(channel))?;
+    start_reading(&this)?;
+    Ok(this)
+}
+
+/// Watches for something to read, or for the end of the reader, in a copy of the current context.
+pub(super) fn start_reading<T: OverPipe>(this: &Ref<T>) -> Result<(), Raised> {
+    this.set_reading_context(callback_context(this)?);
+    T::start_reading_in_context(this)
+}
+
+/// What `repr()` calls a half of a descriptor.
+pub(super) fn state(watching: &Cell<bool>) -> &'static str {
+    if watching.get() { "polling" } else { "idle" }
 }
 
 /// The methods and properties of both directions.

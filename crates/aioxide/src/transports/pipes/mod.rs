@@ -12,11 +12,28 @@ pub(crate) mod channel;
 pub(crate) mod read_pipe;
 pub(crate) mod write_pipe;
 
-use cpython::{Obj, Python, Raised, Ref};
+use cpython::{Args, Obj, Python, Raised, Ref};
 
 use super::{core, make_base};
-pub(crate) use read_pipe::{ReadPipeTransport, make_read_pipe_transport};
-pub(crate) use write_pipe::{WritePipeTransport, make_write_pipe_transport};
+use crate::event_loop::EventLoop;
+pub(crate) use read_pipe::ReadPipeTransport;
+pub(crate) use write_pipe::WritePipeTransport;
+
+/// `_make_read_pipe_transport(pipe, protocol, waiter=None, extra=None)`.
+pub(crate) fn make_read_pipe_transport(
+    this: &Ref<EventLoop>,
+    args: &Args<'_>,
+) -> Result<Obj, Raised> {
+    channel::make::<ReadPipeTransport>(this, args, "_make_read_pipe_transport")
+}
+
+/// `_make_write_pipe_transport(pipe, protocol, waiter=None, extra=None)`.
+pub(crate) fn make_write_pipe_transport(
+    this: &Ref<EventLoop>,
+    args: &Args<'_>,
+) -> Result<Obj, Raised> {
+    channel::make::<WritePipeTransport>(this, args, "_make_write_pipe_transport")
+}
 
 /// Builds the types; called when the module starts.
 pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::sys;
 
 use super::super::core::{self, Core, Transport, callback_context, run_callback};
 use super::super::reading::{Received, receive_bytes};
 use super::super::reports::{in_context, os_exception};
-use super::channel::{self, Channel, OverPipe, Pipe};
+use super::channel::{self, Channel, OverPipe};
 use crate::event_loop::{EventLoop, Side};
 use crate::handles::Entry;
 
@@ -31,51 +31,9 @@ pub(crate) struct ReadPipeTransport {
     eof_context: Slot,
 }
 
-/// `_make_read_pipe_transport(pipe, protocol, waiter=None, extra=None)`.
-pub(crate) fn make_read_pipe_transport(
-    this: &Ref<EventLoop>,
-    args: &Args<'_>,
-) -> Result<Obj, Raised> {
-    let pipe = Pipe::bind(args, "_make_read_pipe_transport", this.as_obj())?;
-    ReadPipeTransport::open(this, pipe).map(Ref::into_obj)
-}
-
 impl ReadPipeTransport {
-    /// Makes a transport; `connection_made` is called in the next iteration.
-    pub(crate) fn open(
-        event_loop: &Ref<EventLoop>,
-        pipe: Pipe,
-    ) -> Result<Ref<ReadPipeTransport>, Raised> {
-        let this = ReadPipeTransport::make(event_loop, &pipe)?;
-        core::start(&this, &pipe.protocol, pipe.waiter)?;
-        Ok(this)
-    }
-
-    /// Makes a transport whose protocol needs no call of `connection_made`; it receives at once.
-    pub(crate) fn open_connected(
-        event_loop: &Ref<EventLoop>,
-        pipe: &Pipe,
-    ) -> Result<Ref<ReadPipeTransport>, Raised> {
-        let this = ReadPipeTransport::make(event_loop, pipe)?;
-        start_reading(&this)?;
-        Ok(this)
-    }
-
-    fn make(event_loop: &Ref<EventLoop>, pipe: &Pipe) -> Result<Ref<ReadPipeTransport>, Raised> {
-        let refusal = "Pipe transport is for pipes/sockets only.";
-        Ref::new(
-            event_loop.py(),
-            ReadPipeTransport {
-                channel: Channel::open(event_loop, pipe, refusal)?,
-                watching: Cell::new(false),
-                paused: Cell::new(false),
-                plenty: Cell::new(false),
-                context: Slot::default(),
-                receive: Slot::default(),
-                eof: Slot::default(),
-                eof_context: Slot::default(),
-            },
-        )
+    fn stop_reading(&self) -> Result<(), Raised> {
+        self.channel.unwatch(Side::Read, &self.watching)
     }
 }
 
@@ -88,7 +46,7 @@ fn pause_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     this.paused.set(true);
-    stop_reading(this)?;
+    this.stop_reading()?;
     channel::log_if_debug(this, "debug", "%r pauses reading")
 }
 
@@ -97,28 +55,8 @@ fn resume_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     this.paused.set(false);
-    start_reading(this)?;
+    channel::start_reading(this)?;
     channel::log_if_debug(this, "debug", "%r resumes reading")
-}
-
-fn start_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.context.set(Some(callback_context(this)?));
-    ReadPipeTransport::start_reading_in_context(this)
-}
-
-fn stop_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if !this.watching.replace(false) {
-        return Ok(());
-    }
-    match this.channel.event_loop.get() {
-        Some(event_loop) => {
-            EventLoop::unwatch_side(&event_loop, Side::Read, this.channel.fd).map(drop)
-        }
-        None => Ok(()),
-    }
 }
 
 /// The descriptor can be read: one read of bounded size.
@@ -212,7 +150,7 @@ fn on_eof(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
         return Ok(());
     };
     this.channel.closing.set(true);
-    stop_reading(this)?;
+    this.stop_reading()?;
     let eof = protocol.attr(pyo3::intern!(py, "eof_received"))?;
     if EventLoop::is_fast(&event_loop) {
         this.eof_context.set(Some(callback_context(this)?));
@@ -246,7 +184,7 @@ fn close(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
 }
 
 fn lose(this: &Ref<ReadPipeTransport>, exception: Option<Obj>) -> Result<(), Raised> {
-    stop_reading(this)?;
+    this.stop_reading()?;
     channel::lose(this, exception)
 }
 
@@ -285,17 +223,27 @@ impl Transport for ReadPipeTransport {
 }
 
 impl OverPipe for ReadPipeTransport {
+    const REFUSAL: &str = "Pipe transport is for pipes/sockets only.";
+
+    fn over(channel: Channel) -> ReadPipeTransport {
+        ReadPipeTransport {
+            channel,
+            watching: Cell::new(false),
+            paused: Cell::new(false),
+            plenty: Cell::new(false),
+            context: Slot::default(),
+            receive: Slot::default(),
+            eof: Slot::default(),
+            eof_context: Slot::default(),
+        }
+    }
+
     fn channel(&self) -> &Channel {
         &self.channel
     }
 
     fn activity(&self) -> String {
-        if self.watching.get() {
-            "polling"
-        } else {
-            "idle"
-        }
-        .to_owned()
+        channel::state(&self.watching).to_owned()
     }
 
     fn set_protocol(&self, protocol: &Obj) {
@@ -343,7 +291,7 @@ impl Hot for ReadPipeTransport {
             .method0(
                 c"_start_reading",
                 c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
-                start_reading,
+                channel::start_reading,
             )
             .get(c"_paused", c"Whether reading is paused.", |this| {
                 this.paused.get()

@@ -8,12 +8,12 @@ use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::FlowControl;
 use engine::sys::{self, FileKind};
 
-use super::super::core::{self, Core, Transport, callback_context};
+use super::super::core::{Core, Transport, callback_context};
 use super::super::outgoing::{
     self, Chunk, Outgoing, Plan, Sent, Writes, gathered, pause_if_full, resume_if_drained,
 };
 use super::super::reports::{in_context, os_exception};
-use super::channel::{self, Channel, OverPipe, Pipe};
+use super::channel::{self, Channel, OverPipe};
 use crate::event_loop::{EventLoop, Side};
 
 /// The value of a transport that sends to a pipe.
@@ -32,72 +32,14 @@ pub(crate) struct WritePipeTransport {
     lost_writes: Cell<u32>,
 }
 
-/// `_make_write_pipe_transport(pipe, protocol, waiter=None, extra=None)`.
-pub(crate) fn make_write_pipe_transport(
-    this: &Ref<EventLoop>,
-    args: &Args<'_>,
-) -> Result<Obj, Raised> {
-    let pipe = Pipe::bind(args, "_make_write_pipe_transport", this.as_obj())?;
-    WritePipeTransport::open(this, pipe).map(Ref::into_obj)
-}
-
 impl WritePipeTransport {
-    /// Makes a transport; `connection_made` is called in the next iteration.
-    pub(crate) fn open(
-        event_loop: &Ref<EventLoop>,
-        pipe: Pipe,
-    ) -> Result<Ref<WritePipeTransport>, Raised> {
-        let this = WritePipeTransport::make(event_loop, &pipe)?;
-        core::start(&this, &pipe.protocol, pipe.waiter)?;
-        Ok(this)
-    }
-
-    /// Makes a transport whose protocol needs no call of `connection_made`.
-    pub(crate) fn open_connected(
-        event_loop: &Ref<EventLoop>,
-        pipe: &Pipe,
-    ) -> Result<Ref<WritePipeTransport>, Raised> {
-        let this = WritePipeTransport::make(event_loop, pipe)?;
-        watch_peer(&this)?;
-        Ok(this)
-    }
-
-    fn make(event_loop: &Ref<EventLoop>, pipe: &Pipe) -> Result<Ref<WritePipeTransport>, Raised> {
-        let refusal = "Pipe transport is only for pipes, sockets and character devices";
-        Ref::new(
-            event_loop.py(),
-            WritePipeTransport {
-                channel: Channel::open(event_loop, pipe, refusal)?,
-                outgoing: Outgoing::new(),
-                watching_peer: Cell::new(false),
-                peer_context: Slot::default(),
-                watching: Cell::new(false),
-                context: Slot::default(),
-                lost_writes: Cell::new(0),
-            },
-        )
-    }
-
     fn unwatch(&self, side: Side) -> Result<(), Raised> {
         let watching = match side {
             Side::Read => &self.watching_peer,
             Side::Write => &self.watching,
         };
-        if !watching.replace(false) {
-            return Ok(());
-        }
-        match self.channel.event_loop.get() {
-            Some(event_loop) => {
-                EventLoop::unwatch_side(&event_loop, side, self.channel.fd).map(drop)
-            }
-            None => Ok(()),
-        }
+        self.channel.unwatch(side, watching)
     }
-}
-
-fn watch_peer(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
-    this.peer_context.set(Some(callback_context(this)?));
-    WritePipeTransport::start_reading_in_context(this)
 }
 
 /// The reader has closed its end, or it is a socket and has sent something, which is nothing that
@@ -314,16 +256,26 @@ impl Writes for WritePipeTransport {
 }
 
 impl OverPipe for WritePipeTransport {
+    const REFUSAL: &str = "Pipe transport is only for pipes, sockets and character devices";
+
+    fn over(channel: Channel) -> WritePipeTransport {
+        WritePipeTransport {
+            channel,
+            outgoing: Outgoing::new(),
+            watching_peer: Cell::new(false),
+            peer_context: Slot::default(),
+            watching: Cell::new(false),
+            context: Slot::default(),
+            lost_writes: Cell::new(0),
+        }
+    }
+
     fn channel(&self) -> &Channel {
         &self.channel
     }
 
     fn activity(&self) -> String {
-        let state = if self.watching.get() {
-            "polling"
-        } else {
-            "idle"
-        };
+        let state = channel::state(&self.watching);
         format!("{state} bufsize={}", self.outgoing.size())
     }
 
@@ -377,7 +329,7 @@ impl Hot for WritePipeTransport {
             .method0(
                 c"_start_reading",
                 c"_start_reading($self, /)\n--\n\nWatch for the end of the reader.",
-                watch_peer,
+                channel::start_reading,
             )
             .get(c"_conn_lost", c"Counts failed writes.", |this| {
                 i64::from(this.lost_writes.get())

@@ -1,0 +1,189 @@
+//! Who owns the descriptor under a transport.
+//!
+//! asyncio's transports have a Python socket from the start. Of a connection that a server has
+//! accepted most programs never ask for it, and to make and close one takes as long as five system
+//! calls. So such a transport owns the bare descriptor, and hands it over to a Python socket when
+//! somebody asks for that: at any time there is one owner.
+
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+
+use cpython::{Obj, Python, Raised, Slot, Visit};
+use engine::sys;
+
+use super::imports;
+
+/// What Python's socket object has to know of a descriptor: arguments of `socket.socket()`.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketKind {
+    pub(crate) family: i64,
+    pub(crate) kind: i64,
+    pub(crate) protocol: i64,
+    /// Whether `kind` says that the descriptor is non-blocking.
+    pub(crate) says_nonblocking: bool,
+}
+
+/// A connected, non-blocking socket and who owns it.
+pub(crate) enum Owned {
+    /// The Python socket does.
+    Socket(Obj),
+    /// Whoever has this.
+    Bare(OwnedFd, SocketKind),
+}
+
+impl Owned {
+    /// The Python socket, which is the owner from now on.
+    pub(crate) fn into_socket(self, py: Python<'_>) -> Result<Obj, Raised> {
+        match self {
+            Owned::Socket(sock) => Ok(sock),
+            Owned::Bare(fd, kind) => make_socket(py, kind, fd).map_err(|(_, raised)| raised),
+        }
+    }
+
+    /// Closes it. Raises what `socket.close()` does.
+    pub(super) fn close(self, py: Python<'_>) -> Result<(), Raised> {
+        match self {
+            Owned::Socket(sock) => sock.method(pyo3::intern!(py, "close"), &[]).map(drop),
+            // With SO_LINGER, which connections have from the listening socket, it may take a
+            // while.
+            Owned::Bare(fd, _) => match py.detach(|| sys::close(fd)) {
+                Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => {
+                    Err(Raised::os_error(py, error))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// A transport's descriptor, until it is closed.
+pub(super) struct Descriptor {
+    /// The Python socket, if it is the owner.
+    sock: Slot,
+    /// The descriptor otherwise.
+    bare: RefCell<Option<OwnedFd>>,
+    /// Of which kind that is, or was.
+    kind: Option<SocketKind>,
+}
+
+impl Descriptor {
+    pub(super) fn new(owned: Owned) -> Descriptor {
+        let (sock, bare, kind) = match owned {
+            Owned::Socket(sock) => (Some(sock), None, None),
+            Owned::Bare(fd, kind) => (None, Some(fd), Some(kind)),
+        };
+        Descriptor {
+            sock: Slot::new(sock),
+            bare: RefCell::new(bare),
+            kind,
+        }
+    }
+
+    /// Whether it is not closed yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.sock.is_some() || self.bare.borrow().is_some()
+    }
+
+    /// The Python socket, if there is one already.
+    pub(super) fn made_socket(&self) -> Option<Obj> {
+        self.sock.get()
+    }
+
+    /// The Python socket, which is made if there is none yet; `None` once it is closed.
+    pub(super) fn socket(&self, py: Python<'_>) -> Result<Option<Obj>, Raised> {
+        let bare = self.bare.take();
+        if let (Some(fd), Some(kind)) = (bare, self.kind) {
+            match make_socket(py, kind, fd) {
+                Ok(sock) => self.sock.set(Some(sock)),
+                Err((fd, raised)) => {
+                    self.bare.replace(fd);
+                    return Err(raised);
+                }
+            }
+        }
+        Ok(self.sock.get())
+    }
+
+    /// What `get_extra_info('socket')` shows: the Python socket, or a closed one that looks like
+    /// it.
+    pub(super) fn shown_socket(&self, py: Python<'_>) -> Result<Obj, Raised> {
+        if let Some(sock) = self.socket(py)? {
+            return Ok(sock);
+        }
+        let Some(kind) = self.kind else {
+            return Ok(Obj::none(py));
+        };
+        let [family, kind, protocol] = kind.arguments(py)?;
+        let socket = imports(py).socket.get(py);
+        let sock = socket.call(&[&family, &kind, &protocol])?;
+        sock.method(pyo3::intern!(py, "close"), &[])?;
+        Ok(sock)
+    }
+
+    /// Another Python socket is closed in the place of this.
+    pub(super) fn replace(&self, sock: Option<Obj>) {
+        drop(self.bare.take());
+        self.sock.set(sock);
+    }
+
+    /// What there is to close.
+    pub(super) fn take(&self) -> Option<Owned> {
+        match (self.bare.take(), self.kind) {
+            (Some(fd), Some(kind)) => Some(Owned::Bare(fd, kind)),
+            _ => self.sock.take().map(Owned::Socket),
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.sock);
+    }
+
+    pub(super) fn clear(&self) {
+        self.replace(None);
+    }
+}
+
+impl SocketKind {
+    fn arguments(self, py: Python<'_>) -> Result<[Obj; 3], Raised> {
+        Ok([
+            Obj::int(py, self.family)?,
+            Obj::int(py, self.kind)?,
+            Obj::int(py, self.protocol)?,
+        ])
+    }
+}
+
+/// A `socket.socket` that owns the descriptor, or the descriptor back if that fails.
+///
+/// Not by calling the class: a signal's handler may raise at the end of its `__init__`, which is
+/// Python code, and the half-made socket would close what is still ours.
+fn make_socket(
+    py: Python<'_>,
+    kind: SocketKind,
+    fd: OwnedFd,
+) -> Result<Obj, (Option<OwnedFd>, Raised)> {
+    let made = (|| {
+        let imports = imports(py);
+        let class = imports.socket.get(py);
+        let sock = imports.new_socket.get(py).call1(class)?;
+        sock.set_attr(pyo3::intern!(py, "_io_refs"), &Obj::int(py, 0)?)?;
+        sock.set_attr(pyo3::intern!(py, "_closed"), &Obj::bool(py, false))?;
+        let [family, kind, protocol] = kind.arguments(py)?;
+        let number = Obj::int(py, fd.as_raw_fd().into())?;
+        imports
+            .init_socket
+            .get(py)
+            .call(&[&sock, &family, &kind, &protocol, &number])?;
+        Ok(sock)
+    })();
+    let sock = match made {
+        Ok(sock) => sock,
+        Err(raised) => return Err((Some(fd), raised)),
+    };
+    let _ = fd.into_raw_fd();
+    if !kind.says_nonblocking {
+        sock.method(pyo3::intern!(py, "setblocking"), &[&Obj::bool(py, false)])
+            .map_err(|raised| (None, raised))?;
+    }
+    Ok(sock)
+}
