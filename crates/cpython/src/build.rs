@@ -9,7 +9,7 @@ use pyo3::{Python, ffi};
 use crate::args::Args;
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
-use crate::hot::{Hot, NoParent, Payload, Ref, offset_after};
+use crate::hot::{Hot, NoParent, Payload, Ref, offset_after, plain_offset};
 use crate::lifecycle::{clear, dealloc, finalize, traverse};
 use crate::obj::Obj;
 use crate::trampolines::{
@@ -336,6 +336,10 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         .map_or(size_of::<ffi::PyObject>(), basic_size)
         .max(room)
         .next_multiple_of(align_of::<usize>());
+    if !T::BASED && offset_after::<T>(base_size) != plain_offset::<T>() {
+        let text = "the type has a base after all";
+        return Err(Raised::runtime_error(py, text));
+    }
     let mut builder = Builder::<T> {
         methods: Vec::new(),
         getsets: Vec::new(),

@@ -49,6 +49,10 @@ pub trait Hot: Sized + 'static {
     /// foreign base is larger. Each look at a value then asks for the object's type.
     const MOVES_IN_CHILD: bool = false;
 
+    /// Whether there is anything between an object's header and the value: a foreign base or a
+    /// parent. Where there is not, the value lies at a place that the compiler knows.
+    const BASED: bool = true;
+
     /// Whether [`Hot::finalize`] ever has something to do.
     const FINALIZES: bool = true;
 
@@ -211,6 +215,16 @@ pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
     T::Parent::end(base_size).next_multiple_of(align_of::<T>().max(8))
 }
 
+/// Where the value begins in objects of a type that is not [`Hot::BASED`].
+pub(crate) const fn plain_offset<T>() -> usize {
+    let align = if align_of::<T>() > 8 {
+        align_of::<T>()
+    } else {
+        8
+    };
+    size_of::<ffi::PyObject>().next_multiple_of(align)
+}
+
 /// What is known of a hot type once it is built.
 ///
 /// These are process-wide facts, written once when the module is imported and never changed
@@ -303,9 +317,12 @@ macro_rules! hot_type {
 #[inline]
 pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
     let info = T::info();
-    // SAFETY: the offset lies within the objects of the type.
+    // SAFETY: the offset lies within the objects of the type; `build` has seen to it that it is
+    // the plain one where that is promised.
     unsafe {
-        let offset = if T::MOVES_IN_CHILD && ffi::Py_TYPE(object) != info.class() {
+        let offset = if !T::BASED {
+            plain_offset::<T>()
+        } else if T::MOVES_IN_CHILD && ffi::Py_TYPE(object) != info.class() {
             offset_elsewhere(info, ffi::Py_TYPE(object))
         } else {
             info.offset.load(Ordering::Relaxed)
@@ -529,7 +546,11 @@ impl<T: Hot<Parent = NoParent>> Ref<T> {
         // this type, before anybody sees it.
         unsafe {
             let object = allocate::<T>(py)?;
-            let offset = T::info().offset.load(Ordering::Relaxed);
+            let offset = if T::BASED {
+                T::info().offset.load(Ordering::Relaxed)
+            } else {
+                plain_offset::<T>()
+            };
             object.cast::<u8>().add(offset).cast::<T>().write(value());
             finish::<T>(object)
         }
@@ -632,8 +653,9 @@ impl<T: Hot> Spare<T> {
     #[inline]
     pub fn keep(&self, object: &Ref<T>) {
         // SAFETY: the GIL is held; the old object is dropped when the field is whole again.
-        let last = unsafe { (*self.0.get()).replace(object.clone()) };
-        drop(last);
+        if let Some(last) = unsafe { (*self.0.get()).replace(object.clone()) } {
+            release(last);
+        }
     }
 
     /// The object, if nobody else has it any more.
@@ -647,6 +669,11 @@ impl<T: Hot> Spare<T> {
         debug_assert!(kept.as_ref()?.is_unshared());
         kept.take()
     }
+}
+
+#[cold]
+fn release<T: Hot>(last: Ref<T>) {
+    drop(last);
 }
 
 /// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet

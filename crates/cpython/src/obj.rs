@@ -104,7 +104,23 @@ impl Obj {
     #[inline]
     pub fn none(_py: Python<'_>) -> Obj {
         // SAFETY: None lives for ever; the token proves that we are attached.
-        unsafe { Obj::from_borrowed(ffi::Py_None()) }
+        unsafe { Obj::from_immortal(ffi::Py_None()) }
+    }
+
+    /// A reference to an object whose references nobody counts, on versions that have such.
+    ///
+    /// # Safety
+    /// Attached; the object is one of those that the interpreter makes immortal.
+    #[inline]
+    unsafe fn from_immortal(object: *mut ffi::PyObject) -> Obj {
+        // SAFETY: by the contract; what is not counted need not be counted here.
+        unsafe {
+            if cfg!(Py_3_12) {
+                Obj(NonNull::new_unchecked(object))
+            } else {
+                Obj::from_borrowed(object)
+            }
+        }
     }
 
     /// `True` or `False`.
@@ -112,7 +128,7 @@ impl Obj {
     pub fn bool(_py: Python<'_>, value: bool) -> Obj {
         // SAFETY: both live for ever; the token proves that we are attached.
         unsafe {
-            Obj::from_borrowed(if value {
+            Obj::from_immortal(if value {
                 ffi::Py_True()
             } else {
                 ffi::Py_False()

@@ -234,11 +234,21 @@ where
     F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
 {
     entry!(py, this, object, T);
+    // SAFETY: only takes the address.
+    let none = unsafe { ffi::Py_None() };
+    // SAFETY: None lives for ever.
+    let none = unsafe { Obj::from_pointer(&none) };
     guarded(py, std::ptr::null_mut(), || {
-        match instance::<F>()(this, &Obj::none(py))? {
+        match instance::<F>()(this, none)? {
             Next::Yield(object) => Ok(object.into_ptr()),
             // Null without an exception stands for None at no cost.
-            Next::Return(value) if value.is_none() => Ok(std::ptr::null_mut()),
+            Next::Return(value) if value.is_none() => {
+                if cfg!(Py_3_12) {
+                    // Nobody counts references to it.
+                    std::mem::forget(value);
+                }
+                Ok(std::ptr::null_mut())
+            }
             Next::Return(value) => Err(crate::stop_iteration::end_iteration(value)),
         }
     })

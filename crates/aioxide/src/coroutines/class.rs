@@ -20,6 +20,7 @@ macro_rules! coroutine_class {
             const NAME: &'static ::std::ffi::CStr = $name;
             const DOC: &'static ::std::ffi::CStr = $doc;
             const SUBCLASSABLE: bool = false;
+            const BASED: bool = false;
             $(const $constant: $kind = $value;)*
             ::cpython::hot_type!();
             ::cpython::holds!($($field,)* course);

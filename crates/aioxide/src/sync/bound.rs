@@ -56,6 +56,12 @@ pub(super) trait Primitive: Hot<Parent = NoParent> {
     /// The shared fields.
     fn bound(&self) -> &Bound;
 
+    /// Whether somebody has looked, and none of its methods was replaced.
+    #[inline]
+    fn is_known_native(&self) -> bool {
+        self.bound().methods.get() == Methods::Native
+    }
+
     /// Whether none of its methods was replaced.
     #[inline]
     fn is_native(this: &Ref<Self>) -> bool {

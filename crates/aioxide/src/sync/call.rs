@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use cpython::build::Next;
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot, Spare};
 
 use super::barrier::Barrier;
@@ -131,24 +132,28 @@ static ENDED: Spare<Call> = Spare::new();
 
 impl Call {
     /// One that does this to the object.
-    #[inline]
+    #[inline(always)]
     pub(super) fn create(
         py: Python<'_>,
         operation: Operation,
         target: &Obj,
     ) -> Result<Ref<Call>, Raised> {
-        let target = target.clone();
-        if let Some(call) = ENDED.take(py) {
-            call.operation.set(operation);
-            call.stage.set(Stage::Waiting);
-            call.target.set(Some(target));
-            call.course.renew();
-            return Ok(call);
-        }
+        let Some(call) = ENDED.take(py) else {
+            return Call::create_new(py, operation, target);
+        };
+        call.operation.set(operation);
+        call.stage.set(Stage::Waiting);
+        call.target.set(Some(target.clone()));
+        call.course.renew();
+        Ok(call)
+    }
+
+    #[inline(never)]
+    fn create_new(py: Python<'_>, operation: Operation, target: &Obj) -> Result<Ref<Call>, Raised> {
         Ref::make(py, || Call {
             operation: Cell::new(operation),
             stage: Cell::new(Stage::Waiting),
-            target: Slot::new(Some(target)),
+            target: Slot::new(Some(target.clone())),
             waiter: Slot::default(),
             item: Slot::default(),
             error: Slot::default(),
@@ -191,6 +196,14 @@ impl Call {
 
 /// What is acquired and released, or waited for, with one await.
 pub(super) trait Acquired: Primitive {
+    /// Acquires it, if that needs nothing but a look at its own fields.
+    fn acquires_at_once(this: &Ref<Self>) -> bool;
+
+    /// Releases it, if nobody waits for that and nothing is wrong.
+    fn releases_at_once(_this: &Ref<Self>) -> bool {
+        false
+    }
+
     /// Acquires it, or returns the Future to wait on.
     fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised>;
 
@@ -278,9 +291,55 @@ macro_rules! step {
     }};
 }
 
+/// What is done without a wait: the value that it returns; none if it takes the whole way.
+#[inline(always)]
+fn at_once<T: Hot>(this: &Ref<Call>, attempt: impl FnOnce(&Ref<T>) -> Option<Obj>) -> Option<Next> {
+    let call: &Call = this;
+    let target = call.target.take()?;
+    let Some(value) = Ref::<T>::of(&target).and_then(attempt) else {
+        call.target.set(Some(target));
+        return None;
+    };
+    call.course.finish();
+    ENDED.keep(this);
+    Some(Next::Return(value))
+}
+
 impl Coroutine for Call {
     fn names(&self) -> (&'static str, &'static str) {
         self.operation.get().names()
+    }
+
+    #[inline(always)]
+    fn shortcut(this: &Ref<Call>) -> Option<Next> {
+        use Operation::*;
+        let call: &Call = this;
+        if !call.course.is_new() {
+            return None;
+        }
+        let py = this.py();
+        let none = |done: bool| done.then(|| Obj::none(py));
+        let yes = |done: bool| done.then(|| Obj::bool(py, true));
+        match call.operation.get() {
+            LockEnter => at_once(this, |lock| none(Lock::acquires_at_once(lock))),
+            LockExit => at_once(this, |lock| none(Lock::releases_at_once(lock))),
+            LockAcquire => at_once(this, |lock| yes(Lock::acquires_at_once(lock))),
+            QueueGet => at_once(this, Queue::gets_at_once),
+            QueuePut => at_once(this, |queue| {
+                let item = call.item.take()?;
+                let refused = Queue::puts_at_once(queue, item);
+                if refused.is_some() {
+                    call.item.set(refused);
+                    return None;
+                }
+                Some(Obj::none(py))
+            }),
+            EventWait => at_once(this, |event| yes(Event::acquires_at_once(event))),
+            SemaphoreEnter => at_once(this, |it| none(Semaphore::acquires_at_once(it))),
+            SemaphoreExit => at_once(this, |it| none(Semaphore::releases_at_once(it))),
+            SemaphoreAcquire => at_once(this, |it| yes(Semaphore::acquires_at_once(it))),
+            _ => None,
+        }
     }
 
     #[inline]

@@ -437,6 +437,7 @@ impl Hot for Condition {
         A lock with tasks that wait to be notified, as asyncio.Condition.\n\n\
         lock: what is acquired and released; a new Lock if None.";
     const FREELIST: usize = 64;
+    const BASED: bool = false;
     cpython::hot_type!();
     cpython::holds!(bound, lock, native, locked, acquire, release, waiters);
 

@@ -4,7 +4,7 @@
 //! change. Here it is one of our own, until a program asks for it: from then on it is the very
 //! object that the program has got.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
@@ -19,36 +19,53 @@ enum Form {
 }
 
 /// The queue.
-pub(super) struct Deque(RefCell<Form>);
+pub(super) struct Deque {
+    form: RefCell<Form>,
+    /// Nothing is in it, for certain.
+    idle: Cell<bool>,
+}
 
 impl Deque {
     /// One that is made when something is appended.
     pub(super) fn absent() -> Deque {
-        Deque(RefCell::new(Form::Absent))
+        Deque::of(Form::Absent)
     }
 
     /// An empty one.
     pub(super) fn empty() -> Deque {
-        Deque(RefCell::new(Form::Native(VecDeque::new())))
+        Deque::of(Form::Native(VecDeque::new()))
+    }
+
+    fn of(form: Form) -> Deque {
+        Deque {
+            form: RefCell::new(form),
+            idle: Cell::new(true),
+        }
+    }
+
+    /// Becomes another; what was there is released last.
+    fn become_form(&self, form: Form) {
+        self.idle.set(!matches!(form, Form::Shown(_)));
+        drop(self.form.replace(form));
     }
 
     /// Becomes an empty one.
     pub(super) fn reset(&self) {
-        drop(self.0.replace(Form::Native(VecDeque::new())));
+        self.become_form(Form::Native(VecDeque::new()));
     }
 
     /// Becomes what a program sets, or (None) absent.
     pub(super) fn put_in_place(&self, value: Option<Obj>) {
-        drop(self.0.replace(match value {
+        self.become_form(match value {
             Some(value) => Form::Shown(value),
             None => Form::Absent,
-        }));
+        });
     }
 
     /// The object that Python code has got.
     #[inline]
     fn shown(&self) -> Option<Obj> {
-        match &*self.0.borrow() {
+        match &*self.form.borrow() {
             Form::Shown(shown) => Some(shown.clone()),
             _ => None,
         }
@@ -60,7 +77,7 @@ impl Deque {
             return Ok(Some(shown));
         }
         let list = Obj::list(py)?;
-        match &*self.0.borrow() {
+        match &*self.form.borrow() {
             Form::Native(items) => {
                 for item in items {
                     list.append(item)?;
@@ -69,24 +86,20 @@ impl Deque {
             _ => return Ok(None),
         }
         let made = class.call1(&list)?;
-        drop(self.0.replace(Form::Shown(made.clone())));
+        self.become_form(Form::Shown(made.clone()));
         Ok(Some(made))
     }
 
     /// Whether nothing is in it, for certain and without asking Python.
     #[inline]
     pub(super) fn is_plainly_empty(&self) -> bool {
-        match &*self.0.borrow() {
-            Form::Absent => true,
-            Form::Native(items) => items.is_empty(),
-            Form::Shown(_) => false,
-        }
+        self.idle.get()
     }
 
     /// Whether nothing is in it.
     #[inline]
     pub(super) fn is_empty(&self) -> Result<bool, Raised> {
-        let shown = match &*self.0.borrow() {
+        let shown = match &*self.form.borrow() {
             Form::Absent => return Ok(true),
             Form::Native(items) => return Ok(items.is_empty()),
             Form::Shown(shown) => shown.clone(),
@@ -97,7 +110,7 @@ impl Deque {
     /// How many are in it.
     #[inline]
     pub(super) fn len(&self) -> Result<usize, Raised> {
-        let shown = match &*self.0.borrow() {
+        let shown = match &*self.form.borrow() {
             Form::Absent => return Ok(0),
             Form::Native(items) => return Ok(items.len()),
             Form::Shown(shown) => shown.clone(),
@@ -108,8 +121,9 @@ impl Deque {
     /// Appends.
     #[inline]
     pub(super) fn push(&self, item: Obj) -> Result<(), Raised> {
+        self.idle.set(false);
         let shown = {
-            let mut form = self.0.borrow_mut();
+            let mut form = self.form.borrow_mut();
             match &mut *form {
                 Form::Native(items) => {
                     items.push_back(item);
@@ -126,12 +140,45 @@ impl Deque {
         shown.method(name, &[&item]).map(drop)
     }
 
+    /// Appends without asking Python, if there are fewer than so many; gives the item back if not.
+    #[inline]
+    pub(super) fn push_below(&self, limit: usize, item: Obj) -> Option<Obj> {
+        match &mut *self.form.borrow_mut() {
+            Form::Native(items) if items.len() < limit => {
+                items.push_back(item);
+                self.idle.set(false);
+                None
+            }
+            _ => Some(item),
+        }
+    }
+
+    /// Takes one without asking Python; none if it is empty or shown.
+    #[inline]
+    pub(super) fn pop_plain(
+        &self,
+        pop: impl FnOnce(&mut VecDeque<Obj>) -> Option<Obj>,
+    ) -> Option<Obj> {
+        match &mut *self.form.borrow_mut() {
+            Form::Native(items) => {
+                let item = pop(items);
+                self.idle.set(items.is_empty());
+                item
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the first; none if it is empty.
     #[inline]
     pub(super) fn pop_first(&self) -> Result<Option<Obj>, Raised> {
-        let shown = match &mut *self.0.borrow_mut() {
+        let shown = match &mut *self.form.borrow_mut() {
             Form::Absent => return Ok(None),
-            Form::Native(items) => return Ok(items.pop_front()),
+            Form::Native(items) => {
+                let item = items.pop_front();
+                self.idle.set(items.is_empty());
+                return Ok(item);
+            }
             Form::Shown(shown) => shown.clone(),
         };
         if !shown.truth()? {
@@ -143,9 +190,13 @@ impl Deque {
 
     /// Takes the last; none if it is empty.
     pub(super) fn pop_last(&self) -> Result<Option<Obj>, Raised> {
-        let shown = match &mut *self.0.borrow_mut() {
+        let shown = match &mut *self.form.borrow_mut() {
             Form::Absent => return Ok(None),
-            Form::Native(items) => return Ok(items.pop_back()),
+            Form::Native(items) => {
+                let item = items.pop_back();
+                self.idle.set(items.is_empty());
+                return Ok(item);
+            }
             Form::Shown(shown) => shown.clone(),
         };
         if !shown.truth()? {
@@ -159,7 +210,7 @@ impl Deque {
     #[inline]
     pub(super) fn remove(&self, item: &Obj) -> Result<(), Raised> {
         let shown = {
-            match &mut *self.0.borrow_mut() {
+            match &mut *self.form.borrow_mut() {
                 Form::Absent => return Ok(()),
                 Form::Native(items) => {
                     let removed = if items.front().is_some_and(|first| first.is(item)) {
@@ -168,6 +219,7 @@ impl Deque {
                         let place = items.iter().position(|other| other.is(item));
                         place.and_then(|place| items.remove(place))
                     };
+                    self.idle.set(items.is_empty());
                     // The caller has the object as well: nothing is released here.
                     drop(removed);
                     return Ok(());
@@ -190,7 +242,7 @@ impl Deque {
     ) -> Result<(), Raised> {
         let mut index = 0;
         let shown = loop {
-            let item = match &*self.0.borrow() {
+            let item = match &*self.form.borrow() {
                 Form::Absent => return Ok(()),
                 Form::Native(items) => match items.get(index) {
                     Some(item) => item.clone(),
@@ -214,13 +266,13 @@ impl Deque {
 
     /// Becomes absent.
     pub(super) fn clear(&self) {
-        drop(self.0.replace(Form::Absent));
+        self.become_form(Form::Absent);
     }
 }
 
 impl Held for Deque {
     fn visit(&self, visit: &mut Visit<'_>) {
-        let Ok(form) = self.0.try_borrow() else {
+        let Ok(form) = self.form.try_borrow() else {
             return;
         };
         match &*form {

@@ -63,6 +63,11 @@ impl Event {
 }
 
 impl Acquired for Event {
+    #[inline]
+    fn acquires_at_once(this: &Ref<Event>) -> bool {
+        this.set.get()
+    }
+
     fn begin(this: &Ref<Event>) -> Result<Option<Obj>, Raised> {
         if this.set.get() {
             return Ok(None);
@@ -100,6 +105,7 @@ impl Hot for Event {
     const DOC: &'static CStr = c"Event()\n--\n\n\
         A flag that tasks wait for, as asyncio.Event.";
     const FREELIST: usize = 64;
+    const BASED: bool = false;
     cpython::hot_type!();
     cpython::holds!(bound, waiters);
 

@@ -78,6 +78,16 @@ impl Lock {
 
 impl Acquired for Lock {
     #[inline]
+    fn acquires_at_once(this: &Ref<Lock>) -> bool {
+        this.is_known_native() && this.waiters.is_plainly_empty() && !this.locked.replace(true)
+    }
+
+    #[inline]
+    fn releases_at_once(this: &Ref<Lock>) -> bool {
+        this.is_known_native() && this.waiters.is_plainly_empty() && this.locked.replace(false)
+    }
+
+    #[inline]
     fn begin(this: &Ref<Lock>) -> Result<Option<Obj>, Raised> {
         // It passes none of those who wait already.
         if !this.locked.get() && all_cancelled(&this.waiters)? {
@@ -145,6 +155,7 @@ impl Hot for Lock {
     const DOC: &'static CStr = c"Lock()\n--\n\n\
         A lock for tasks, as asyncio.Lock: one holds it, the others wait for their turn.";
     const FREELIST: usize = 64;
+    const BASED: bool = false;
     cpython::hot_type!();
     cpython::holds!(bound, waiters);
 

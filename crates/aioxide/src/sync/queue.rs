@@ -1,6 +1,7 @@
 //! Queue, and in which order each of the three gives its items back.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
@@ -359,6 +360,39 @@ impl Queue {
         Call::done(call, item)
     }
 
+    /// Puts an item where there is room for it and nobody to tell; gives it back if not.
+    #[inline]
+    pub(super) fn puts_at_once(this: &Ref<Queue>, item: Obj) -> Option<Obj> {
+        let queue: &Queue = this;
+        let plain = this.is_known_native()
+            && queue.order.get() != Order::Least
+            && !queue.is_shut_down.get()
+            && queue.finished.is_none()
+            && queue.getters.is_plainly_empty();
+        if !plain {
+            return Some(item);
+        }
+        let refused = queue.items.push_below(queue.limit.get(), item);
+        if refused.is_none() {
+            queue.unfinished.set(queue.unfinished.get() + 1);
+        }
+        refused
+    }
+
+    /// Takes an item where there is one and nobody waits to put another.
+    #[inline]
+    pub(super) fn gets_at_once(this: &Ref<Queue>) -> Option<Obj> {
+        let queue: &Queue = this;
+        if !this.is_known_native() || !queue.putters.is_plainly_empty() {
+            return None;
+        }
+        match queue.order.get() {
+            Order::First => queue.items.pop_plain(VecDeque::pop_front),
+            Order::Last => queue.items.pop_plain(VecDeque::pop_back),
+            Order::Least => None,
+        }
+    }
+
     fn join(this: &Ref<Queue>, call: &Ref<Call>) -> Result<Turn, Raised> {
         let py = this.py();
         if this.unfinished.get() <= 0 {
@@ -541,6 +575,7 @@ impl Hot for Queue {
         A queue for tasks, as asyncio.Queue: the first item put is the first got.\n\n\
         maxsize: how many items there may be before put() must wait; no limit if not positive.";
     const FREELIST: usize = 64;
+    const BASED: bool = false;
     cpython::hot_type!();
     cpython::holds!(bound, maxsize, items, getters, putters, finished);
 

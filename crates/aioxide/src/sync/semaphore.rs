@@ -109,6 +109,27 @@ impl Semaphore {
 
 impl Acquired for Semaphore {
     #[inline]
+    fn acquires_at_once(this: &Ref<Semaphore>) -> bool {
+        let value = this.value.get();
+        let free = this.is_known_native() && !value.is_zero();
+        if free && this.waiters.is_plainly_empty() {
+            this.value.set(value.less_one());
+            return true;
+        }
+        false
+    }
+
+    #[inline]
+    fn releases_at_once(this: &Ref<Semaphore>) -> bool {
+        let unbounded = this.is_known_native() && this.most.is_none();
+        if unbounded && this.waiters.is_plainly_empty() {
+            this.value.set(this.value.get().plus_one());
+            return true;
+        }
+        false
+    }
+
+    #[inline]
     fn begin(this: &Ref<Semaphore>) -> Result<Option<Obj>, Raised> {
         let locked = if Semaphore::is_native(this) {
             Semaphore::is_locked(this)?
@@ -192,6 +213,7 @@ impl Hot for Semaphore {
         A counter that tasks take from and give back to, as asyncio.Semaphore.\n\n\
         value: how many can take before one must wait; not negative.";
     const FREELIST: usize = 64;
+    const BASED: bool = false;
     cpython::hot_type!();
     cpython::holds!(bound, most, waiters);
 
