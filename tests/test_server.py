@@ -271,7 +271,6 @@ def test_a_connection_that_nobody_closes(run, made, open_server):
     run(main)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_factory_that_fails_closes_the_connection(run, open_server):
     async def main():
         def make():
