@@ -79,6 +79,27 @@ async def barrier(case):
     await barrier.wait()
 
 
+async def condition_cancelled_while_it_takes_the_lock(case):
+    condition = case.aio.Condition()
+    task = case.aio.current_task()
+
+    async def notifies():
+        async with condition:
+            condition.notify()
+            for _ in range(3):
+                await case.aio.sleep(0)
+            task.cancel()
+            await case.aio.sleep(0)
+
+    async with condition:
+        other = case.loop.create_task(notifies())
+        try:
+            await condition.wait()
+        finally:
+            task.uncancel()
+            case.record(other.done())
+
+
 async def wait_for(case):
     await case.aio.wait_for(case.loop.create_future(), 0)
 
@@ -166,4 +187,4 @@ def test_what_is_handled_is_the_context(agree_everywhere, situation):
                 case.record(contexts(error), error.__suppress_context__)
 
     record = agree_everywhere(scenario)
-    assert ("KeyError", "handled") in record[0][0]
+    assert ("KeyError", "handled") in record[-1][0]

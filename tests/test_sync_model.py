@@ -24,6 +24,15 @@ PATIENCE = 50
 pytestmark = pytest.mark.hung_after(1800 if SOAK else 60)
 
 
+def chain(error):
+    """An exception's name, and those of its contexts."""
+    names = []
+    while error is not None:
+        names.append(type(error).__name__)
+        error = error.__context__
+    return names
+
+
 class Program:
     """Workers that do random things with one primitive; `trace` is all that happened."""
 
@@ -53,10 +62,17 @@ class Program:
             try:
                 self.trace.append((number, await self.work()))
                 await self.pause()
-            except asyncio.CancelledError:
-                self.trace.append((number, "cancelled"))
-            except Exception as error:
-                self.trace.append((number, type(error).__name__))
+            except (Exception, asyncio.CancelledError) as error:
+                self.trace.append((number, chain(error)))
+                if self.random.random() < 0.2:
+                    await self.handling(number)
+
+    async def handling(self, number):
+        """An operation where an exception is being handled: it is the context of the next."""
+        try:
+            self.trace.append((number, "handling", await self.work()))
+        except (Exception, asyncio.CancelledError) as error:
+            self.trace.append((number, "handling", chain(error)))
 
     async def main(self, workers, operations):
         loop = asyncio.get_running_loop()

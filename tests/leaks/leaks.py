@@ -14,7 +14,6 @@ import sys
 import warnings
 
 import executor_scenarios  # noqa: F401 (adds its own to scenarios.ALL)
-import program_scenarios  # noqa: F401 (adds its own to scenarios.ALL)
 import scenarios
 import socket_scenarios  # noqa: F401 (adds its own to scenarios.ALL)
 import stream_scenarios  # noqa: F401 (as well)

@@ -245,7 +245,8 @@ class Waiting(Program):
         if choice == 0:
             return None
         if choice == 1:
-            return self.random.choice([0, -1])
+            # over already, each at a time of its own
+            return self.next() / 2**20 - self.random.choice([1, 2])
         return self.delay()
 
     # the functions
@@ -290,7 +291,8 @@ class Waiting(Program):
         return self.named(done), self.named(pending)
 
     async def do_wait_for(self, depth):
-        return await self.aio.wait_for(self.child(depth), self.timeout())
+        timeout = 0 if self.chance(0.1) else self.timeout()
+        return await self.aio.wait_for(self.child(depth), timeout)
 
     async def do_as_completed(self, depth):
         # asyncio takes them in the order of a set: several have no order if they are done already,

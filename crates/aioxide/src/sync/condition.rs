@@ -309,6 +309,7 @@ impl Condition {
             } else {
                 asyncio(py).cancelled_error.get(py).call0()?
             };
+            let error = Raised::raise_in_context(error).take(py);
             return Err(Condition::fail(this, call, error));
         }
         if let Some(error) = call.error.take() {
