@@ -18,6 +18,7 @@ use super::{any_future, awaited_by};
 use crate::futures::{Flag, Future, FutureIter, await_step, mirror};
 use crate::interop::asyncio;
 use crate::interop::current::{current_task, running_loop};
+use crate::interop::mirror::FutureFields;
 
 /// The value of the future that `gather()` returns, behind that of a Future.
 pub(crate) struct GatheringFuture {
@@ -147,6 +148,11 @@ impl GatheringFuture {
             whole: Cell::new(false),
             task: Slot::new(task.clone()),
         })?;
+        // Where a native task waits, call graphs are told without a look at it for each child.
+        let books = match &task {
+            Some(task) if native(task).is_some() => mirror(py),
+            _ => None,
+        };
         let mut arguments = Arguments::of(py, args)?;
         let mut children: Vec<Obj> = Vec::with_capacity(args.len());
         let mut done = Vec::new();
@@ -171,13 +177,8 @@ impl GatheringFuture {
             }
             arguments.learn(argument, &child)?;
             outer.remaining.set(outer.remaining.get() + 1);
-            if cfg!(Py_3_12) && is_done(&child)? {
+            if !GatheringFuture::watch_child(&outer, &child, task.as_ref(), books)? {
                 done.push(child.clone());
-            } else {
-                if let Some(task) = &task {
-                    awaited_by::add(&child, task)?;
-                }
-                watch(&child, outer.as_obj())?;
             }
             children.push(child);
         }
@@ -189,6 +190,47 @@ impl GatheringFuture {
             GatheringFuture::told(&outer, &child)?;
         }
         Ok(outer.into_obj())
+    }
+
+    /// Has itself told when the child is done, and the task shown as one that waits for it; false
+    /// if the child is done already.
+    #[inline(always)]
+    fn watch_child(
+        this: &Ref<GatheringFuture>,
+        child: &Obj,
+        task: Option<&Obj>,
+        books: Option<&FutureFields<Future>>,
+    ) -> Result<bool, Raised> {
+        let Some(native) = native(child) else {
+            return GatheringFuture::watch_foreign(this, child, task);
+        };
+        if cfg!(Py_3_12) && !native.is_pending() {
+            return Ok(false);
+        }
+        match (task, books) {
+            (Some(task), Some(books)) => books.add_awaited_by(native, task)?,
+            (Some(task), None) => awaited_by::add(child, task)?,
+            (None, _) => {}
+        }
+        native.ensure_alive(child.py())?;
+        Future::add_watcher(native, this.as_obj())?;
+        Ok(true)
+    }
+
+    #[cold]
+    fn watch_foreign(
+        this: &Ref<GatheringFuture>,
+        child: &Obj,
+        task: Option<&Obj>,
+    ) -> Result<bool, Raised> {
+        if cfg!(Py_3_12) && is_done(child)? {
+            return Ok(false);
+        }
+        if let Some(task) = task {
+            awaited_by::add(child, task)?;
+        }
+        watch(child, this.as_obj())?;
+        Ok(true)
     }
 
     /// It has failed: children that go on are no longer awaited.
