@@ -1,7 +1,10 @@
 """`import aioxide as asyncio`: every public name of asyncio is there."""
 
 import asyncio
+import collections.abc
+import functools
 import inspect
+import socket
 import subprocess
 import sys
 import types
@@ -148,6 +151,51 @@ def test_iscoroutine(agree):
         sleep.close()
 
     assert agree(scenario)[:2] == [(True, True)] * 2
+
+
+def test_what_coroutines_are_to_inspect(agree):
+    """Those of native functions too, which are of types of their own."""
+
+    @functools.singledispatch
+    def told(thing):
+        return "something"
+
+    @told.register
+    def _(thing: types.CoroutineType):
+        return "a coroutine"
+
+    async def scenario(case):
+        aio, loop = case.aio, case.loop
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.send(b"data")
+        reader = aio.StreamReader()
+        reader.feed_data(b"line\n")
+        for coroutine in (
+            aio.sleep(0),
+            aio.sleep(0, 5),
+            aio.Lock().acquire(),
+            aio.Queue().put(1),
+            aio.wait([loop.create_task(aio.sleep(0))]),
+            aio.wait_for(aio.sleep(0), 20),
+            aio.to_thread(int),
+            aio.Condition().__aenter__(),
+            reader.readline(),
+            loop.sock_recv(ours, 10),
+        ):
+            case.record(
+                inspect.iscoroutine(coroutine),
+                inspect.isawaitable(coroutine),
+                inspect.isgenerator(coroutine),
+                isinstance(coroutine, types.CoroutineType),
+                issubclass(coroutine.__class__, collections.abc.Coroutine),
+                told(coroutine),
+            )
+            await coroutine
+        ours.close()
+        theirs.close()
+
+    assert agree(scenario)[0] == (True, True, False, True, True, "a coroutine")
 
 
 def test_run_coroutine_threadsafe(agree):

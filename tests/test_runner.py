@@ -209,9 +209,6 @@ def test_ends(write, both, end):
         "asyncio.new_event_loop().run_until_complete(asyncio.sleep(0, 1 / 0))",
         "loop = asyncio.new_event_loop(); loop.close(); loop.run_forever()",
         "loop = asyncio.new_event_loop(); loop.call_soon(sys.exit, 3); loop.run_forever()",
-        "async def leaves(): sys.exit(4)\n"
-        "async def main(): task = asyncio.create_task(leaves()); await asyncio.sleep(9)\n"
-        "asyncio.run(main())",
     ],
 )
 def test_ends_in_asyncio(write, python, end):
@@ -220,6 +217,27 @@ def test_ends_in_asyncio(write, python, end):
     assert ours.returncode == plain.returncode != 0
     assert without_asyncio(ours.stderr) == without_asyncio(plain.stderr)
     assert "aioxide" not in ours.stderr
+
+
+def test_a_task_that_ends_the_program(write, python):
+    """It is reported after the program has ended, and the way out is not part of its traceback."""
+    write(
+        "end.py",
+        """
+        import asyncio, sys
+        async def leaves():
+            sys.exit(4)
+        async def main():
+            task = asyncio.create_task(leaves())
+            await asyncio.sleep(9)
+        asyncio.run(main())
+        """,
+    )
+    for runner in ([], RUNNER):
+        ended = python(*runner, "end.py")
+        assert ended.returncode == 4
+        assert "Task exception was never retrieved" in ended.stderr
+        assert ", in leaves" in ended.stderr and "aioxide" not in ended.stderr
 
 
 def test_ctrl_c_ends_by_the_signal(write, folder):

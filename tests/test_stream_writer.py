@@ -1,6 +1,7 @@
 """StreamWriter, StreamReaderProtocol and what opens them, over sockets."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -20,7 +21,7 @@ def kind(request):
     return request.param
 
 
-async def served(case, kind, tmp_path, handle, **options):
+async def served(case, handle, kind="tcp", tmp_path=None, **options):
     """A server, and how to connect to it."""
     aio = case.aio
     if kind == "unix":
@@ -39,6 +40,17 @@ async def served(case, kind, tmp_path, handle, **options):
 async def closed(writer):
     writer.close()
     await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def opened(case):
+    """A reader and a writer, and the socket at their other end."""
+    ours, theirs = socket_pair("tcp")
+    with theirs:
+        reader, writer = await case.aio.open_connection(sock=ours)
+        yield reader, writer, theirs
+        if not writer.is_closing():
+            await closed(writer)
 
 
 async def ended(server):
@@ -63,7 +75,7 @@ def test_echo(agree, kind, tmp_path, handler):
             tasks.append(case.loop.create_task(echo(reader, writer)))
 
         handle = echo if handler == "coroutine" else start
-        server, connect = await served(case, kind, tmp_path, handle)
+        server, connect = await served(case, handle, kind, tmp_path)
         reader, writer = await connect(limit=2_000_000)
         case.record(writer.transport is writer._transport, writer.is_closing(),
                     writer.transport.get_protocol().__class__.__name__,
@@ -94,8 +106,8 @@ def test_start_tls(agree):
             await reader.read()
             await closed(writer)
 
-        server = await case.aio.start_server(handle, "127.0.0.1", 0)
-        reader, writer = await case.aio.open_connection(*server.sockets[0].getsockname())
+        server, connect = await served(case, handle)
+        reader, writer = await connect()
         writer.write(b"start\n")
         case.record(await reader.readline())
         await writer.start_tls(client_context(), server_hostname="localhost")
@@ -109,75 +121,67 @@ def test_start_tls(agree):
 
 def test_drain_waits_and_is_cancelled(agree):
     async def scenario(case):
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        protocol = writer.transport.get_protocol()
-        await writer.drain()
-        writer.write(b"x" * 10_000_000)
-        case.record(protocol._paused)
-        first, second, third = (case.loop.create_task(writer.drain()) for _ in range(3))
-        await settle()
-        case.record(len(protocol._drain_waiters))
-        second.cancel("enough")
-        with case.catch():
-            await second
-        case.record(len(protocol._drain_waiters), first.done(), third.done())
-        await receive(theirs, 10_000_000)
-        await asyncio.gather(first, third)
-        case.record(len(protocol._drain_waiters), protocol._paused)
-        await closed(writer)
-        theirs.close()
+        async with opened(case) as (reader, writer, theirs):
+            protocol = writer.transport.get_protocol()
+            await writer.drain()
+            writer.write(b"x" * 10_000_000)
+            case.record(protocol._paused)
+            first, second, third = (case.loop.create_task(writer.drain()) for _ in range(3))
+            await settle()
+            case.record(len(protocol._drain_waiters))
+            second.cancel("enough")
+            with case.catch():
+                await second
+            case.record(len(protocol._drain_waiters), first.done(), third.done())
+            await receive(theirs, 10_000_000)
+            await asyncio.gather(first, third)
+            case.record(len(protocol._drain_waiters), protocol._paused)
 
     agree(scenario)
 
 
 def test_drain_after_the_end(agree):
     async def scenario(case):
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        writer.write(b"x" * 10_000_000)
-        waiting = case.loop.create_task(writer.drain())
-        await settle()
-        theirs.close()
-        for awaitable in (waiting, reader.read(), writer.wait_closed()):
+        async with opened(case) as (reader, writer, theirs):
+            writer.write(b"x" * 10_000_000)
+            waiting = case.loop.create_task(writer.drain())
+            await settle()
+            theirs.close()
+            for awaitable in (waiting, reader.read(), writer.wait_closed()):
+                try:
+                    await awaitable
+                except ConnectionError:
+                    case.record("a ConnectionError")
             try:
-                await awaitable
+                await writer.drain()
             except ConnectionError:
                 case.record("a ConnectionError")
-        try:
-            await writer.drain()
-        except ConnectionError:
-            case.record("a ConnectionError")
 
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        writer.close()
-        with case.catch():
-            await writer.drain()
-        case.record(reader.at_eof(), await reader.read())
-        await writer.wait_closed()
-        reader.set_exception(ValueError("from the reader"))
-        with case.catch():
-            await writer.drain()
-        theirs.close()
+        async with opened(case) as (reader, writer, theirs):
+            writer.close()
+            with case.catch():
+                await writer.drain()
+            case.record(reader.at_eof(), await reader.read())
+            await writer.wait_closed()
+            reader.set_exception(ValueError("from the reader"))
+            with case.catch():
+                await writer.drain()
 
     agree(scenario)
 
 
 def test_drain_after_close_yields(agree):
     async def scenario(case):
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        writer.close()
-        coroutine = writer.drain()
-        case.record(coroutine.send(None))
-        with case.catch():
-            coroutine.throw(KeyError("thrown"))
-        coroutine = writer.drain()
-        coroutine.send(None)
-        coroutine.close()
-        await writer.wait_closed()
-        theirs.close()
+        async with opened(case) as (_, writer, _):
+            writer.close()
+            coroutine = writer.drain()
+            case.record(coroutine.send(None))
+            with case.catch():
+                coroutine.throw(KeyError("thrown"))
+            coroutine = writer.drain()
+            coroutine.send(None)
+            coroutine.close()
+            await writer.wait_closed()
 
     assert agree(scenario)[0] == (None,)
 
@@ -230,25 +234,22 @@ def test_other_protocols(agree):
     """set_protocol() away from the stream and back to it."""
 
     async def scenario(case):
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        protocol = writer.transport.get_protocol()
+        async with opened(case) as (reader, writer, theirs):
+            protocol = writer.transport.get_protocol()
 
-        class Other(asyncio.Protocol):
-            def data_received(self, data):
-                case.record("other", data)
+            class Other(asyncio.Protocol):
+                def data_received(self, data):
+                    case.record("other", data)
 
-        theirs.send(b"one\n")
-        case.record(await reader.readline())
-        writer.transport.set_protocol(Other())
-        theirs.send(b"two\n")
-        await settle()
-        writer.transport.set_protocol(protocol)
-        case.record(writer.transport.get_protocol() is protocol)
-        theirs.send(b"three\n")
-        case.record(await reader.readline())
-        await closed(writer)
-        theirs.close()
+            theirs.send(b"one\n")
+            case.record(await reader.readline())
+            writer.transport.set_protocol(Other())
+            theirs.send(b"two\n")
+            await settle()
+            writer.transport.set_protocol(protocol)
+            case.record(writer.transport.get_protocol() is protocol)
+            theirs.send(b"three\n")
+            case.record(await reader.readline())
 
     agree(scenario)
 
@@ -277,7 +278,7 @@ def test_paused_by_the_limit(agree, kind, tmp_path):
             writer.write(b"x" * 300_000)
             await closed(writer)
 
-        server, connect = await served(case, kind, tmp_path, handle)
+        server, connect = await served(case, handle, kind, tmp_path)
         reader, writer = await connect(limit=1000)
         await until(lambda: reader._paused)
         case.record(writer.transport.is_reading())
@@ -302,8 +303,8 @@ if sys.version_info >= (3, 12):
                 raise ValueError("in the function")
 
             handle = fails if handler == "coroutine" else fails_at_once
-            server = await case.aio.start_server(handle, "127.0.0.1", 0)
-            reader, writer = await case.aio.open_connection(*server.sockets[0].getsockname())
+            server, connect = await served(case, handle)
+            reader, writer = await connect()
             case.record(await asyncio.wait_for(reader.read(), 10))
             await closed(writer)
             server.close()
@@ -323,8 +324,8 @@ def test_a_cancelled_handler(agree):
             finally:
                 writer.close()
 
-        server = await case.aio.start_server(waits, "127.0.0.1", 0)
-        reader, writer = await case.aio.open_connection(*server.sockets[0].getsockname())
+        server, connect = await served(case, waits)
+        reader, writer = await connect()
         await until(lambda: tasks)
         if sys.version_info >= (3, 12):  # 3.11 asks the task for its exception
             tasks[0].cancel()
@@ -353,23 +354,21 @@ def test_unclosed_writer(agree):
 
 def test_constructor(agree):
     async def scenario(case):
-        ours, theirs = socket_pair("tcp")
-        reader, writer = await case.aio.open_connection(sock=ours)
-        transport, protocol = writer.transport, writer._protocol
-        for stream_reader in (None, reader, asyncio.StreamReader()):
-            other = case.aio.StreamWriter(transport, protocol, reader=stream_reader, loop=case.loop)
-            other.write(data=b"x")
-            case.record(other._complete_fut.done(), other.can_write_eof())
-        with case.catch():
-            writer.write()
-        with case.catch():
-            writer.write("text")
-        case.record(await receive(theirs, 3))
-        await closed(writer)
-        await writer.wait_closed()
-        with case.catch(text=False):
-            case.aio.StreamWriter(transport, protocol, object(), case.loop)
-        theirs.close()
+        async with opened(case) as (reader, writer, theirs):
+            transport, protocol = writer.transport, writer._protocol
+            for stream_reader in (None, reader, asyncio.StreamReader()):
+                other = case.aio.StreamWriter(transport, protocol, reader=stream_reader, loop=case.loop)
+                other.write(data=b"x")
+                case.record(other._complete_fut.done(), other.can_write_eof())
+            with case.catch():
+                writer.write()
+            with case.catch():
+                writer.write("text")
+            case.record(await receive(theirs, 3))
+            await closed(writer)
+            await writer.wait_closed()
+            with case.catch(text=False):
+                case.aio.StreamWriter(transport, protocol, object(), case.loop)
 
     agree(scenario)
 

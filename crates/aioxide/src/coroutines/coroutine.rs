@@ -404,6 +404,11 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
             c"Qualified name of the function.",
             |this| String::from(this.names().1),
         )
+        // So that isinstance() and with it inspect.iscoroutine() take it for what it stands for.
+        .get(c"__class__", c"That of coroutines.", |this| {
+            let types = Obj::import(this.py(), c"types")?;
+            types.attr(pyo3::intern!(this.py(), "CoroutineType"))
+        })
         .get(c"cr_running", c"Whether it runs at this moment.", |this| {
             this.course().progress.get() == Progress::Running
         })
