@@ -148,6 +148,15 @@ if sys.version_info >= (3, 12):
             case.record(task.done())
             with case.catch():
                 await task
+            try:
+                raise KeyError("being handled")
+            except KeyError:
+                task = case.loop.create_task(bad())
+            try:
+                await task
+            except RuntimeError as error:
+                # made, not raised, while that was being handled
+                case.record(error.__context__)
             with case.catch("leaves"):
                 case.loop.create_task(leaves())
             case.record(asyncio.current_task().get_name() != "")

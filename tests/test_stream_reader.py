@@ -205,6 +205,13 @@ def test_transport_is_paused_and_resumed(agree):
         case.record(calls, repr(reader))
         reader.feed_data(b"b" * 7)
         case.record(await task, calls)
+        ended = case.aio.StreamReader(limit=1)
+        ended.set_transport(FakeTransport(calls))
+        ended.feed_data(b"abc")
+        ended.feed_eof()
+        with case.catch():
+            await ended.readexactly(10)
+        case.record(ended._paused, await ended.read(), calls, ended._paused)
         unwilling = case.aio.StreamReader(limit=1)
         unwilling.set_transport(FakeTransport(calls, refuses=True))
         unwilling.feed_data(b"abc")

@@ -241,6 +241,7 @@ impl Read {
                 block.is_empty()
             });
             if nothing {
+                StreamReader::maybe_resume_transport(reader)?;
                 let collected = this.collected.take();
                 return Obj::bytes(py, &collected).map(Turn::Return);
             }

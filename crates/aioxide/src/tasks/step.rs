@@ -427,6 +427,8 @@ fn fail_soon(task: &Ref<Task>, problem: &str, awaited: Option<&Obj>) -> Result<(
         "Task got bad yield" => format!("{problem}: {other}"),
         _ => format!("{problem} in task {own} with {other}"),
     };
-    let error = Raised::runtime_error(py, &text).take(py);
+    // Made, not raised: what the program handles at the moment is not its context.
+    let class = Obj::class_of::<pyo3::exceptions::PyRuntimeError>(py);
+    let error = class.call1(&Obj::str(py, &text)?)?;
     Task::schedule_step(task, Some(error))
 }
