@@ -591,7 +591,8 @@ unsafe extern "C" {
 }
 
 /// Objects of a hot type that may soon be nobody's: kept alive, to be used again without being
-/// freed and made anew. Declared as a static; guarded by the GIL, as the freelists are.
+/// freed and made anew. Declared as a static; guarded by the GIL, as the freelists are. Only for
+/// types whose objects have neither a dict nor weak references.
 pub struct Kept<T: Hot>(UnsafeCell<VecDeque<Ref<T>>>);
 
 // SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
@@ -601,6 +602,7 @@ impl<T: Hot> Kept<T> {
     /// None so far.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Kept<T> {
+        const { assert!(!T::SUBCLASSABLE) };
         Kept(UnsafeCell::new(VecDeque::new()))
     }
 
@@ -625,11 +627,11 @@ impl<T: Hot> Kept<T> {
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
         // SAFETY: as in `keep`.
         let kept = unsafe { &mut *self.0.get() };
-        if kept.front()?.is_unshared() {
-            kept.pop_front()
-        } else {
-            None
+        if kept.front()?.0.refcount() != 1 {
+            return None;
         }
+        debug_assert!(kept.front()?.is_unshared());
+        kept.pop_front()
     }
 }
 

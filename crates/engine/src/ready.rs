@@ -45,8 +45,12 @@ impl<E> Ready<E> {
     #[inline]
     pub fn pop(&mut self) -> Option<E> {
         let entry = self.entries.pop_front();
-        if self.entries.capacity() > RETAINED {
-            self.wear();
+        let capacity = self.entries.capacity();
+        if capacity > RETAINED {
+            self.worn += 1;
+            if self.worn > capacity || self.entries.is_empty() {
+                self.wear();
+            }
         }
         entry
     }
@@ -90,7 +94,6 @@ impl<E> Ready<E> {
     #[inline(never)]
     fn wear(&mut self) {
         let capacity = self.entries.capacity();
-        self.worn += 1;
         if self.entries.is_empty() {
             self.worn += capacity / ROUNDS;
         }

@@ -13,10 +13,10 @@ use crate::interop::asyncio;
 /// With work queued, the selector is looked at after so many entries …
 const ENTRIES_BETWEEN_POLLS: usize = 128;
 /// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
-const NANOS_BETWEEN_POLLS: Nanos = 10_000;
+const NANOS_BETWEEN_POLLS: Nanos = 16_000;
 /// While entries take less than a sixteenth of that, so many iterations pass between two looks at
 /// the clock.
-const ITERATIONS_BETWEEN_LOOKS: u32 = 7;
+const ITERATIONS_BETWEEN_LOOKS: u32 = 15;
 /// In an iteration of more entries than this, memory is fetched ahead …
 const MANY_ENTRIES: usize = 512;
 /// … for the entry that runs after so many others.

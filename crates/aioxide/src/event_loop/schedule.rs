@@ -77,6 +77,7 @@ impl EventLoop {
             }
             return Ok(handle.into_obj());
         }
+        let context = this.spares.bind(py, context)?;
         let handle = ThreadSafeHandle::create(py, this.as_obj(), callback, context)?;
         if this.debug.get() {
             handle.parent().remember_source(py, 0)?;
@@ -100,21 +101,12 @@ impl EventLoop {
                 spare
             }
             None => {
-                let context = this.context_for(py, context)?;
-                Ref::new(py, Handle::value(py, this.as_obj(), callback, context)?)?
+                let context = this.spares.bind(py, context)?;
+                Ref::new(py, Handle::value(this.as_obj(), callback, context))?
             }
         };
         EventLoop::schedule(this, Entry::handle(handle.clone()));
         Ok(handle)
-    }
-
-    /// The context, or a copy of the current one.
-    #[inline]
-    fn context_for(&self, py: Python<'_>, context: Option<Obj>) -> Result<Option<Obj>, Raised> {
-        match context {
-            Some(context) => Ok(Some(context)),
-            None => self.spares.contexts.copy_current(py).map(Some),
-        }
     }
 
     /// `call_later(delay, callback, *args, context=None)`.
@@ -200,7 +192,7 @@ impl EventLoop {
                 spare
             }
             None => {
-                let context = this.context_for(py, context)?;
+                let context = this.spares.bind(py, context)?;
                 TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?
             }
         };

@@ -6,7 +6,8 @@
 //! the selector keeps the descriptor afterwards, silent, and the next operation need not register
 //! it again nor the last one take it out.
 
-use cpython::{Args, Obj, Raised, Ref, Visit};
+use cpython::context::Bound;
+use cpython::{Args, Obj, Raised, Ref, Visit, context};
 use engine::{Event, Interest};
 
 use super::EventLoop;
@@ -307,7 +308,8 @@ impl EventLoop {
         this.check_closed(py)?;
         let fd = descriptor(file)?;
         let callback = Callback::new(callback, rest)?;
-        let handle = Ref::new(py, Handle::value(py, this.as_obj(), callback, None)?)?;
+        let context = Bound::To(context::copy_current(py)?);
+        let handle = Ref::new(py, Handle::value(this.as_obj(), callback, context))?;
         Handle::set_repeats(&handle);
         if this.debug() {
             handle.remember_source(py, 0)?;

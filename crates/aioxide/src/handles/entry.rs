@@ -165,9 +165,8 @@ impl Entry {
         if tag == HANDLE {
             return match Ref::<Handle>::into_exact(object) {
                 Ok(handle) => {
-                    if let Some(context) = Handle::run(&handle)? {
-                        spares.keep_handle(handle, context);
-                    }
+                    let left = Handle::run(&handle, &spares.contexts)?;
+                    spares.keep_handle(handle, left);
                     Ok(())
                 }
                 Err(object) => run_other_handle(object, spares),
@@ -195,22 +194,18 @@ fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), Raised> {
     let object = match Ref::<TimerHandle>::into_exact(object) {
         Ok(timer) => {
             timer.set_scheduled(false);
-            if let Some(context) = Handle::run(timer.parent())? {
-                spares.keep_timer(timer, context);
-            }
+            let left = Handle::run(timer.parent(), &spares.contexts)?;
+            spares.keep_timer(timer, left);
             return Ok(());
         }
         Err(object) => object,
     };
-    let context = if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
-        ThreadSafeHandle::run(shared)?
+    if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
+        let left = ThreadSafeHandle::run(shared, &spares.contexts)?;
+        spares.let_go(shared.parent(), left);
     } else if let Some(handle) = Ref::<Handle>::of(&object) {
-        Handle::run(handle)?
-    } else {
-        None
-    };
-    if let Some(context) = context {
-        spares.contexts.give_back(context);
+        let left = Handle::run(handle, &spares.contexts)?;
+        spares.let_go(handle, left);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
+use cpython::context::{Bound, Pool};
 use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
 use pyo3::sync::PyOnceLock;
 
@@ -74,6 +75,16 @@ impl Callback {
     }
 }
 
+/// What a handle that has run leaves behind.
+pub(super) enum Left {
+    /// Nothing that others could use.
+    Nothing,
+    /// It is bound to the context as before.
+    Bound,
+    /// Its context.
+    Context(Obj),
+}
+
 /// The value of a Handle.
 pub(crate) struct Handle {
     function: Slot,
@@ -82,6 +93,8 @@ pub(crate) struct Handle {
     cancelled: Cell<bool>,
     /// Whether it runs each time its descriptor is ready.
     repeats: Cell<bool>,
+    /// Whether it runs in a copy of the context, made when it runs or somebody asks.
+    copies: Cell<bool>,
     context: Slot,
     event_loop: Slot,
     source_traceback: Slot,
@@ -99,6 +112,7 @@ impl Handle {
             single: Cell::new(false),
             cancelled: Cell::new(false),
             repeats: Cell::new(false),
+            copies: Cell::new(false),
             context: Slot::default(),
             event_loop: Slot::default(),
             source_traceback: Slot::default(),
@@ -106,29 +120,25 @@ impl Handle {
         }
     }
 
-    /// The value of a new handle; without a context the current one is copied.
+    /// The value of a new handle.
     #[inline]
-    pub(crate) fn value(
-        py: Python<'_>,
-        event_loop: &Obj,
-        callback: Callback,
-        context: Option<Obj>,
-    ) -> Result<Handle, Raised> {
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(py)?,
+    pub(crate) fn value(event_loop: &Obj, callback: Callback, context: Bound) -> Handle {
+        let (context, copies) = match context {
+            Bound::To(context) => (context, false),
+            Bound::ToCopyOf(context) => (context, true),
         };
-        Ok(Handle {
+        Handle {
             function: Slot::new(Some(callback.function)),
             args: Slot::new(callback.args),
             single: Cell::new(callback.single),
             cancelled: Cell::new(false),
             repeats: Cell::new(false),
+            copies: Cell::new(copies),
             context: Slot::new(Some(context)),
             event_loop: Slot::new(Some(event_loop.clone())),
             source_traceback: Slot::default(),
             repr: Slot::default(),
-        })
+        }
     }
 
     /// Gives a spare handle of the same loop another callback.
@@ -149,28 +159,59 @@ impl Handle {
             && !self.cancelled.get()
     }
 
-    /// Has the processor fetch the context ahead of its use.
+    /// Has the processor fetch the context ahead of its use, if it has one of its own.
     #[inline]
     pub(super) fn prefetch_context(&self) {
-        self.context.prefetch(1);
+        if !self.copies.get() {
+            self.context.prefetch(1);
+        }
     }
 
-    /// Whether it has a context.
+    /// Whether it runs in a copy of the pool's own context.
     #[inline]
-    pub(crate) fn has_context(&self) -> bool {
-        self.context.is_some()
+    pub(super) fn is_anchored(&self, contexts: &Pool) -> bool {
+        self.copies.get() && contexts.is_anchored(&self.context)
+    }
+
+    /// It has run: lets go of the context that it was bound to.
+    #[inline]
+    pub(super) fn forget_context(&self) {
+        if self.copies.get() {
+            self.context.set(None);
+        }
     }
 
     /// Sets its context.
     #[inline]
-    pub(crate) fn set_context(&self, context: Obj) {
+    pub(super) fn set_context(&self, context: Bound) {
+        let (context, copies) = match context {
+            Bound::To(context) => (context, false),
+            Bound::ToCopyOf(context) => (context, true),
+        };
+        self.copies.set(copies);
         self.context.set(Some(context));
+    }
+
+    /// Its context, from now on its own; nothing once it runs.
+    fn own_context(&self) -> Result<Option<Obj>, Raised> {
+        let Some(context) = self.context.get() else {
+            return Ok(None);
+        };
+        if !self.copies.get() {
+            return Ok(Some(context));
+        }
+        if self.function.is_none() && !self.cancelled.get() {
+            return Ok(None);
+        }
+        let own = context::copy(&context)?;
+        self.set_context(Bound::To(own.clone()));
+        Ok(Some(own))
     }
 
     /// It is about to go: its context may serve another one of the loop.
     #[inline]
     pub(super) fn give_back_context(&self) {
-        if self.context.is_some() {
+        if self.context.is_some() && !self.copies.get() {
             if let (Some(runners), Some(event_loop)) = (Runners::get(), self.event_loop.get()) {
                 (runners.reclaim)(&event_loop, &self.context);
             }
@@ -254,37 +295,81 @@ impl Handle {
     /// but for those that end the program.
     ///
     /// A handle that runs once lets go of what it held: so no cycle through it outlives the
-    /// call, though the garbage collector does not know it. Its context is returned.
+    /// call, though the garbage collector does not know it.
     #[inline]
-    pub(crate) fn run(this: &Ref<Handle>) -> Result<Option<Obj>, Raised> {
+    pub(super) fn run(this: &Ref<Handle>, contexts: &Pool) -> Result<Left, Raised> {
         let value: &Handle = this;
         if value.cancelled.get() {
-            return Ok(None);
+            return Ok(Left::Nothing);
         }
         if value.repeats.get() {
-            return Handle::run_kept(this).map(|()| None);
+            return Handle::run_kept(this).map(|()| Left::Nothing);
         }
-        let (Some(function), Some(context)) = (value.function.take(), value.context.take()) else {
-            return Ok(None);
+        let Some(function) = value.function.take() else {
+            return Ok(Left::Nothing);
         };
         let callback = Callback {
             function,
             args: value.args.take(),
             single: value.single.get(),
         };
-        match callback.run(&context) {
-            Ok(()) => Ok(Some(context)),
-            Err(raised) => {
-                this.restore(callback, context);
-                this.track();
-                Handle::report(this, raised).map(|()| None)
+        if value.copies.get() && contexts.is_anchored(&value.context) {
+            if let Some(entered) = contexts.enter_stage() {
+                let result = callback.call();
+                return match (entered.exit(this.py()), result) {
+                    (Ok(()), Ok(_)) => {
+                        contexts.leave_stage();
+                        Ok(Left::Bound)
+                    }
+                    (Err(raised), _) | (Ok(()), Err(raised)) => {
+                        Handle::fail(this, callback, contexts.take_stage(), raised)
+                    }
+                };
             }
         }
+        Handle::run_in_own_context(this, callback, contexts)
+    }
+
+    #[inline(never)]
+    fn run_in_own_context(
+        this: &Ref<Handle>,
+        callback: Callback,
+        contexts: &Pool,
+    ) -> Result<Left, Raised> {
+        let Some(mut context) = this.context.take() else {
+            return Ok(Left::Nothing);
+        };
+        if this.copies.get() {
+            context = match contexts.copy_of(&context) {
+                Ok(copy) => copy,
+                Err(raised) => {
+                    this.context.set(Some(context));
+                    return Handle::fail(this, callback, None, raised);
+                }
+            };
+        }
+        match callback.run(&context) {
+            Ok(()) => Ok(Left::Context(context)),
+            Err(raised) => Handle::fail(this, callback, Some(context), raised),
+        }
+    }
+
+    /// The callback has raised, in this context if it was entered.
+    #[cold]
+    fn fail(
+        this: &Ref<Handle>,
+        callback: Callback,
+        context: Option<Obj>,
+        raised: Raised,
+    ) -> Result<Left, Raised> {
+        this.restore(callback, context);
+        this.track();
+        Handle::report(this, raised).map(|()| Left::Nothing)
     }
 
     /// As `run`, for a handle that keeps its callback: a descriptor's, or any in debug mode.
     pub(crate) fn run_kept(this: &Ref<Handle>) -> Result<(), Raised> {
-        let (Some(callback), Some(context)) = (this.callback(), this.context.get()) else {
+        let (Some(callback), Some(context)) = (this.callback(), this.own_context()?) else {
             return Ok(());
         };
         // The loop no longer shows to the collector what it goes on holding.
@@ -301,13 +386,15 @@ impl Handle {
     }
 
     /// Puts back what `run` took, for the report of an exception.
-    fn restore(&self, callback: Callback, context: Obj) {
+    fn restore(&self, callback: Callback, context: Option<Obj>) {
         if !self.cancelled.get() {
             self.single.set(callback.single);
             self.args.set(callback.args);
             self.function.set(Some(callback.function));
         }
-        self.context.set(Some(context));
+        if let Some(context) = context {
+            self.set_context(Bound::To(context));
+        }
     }
 
     #[cold]
@@ -359,7 +446,7 @@ impl Handle {
             Some(args) => Some(Obj::class_of::<pyo3::types::PyTuple>(py).call1(&args)?),
             None => None,
         });
-        this.context.set(Some(context));
+        this.set_context(Bound::To(context));
         this.event_loop.set(event_loop);
         this.cancelled.set(false);
         this.repr.set(None);
@@ -392,7 +479,7 @@ impl Hot for Handle {
             builder.method0(
                 c"get_context",
                 c"get_context($self, /)\n--\n\nThe context in which the callback runs.",
-                |this| this.context.get(),
+                |this| this.own_context(),
             );
         }
         builder
@@ -447,8 +534,9 @@ impl Hot for Handle {
             .get_set(
                 c"_context",
                 c"The context in which the callback runs.",
-                |this| this.context.get(),
+                |this| this.own_context(),
                 |this, value| {
+                    this.copies.set(false);
                     this.context.set(value.cloned());
                     Ok(())
                 },

@@ -7,10 +7,10 @@
 
 use std::cell::RefCell;
 
-use cpython::context::Pool;
+use cpython::context::{Bound, Pool};
 use cpython::{Obj, Python, Raised, Ref, Visit};
 
-use super::handle::Handle;
+use super::handle::{Handle, Left};
 use super::timer_handle::TimerHandle;
 
 /// The most handles of a kind that are kept.
@@ -60,39 +60,74 @@ impl Spares {
         context: Option<Obj>,
     ) -> Result<(), Raised> {
         match context {
-            Some(context) => handle.set_context(context),
-            None if handle.has_context() && self.contexts.is_current(py) => {}
-            None => handle.set_context(self.contexts.copy_current(py)?),
+            Some(context) => handle.set_context(Bound::To(context)),
+            None if self.contexts.is_current(py) => {}
+            None => handle.set_context(self.contexts.bind_current(py)?),
         }
         Ok(())
     }
 
-    /// Keeps a handle that has run, with its context, if they are as good as new.
+    /// The context, or what stands for a copy of the current one.
     #[inline]
-    pub(super) fn keep_handle(&self, handle: Ref<Handle>, context: Obj) {
-        if handle.is_unshared() && handle.is_blank() {
-            let mut handles = self.handles.borrow_mut();
-            if handles.len() < KEPT && self.contexts.is_fresh(&context) {
-                handle.set_context(context);
-                handles.push(handle);
-                return;
-            }
+    pub(crate) fn bind(&self, py: Python<'_>, context: Option<Obj>) -> Result<Bound, Raised> {
+        match context {
+            Some(context) => Ok(Bound::To(context)),
+            None => self.contexts.bind_current(py),
         }
-        self.contexts.give_back(context);
+    }
+
+    /// Keeps a handle that has run, if it is as good as new.
+    #[inline]
+    pub(super) fn keep_handle(&self, handle: Ref<Handle>, left: Left) {
+        let is_new = handle.is_unshared() && handle.is_blank();
+        let keep = is_new && self.handles.borrow().len() < KEPT;
+        if keep && self.is_ready(&handle, &left) || self.renews(&handle, left, keep) {
+            self.handles.borrow_mut().push(handle);
+        }
     }
 
     /// As [`Spares::keep_handle`].
     #[inline]
-    pub(super) fn keep_timer(&self, timer: Ref<TimerHandle>, context: Obj) {
-        if timer.is_unshared() && timer.parent().is_blank() {
-            let mut timers = self.timers.borrow_mut();
-            if timers.len() < KEPT && self.contexts.is_fresh(&context) {
-                timer.parent().set_context(context);
-                timers.push(timer);
-                return;
-            }
+    pub(super) fn keep_timer(&self, timer: Ref<TimerHandle>, left: Left) {
+        let handle: &Handle = timer.parent();
+        let is_new = timer.is_unshared() && handle.is_blank();
+        let keep = is_new && self.timers.borrow().len() < KEPT;
+        if keep && self.is_ready(handle, &left) || self.renews(handle, left, keep) {
+            self.timers.borrow_mut().push(timer);
         }
+    }
+
+    /// Takes what a handle has left behind that is not kept.
+    pub(super) fn let_go(&self, handle: &Handle, left: Left) {
+        self.renews(handle, left, false);
+    }
+
+    /// Whether a handle that is to be kept is bound to the context that most new handles are
+    /// bound to.
+    #[inline(always)]
+    fn is_ready(&self, handle: &Handle, left: &Left) -> bool {
+        matches!(left, Left::Bound) && handle.is_anchored(&self.contexts)
+    }
+
+    /// Takes what a handle has left behind. One that is to be kept is bound to that context; says
+    /// whether that could be done.
+    #[inline(never)]
+    fn renews(&self, handle: &Handle, left: Left, keep: bool) -> bool {
+        let context = match left {
+            Left::Nothing => return false,
+            Left::Bound => {
+                handle.forget_context();
+                return false;
+            }
+            Left::Context(context) => context,
+        };
         self.contexts.give_back(context);
+        let anchor = if keep { self.contexts.anchor() } else { None };
+        let anchored = anchor.is_some();
+        if let Some(anchor) = anchor {
+            handle.set_context(Bound::ToCopyOf(anchor));
+        }
+        anchored
     }
 
     /// Shows the garbage collector what they hold.

@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 use cpython::build::Builder;
+use cpython::context::{Bound, Pool};
 use cpython::{Hot, Obj, Python, Raised, Ref, Visit};
 
-use super::handle::{Callback, Handle};
+use super::handle::{Callback, Handle, Left};
 
 /// Set when the callback has ended, and who waits for that.
 type End = (Mutex<bool>, Condvar);
@@ -31,16 +32,16 @@ impl ThreadSafeHandle {
         py: Python<'_>,
         event_loop: &Obj,
         callback: Callback,
-        context: Option<Obj>,
+        context: Bound,
     ) -> Result<Ref<ThreadSafeHandle>, Raised> {
-        let handle = Handle::value(py, event_loop, callback, context)?;
+        let handle = Handle::value(event_loop, callback, context);
         Ref::with_parent(py, || handle, ThreadSafeHandle::default)
     }
 
     /// Runs the callback, as `Handle::run`.
-    pub(crate) fn run(this: &Ref<ThreadSafeHandle>) -> Result<Option<Obj>, Raised> {
+    pub(super) fn run(this: &Ref<ThreadSafeHandle>, contexts: &Pool) -> Result<Left, Raised> {
         this.running.set(Some(std::thread::current().id()));
-        let result = Handle::run(this.parent());
+        let result = Handle::run(this.parent(), contexts);
         this.running.set(None);
         if let Some(end) = this.end.take() {
             *end.0.lock().unwrap_or_else(PoisonError::into_inner) = true;

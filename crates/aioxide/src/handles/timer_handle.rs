@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
+use cpython::context::Bound;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::entry::Runners;
@@ -33,11 +34,11 @@ impl TimerHandle {
         py: Python<'_>,
         event_loop: &Obj,
         callback: Callback,
-        context: Option<Obj>,
+        context: Bound,
         when: When,
         sequence: u64,
     ) -> Result<Ref<TimerHandle>, Raised> {
-        let handle = Handle::value(py, event_loop, callback, context)?;
+        let handle = Handle::value(event_loop, callback, context);
         let timer = || TimerHandle {
             seconds: Cell::new(when.seconds),
             given: Slot::new(when.given),

@@ -1,5 +1,6 @@
 //! One step of a Task: send into the coroutine, then end or wait on what it yields.
 
+use cpython::context::Bound;
 use cpython::{Obj, Raised, Ref, context, coro};
 
 use super::mirror;
@@ -73,7 +74,11 @@ fn report(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let reported = (|| {
         let step = Task::step_method(task)?;
         let callback = Callback::new(&step, &[])?;
-        let value = Handle::value(py, &event_loop, callback, task.context.get())?;
+        let context = match task.context.get() {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        let value = Handle::value(&event_loop, callback, Bound::To(context));
         Handle::report_failure(&Ref::new(py, value)?, &exception)
     })();
     if let Err(raised) = reported {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use cpython::context::Bound;
 use cpython::{Obj, Python, Raised, Ref, context};
 
 use super::imports;
@@ -54,10 +55,8 @@ pub(crate) fn callback_failed(
     let exception = caught(py, raised)?;
     let context = context::copy_current(py)?;
     let callback = Callback::new(callback, args)?;
-    let handle = Ref::new(
-        py,
-        Handle::value(py, event_loop.as_obj(), callback, Some(context))?,
-    )?;
+    let context = Bound::To(context);
+    let handle = Ref::new(py, Handle::value(event_loop.as_obj(), callback, context))?;
     let reports = Obj::import(py, c"aioxide._reports")?;
     let name = pyo3::intern!(py, "callback_failed");
     reports

@@ -75,18 +75,22 @@ pub(super) fn current(_py: Python<'_>) -> Option<Obj> {
 }
 
 impl Switch {
-    /// Enters a context as `PyContext_Enter` does; false if that has to do it.
+    /// Enters a context as `PyContext_Enter` does, and returns the thread's state; nothing if that
+    /// has to do it.
     ///
     /// # Safety
     /// The thread is attached, the object a context.
-    #[inline]
-    pub(super) unsafe fn enter(&self, context: *mut ffi::PyObject) -> bool {
+    #[inline(always)]
+    pub(super) unsafe fn enter(
+        &self,
+        context: *mut ffi::PyObject,
+    ) -> Option<*mut ffi::PyThreadState> {
         // SAFETY: the fields were verified; references move as in CPython: the thread's to the
         // context's field, a new one to the thread.
         unsafe {
             let entered = field::<c_int>(context, self.entered);
             if *entered != 0 || self.is_watched() {
-                return false;
+                return None;
             }
             let state = ffi::PyThreadState_Get();
             let current = field::<*mut ffi::PyObject>(state, self.current);
@@ -96,20 +100,24 @@ impl Switch {
             *entered = 1;
             let version = field::<u64>(state, self.version);
             *version = (*version).wrapping_add(1);
+            Some(state)
         }
-        true
     }
 
     /// Leaves a context as `PyContext_Exit` does; false if that has to do it.
     ///
     /// # Safety
-    /// The thread is attached. An object that is not the current context need not be alive.
-    #[inline]
-    pub(super) unsafe fn exit(&self, context: *mut ffi::PyObject) -> bool {
+    /// The state is that of the thread, which is attached. An object that is not the current
+    /// context need not be alive.
+    #[inline(always)]
+    pub(super) unsafe fn exit(
+        &self,
+        state: *mut ffi::PyThreadState,
+        context: *mut ffi::PyObject,
+    ) -> bool {
         // SAFETY: what is the thread's current context is a context, and alive by the thread's
         // reference, which is given up last; else as for `enter`, the other way round.
         unsafe {
-            let state = ffi::PyThreadState_Get();
             let current = field::<*mut ffi::PyObject>(state, self.current);
             if *current != context || self.is_watched() {
                 return false;
@@ -219,16 +227,15 @@ fn probe(
             && context_inside[*at] == thread_before[current]
             && context_after[*at] == 0
     }));
-    let entered = only(
-        words
-            .clone()
-            .filter(|at| context_before[*at] == 0 && context_inside[*at] == 1),
-    );
+    // An int may be followed by bytes that nobody has written since the memory was last used.
+    let entered = only(words.clone().filter(|at| {
+        int_of(context_before[*at]) == 0 && context_inside[*at] == with_int(context_before[*at], 1)
+    }));
     let changes = words
         .filter(|at| context_before[*at] != context_inside[*at])
         .count();
     let is_left = thread_after[current] == thread_before[current]
-        && entered.is_some_and(|at| context_after[at] == 0);
+        && entered.is_some_and(|at| context_after[at] == context_before[at]);
     let switch = match (version, previous, entered, watchers(py, interpreter_size)) {
         (Some(version), Some(previous), Some(entered), Some(watchers))
             if changes == 2 && is_left && thread_before[current] != 0 =>
@@ -248,6 +255,20 @@ fn probe(
         variables: variables * WORD,
     };
     Ok(Some((fields, switch)))
+}
+
+/// The int at the beginning of a word.
+fn int_of(word: usize) -> c_int {
+    let mut bytes = [0; size_of::<c_int>()];
+    bytes.copy_from_slice(&word.to_ne_bytes()[..size_of::<c_int>()]);
+    c_int::from_ne_bytes(bytes)
+}
+
+/// The word with another int at its beginning.
+fn with_int(word: usize, int: c_int) -> usize {
+    let mut bytes = word.to_ne_bytes();
+    bytes[..size_of::<c_int>()].copy_from_slice(&int.to_ne_bytes());
+    usize::from_ne_bytes(bytes)
 }
 
 /// The one item, if there is just one.

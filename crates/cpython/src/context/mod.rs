@@ -13,13 +13,21 @@ use crate::obj::{Obj, done};
 use crate::slot::Slot;
 
 pub use fields::verify;
-pub use pool::Pool;
+pub use pool::{Bound, Pool};
 
 /// A copy of the current context, as `contextvars.copy_context()`.
 #[inline]
 pub fn copy_current(_py: Python<'_>) -> Result<Obj, Raised> {
     // SAFETY: the token proves that we are attached; returns a new reference or null.
     unsafe { Obj::from_owned(ffi::PyContext_CopyCurrent()) }
+}
+
+/// A copy of a context, as its `copy()`. Raises TypeError if it is none.
+#[inline]
+pub fn copy(context: &Obj) -> Result<Obj, Raised> {
+    // SAFETY: the object is alive; CPython checks that it is a context, and returns a new
+    // reference or null.
+    unsafe { Obj::from_owned(ffi::PyContext_Copy(context.as_ptr())) }
 }
 
 /// Whether the object is a context.
@@ -37,7 +45,7 @@ pub fn enter(context: &Obj) -> Result<(), Raised> {
     }
     if let Some(switch) = fields::switch() {
         // SAFETY: attached, since there is an Obj; it was checked to be a context.
-        if unsafe { switch.enter(context.as_ptr()) } {
+        if unsafe { switch.enter(context.as_ptr()) }.is_some() {
             return Ok(());
         }
     }
@@ -50,7 +58,7 @@ pub fn enter(context: &Obj) -> Result<(), Raised> {
 pub fn exit(context: &Obj) -> Result<(), Raised> {
     if let Some(switch) = fields::switch() {
         // SAFETY: attached, since there is an Obj; only a current context is looked into.
-        if unsafe { switch.exit(context.as_ptr()) } {
+        if unsafe { switch.exit(ffi::PyThreadState_Get(), context.as_ptr()) } {
             return Ok(());
         }
     }
@@ -63,25 +71,32 @@ pub fn exit(context: &Obj) -> Result<(), Raised> {
 pub struct Entered(Way);
 
 enum Way {
-    /// The thread holds the context: only its address is kept, to know it again.
-    Switched(*mut ffi::PyObject),
+    /// The thread, whose state that is, holds the context: only its address is kept, to know it
+    /// again.
+    Switched(*mut ffi::PyThreadState, *mut ffi::PyObject),
     Called(Obj),
 }
 
 /// Enters the context of a field; nothing if there is none. Raises as [`enter`].
 #[inline(always)]
 pub fn enter_field(field: &Slot) -> Result<Option<Entered>, Raised> {
-    if let Some(switch) = fields::switch() {
-        let switched = field.inspect(|context| {
-            // SAFETY: attached, since there is an Obj; it is looked at whether it is a context.
-            let entered = is_context(context) && unsafe { switch.enter(context.as_ptr()) };
-            entered.then(|| context.as_ptr())
-        });
-        if let Some(Some(address)) = switched {
-            return Ok(Some(Entered(Way::Switched(address))));
-        }
+    match switch_to(field) {
+        None => enter_by_call(field),
+        entered => Ok(entered),
     }
-    enter_by_call(field)
+}
+
+/// Enters the context of a field, if CPython need not be called for that.
+#[inline(always)]
+fn switch_to(field: &Slot) -> Option<Entered> {
+    let switch = fields::switch()?;
+    let switched = field.inspect(|context| {
+        // SAFETY: attached, since there is an Obj; it is looked at whether it is a context.
+        let state = is_context(context).then(|| unsafe { switch.enter(context.as_ptr()) });
+        state.flatten().map(|state| (state, context.as_ptr()))
+    });
+    let (state, address) = switched??;
+    Some(Entered(Way::Switched(state, address)))
 }
 
 #[inline(never)]
@@ -98,10 +113,13 @@ impl Entered {
     #[inline(always)]
     pub fn exit(self, py: Python<'_>) -> Result<(), Raised> {
         match self.0 {
-            Way::Switched(address) => {
-                // SAFETY: the token proves that we are attached; an address that is not the
-                // current context's is only compared.
-                if fields::switch().is_some_and(|switch| unsafe { switch.exit(address) }) {
+            Way::Switched(state, address) => {
+                // SAFETY: the token proves that we are attached, and an Entered cannot be sent, so
+                // that the state is still the thread's; an address that is not the current
+                // context's is only compared.
+                let left =
+                    fields::switch().is_some_and(|switch| unsafe { switch.exit(state, address) });
+                if left {
                     return Ok(());
                 }
                 exit_of_other(py, address)

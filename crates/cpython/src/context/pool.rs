@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use pyo3::{Python, ffi};
 
 use super::fields::{fields, word};
-use super::{copy_current, is_context};
+use super::{Entered, copy, copy_current, is_context, switch_to};
 use crate::error::Raised;
 use crate::lifecycle::Visit;
 use crate::obj::Obj;
@@ -13,6 +13,14 @@ use crate::slot::Slot;
 
 /// The most copies that a pool keeps.
 const KEPT: usize = 4096;
+
+/// The context in which something is to run later.
+pub enum Bound {
+    /// This one.
+    To(Obj),
+    /// A copy of this one, which nobody enters or changes.
+    ToCopyOf(Obj),
+}
 
 /// Copies of one context that nobody uses any more and nobody has changed: as good as new.
 ///
@@ -25,6 +33,8 @@ pub struct Pool {
     anchor: Slot,
     /// Where they are; 0 without an anchor.
     variables: Cell<usize>,
+    /// The copy in which callbacks run, one after another.
+    stage: Slot,
     copies: RefCell<Vec<Obj>>,
 }
 
@@ -46,6 +56,7 @@ impl Pool {
     pub fn end(&self) {
         self.variables.set(0);
         self.anchor.set(None);
+        self.stage.set(None);
         let copies = self.copies.take();
         drop(copies);
     }
@@ -67,13 +78,7 @@ impl Pool {
     /// Whether nobody uses the context any more and nobody has changed it.
     #[inline]
     pub fn is_fresh(&self, context: &Obj) -> bool {
-        let Some(fields) = fields().filter(|_| self.variables.get() != 0) else {
-            return false;
-        };
-        // SAFETY: the object is checked to be a context before the verified field is read.
-        context.refcount() == 1
-            && is_context(context)
-            && unsafe { word(context.as_ptr(), fields.variables) } == self.variables.get()
+        context.refcount() == 1 && self.has_variables_of(context)
     }
 
     /// A copy of the current context, as `contextvars.copy_context()`.
@@ -85,6 +90,93 @@ impl Pool {
             }
         }
         copy_current(py)
+    }
+
+    /// What one keeps who wants a copy of the current context later: many wait in equal contexts,
+    /// and need one only while they run.
+    #[inline]
+    pub fn bind_current(&self, py: Python<'_>) -> Result<Bound, Raised> {
+        if self.is_current(py) {
+            if let Some(anchor) = self.anchor() {
+                return Ok(Bound::ToCopyOf(anchor));
+            }
+        }
+        copy_current(py).map(Bound::To)
+    }
+
+    /// What is kept for a copy of the pool's own context.
+    #[inline]
+    pub fn anchor(&self) -> Option<Obj> {
+        self.anchor.get()
+    }
+
+    /// A copy of a context, which is mostly the pool's own.
+    pub fn copy_of(&self, context: &Obj) -> Result<Obj, Raised> {
+        if self.has_variables_of(context) {
+            if let Some(copy) = self.copies.borrow_mut().pop() {
+                return Ok(copy);
+            }
+        }
+        copy(context)
+    }
+
+    /// Whether the field holds the pool's own context.
+    #[inline]
+    pub fn is_anchored(&self, field: &Slot) -> bool {
+        self.anchor.holds_same(field)
+    }
+
+    /// Enters a copy of the pool's own context, the same for one callback after another; nothing
+    /// if that cannot be done. Who has left it calls [`Pool::leave_stage`].
+    #[inline(always)]
+    pub fn enter_stage(&self) -> Option<Entered> {
+        match switch_to(&self.stage) {
+            None => self.enter_new_stage(),
+            entered => entered,
+        }
+    }
+
+    #[inline(never)]
+    fn enter_new_stage(&self) -> Option<Entered> {
+        let anchor = self.anchor.get().filter(|_| self.stage.is_none())?;
+        match copy(&anchor) {
+            Ok(copy) => self.stage.set(Some(copy)),
+            // Who then tries to make a copy itself is told.
+            Err(raised) => drop(raised.take(anchor.py())),
+        }
+        switch_to(&self.stage)
+    }
+
+    /// What was entered was left: keeps it for the next, if it is as good as new.
+    #[inline(always)]
+    pub fn leave_stage(&self) {
+        let is_fresh = |context: &Obj| {
+            context.refcount() == 1
+                && fields().is_some_and(|fields| {
+                    // SAFETY: the field holds nothing but contexts, the place was verified.
+                    unsafe { word(context.as_ptr(), fields.variables) == self.variables.get() }
+                })
+        };
+        if self.stage.inspect(is_fresh) != Some(true) {
+            drop(self.take_stage());
+        }
+    }
+
+    /// Takes what was entered last.
+    #[inline(never)]
+    pub fn take_stage(&self) -> Option<Obj> {
+        self.stage.take()
+    }
+
+    /// Whether the object is a context with the variables of the pool's own.
+    #[inline]
+    fn has_variables_of(&self, context: &Obj) -> bool {
+        let Some(fields) = fields().filter(|_| self.variables.get() != 0) else {
+            return false;
+        };
+        // SAFETY: the object is checked to be a context before the verified field is read.
+        is_context(context)
+            && unsafe { word(context.as_ptr(), fields.variables) } == self.variables.get()
     }
 
     /// Takes a field's context, if it is as good as new; runs no foreign code.
@@ -117,6 +209,7 @@ impl Pool {
     /// Shows the garbage collector what it holds.
     pub fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.anchor);
+        visit.slot(&self.stage);
         if let Ok(copies) = self.copies.try_borrow() {
             copies.iter().for_each(|copy| visit.object(copy));
         }
