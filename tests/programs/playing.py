@@ -8,6 +8,7 @@ heap knows no order among equals.
 
 import asyncio
 import gc
+import logging
 import random
 import re
 import sys
@@ -71,6 +72,9 @@ class Place:
         program = kind(self.aio, self.loop, seed, *options)
         collecting = gc.isenabled()
         gc.disable()
+        # pytest keeps what is logged, and with a traceback of asyncio's all that its frames hold
+        chaining = logging.getLogger("concurrent.futures")
+        chaining.disabled = True
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
@@ -84,6 +88,7 @@ class Place:
                     # what a finaliser has brought back to life goes the next time
                     gc.collect()
         finally:
+            chaining.disabled = False
             self.loop.set_exception_handler(None)
             if collecting:
                 gc.enable()
