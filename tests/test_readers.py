@@ -1,8 +1,10 @@
 """add_reader, remove_reader, add_writer, remove_writer."""
 
 import asyncio
+import gc
 import os
 import socket
+import weakref
 
 import pytest
 
@@ -406,3 +408,44 @@ def test_timers_fire_while_readers_are_busy(run):
             loop.remove_reader(ours)
 
     run(main)
+
+
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_what_was_closed_first_can_be_removed(agree, side):
+    """anyio closes its socket, then says so to the loop."""
+
+    async def scenario(case):
+        add = getattr(case.loop, f"add_{side}")
+        remove = getattr(case.loop, f"remove_{side}")
+        ours, theirs = socket_pair("unix")
+        with ours, theirs:
+            add(ours, case.record, "ready")
+            ours.close()
+            case.record(remove(ours))
+            with pytest.raises(ValueError) as caught:
+                remove(ours)
+            case.record(str(caught.value))
+
+    assert agree(scenario) == [(True,), ("Invalid file descriptor: -1",)]
+
+
+def test_a_reader_keeps_its_socket_until_it_is_removed(agree):
+    async def scenario(case):
+        ours, theirs = socket_pair("unix")
+        kept = weakref.ref(ours)
+        with theirs:
+            number = ours.fileno()
+            case.loop.add_reader(ours, case.record, "reader")
+            case.loop.add_writer(ours, lambda: None)
+            del ours
+            gc.collect()
+            theirs.send(b"x")
+            case.loop.remove_writer(number)
+            case.record(kept() is not None)
+            kept().recv(1)
+            kept().detach()
+            case.loop.remove_reader(number)
+            os.close(number)
+            case.record(kept() is None)
+
+    assert agree(scenario) == [(True,), (True,)]

@@ -22,6 +22,9 @@ struct Watch {
     writer: Option<Watcher>,
     /// A native transport, which has the descriptor to itself.
     io: Option<Obj>,
+    /// What `add_reader` or `add_writer` was given instead of a number. It stays open meanwhile,
+    /// and is found again once the program has closed it.
+    file: Option<Obj>,
     /// What the selector reports.
     interest: Interest,
     /// It reports one event only.
@@ -89,6 +92,15 @@ impl WatchTable {
         self.0[index].get_or_insert_default()
     }
 
+    /// The descriptor that this very object was given for.
+    fn find(&self, file: &Obj) -> Option<i32> {
+        let is_its = |watch: &Option<Box<Watch>>| {
+            let watch = watch.as_deref();
+            watch.is_some_and(|watch| watch.file.as_ref().is_some_and(|known| known.is(file)))
+        };
+        i32::try_from(self.0.iter().position(is_its)?).ok()
+    }
+
     fn remove(&mut self, fd: i32) -> Option<Box<Watch>> {
         self.0.get_mut(usize::try_from(fd).ok()?)?.take()
     }
@@ -98,8 +110,8 @@ impl WatchTable {
             for watcher in watch.reader.iter().chain(&watch.writer) {
                 visit.object(watcher.as_obj());
             }
-            if let Some(io) = &watch.io {
-                visit.object(io);
+            for object in watch.io.iter().chain(&watch.file) {
+                visit.object(object);
             }
         }
     }
@@ -131,16 +143,11 @@ impl EventLoop {
         if write {
             interest = interest | Interest::WRITE;
         }
-        let released;
         if interest.is_empty() {
-            released = this
-                .watches
-                .borrow_mut()
-                .remove(fd)
-                .map(|watch| (watch.io, watch.interest));
+            let released = this.watches.borrow_mut().remove(fd);
             if released
                 .as_ref()
-                .is_some_and(|(_, interest)| !interest.is_empty())
+                .is_some_and(|watch| !watch.interest.is_empty())
             {
                 EventLoop::tell(this, fd, Interest::READ, Interest::NONE)?;
             }
@@ -149,12 +156,14 @@ impl EventLoop {
             if before != interest || once {
                 EventLoop::tell(this, fd, before, interest)?;
             }
-            let mut watches = this.watches.borrow_mut();
-            let watch = watches.entry(fd);
-            (watch.interest, watch.once) = (interest, false);
-            released = watch.io.replace(io.clone()).map(|io| (Some(io), interest));
+            let released = {
+                let mut watches = this.watches.borrow_mut();
+                let watch = watches.entry(fd);
+                (watch.interest, watch.once) = (interest, false);
+                (watch.io.replace(io.clone()), watch.file.take())
+            };
+            drop(released);
         }
-        drop(released);
         Ok(())
     }
 
@@ -237,10 +246,11 @@ impl EventLoop {
             let after = before - interest_of(side);
             watch.interest = after;
             watch.once &= before == after;
+            let file = watch.file.take_if(|_| after.is_empty());
             if after.is_empty() && !watch.silent && watch.io.is_none() {
                 drop(watches.remove(fd));
             }
-            (released, before, after)
+            ((released, file), before, after)
         };
         drop(released);
         if before != after {
@@ -306,7 +316,7 @@ impl EventLoop {
             ));
         };
         this.check_closed(py)?;
-        let fd = descriptor(file)?;
+        let fd = EventLoop::descriptor(this, file)?;
         let callback = Callback::new(callback, rest)?;
         let context = Bound::To(context::copy_current(py)?);
         let handle = Ref::new(py, Handle::value(this.as_obj(), callback, context))?;
@@ -314,7 +324,8 @@ impl EventLoop {
         if this.debug() {
             handle.remember_source(py, 0)?;
         }
-        EventLoop::set_side(this, side, fd, Watcher::Handle(handle.clone()))?;
+        let file = (!file.is_int()).then(|| file.clone());
+        EventLoop::set_side(this, side, fd, Watcher::Handle(handle.clone()), file)?;
         Ok(handle.into_obj())
     }
 
@@ -327,7 +338,7 @@ impl EventLoop {
         transport: &Obj,
     ) -> Result<(), Raised> {
         this.check_closed(this.py())?;
-        EventLoop::set_side(this, side, fd, Watcher::Native(transport.clone()))
+        EventLoop::set_side(this, side, fd, Watcher::Native(transport.clone()), None)
     }
 
     fn set_side(
@@ -335,19 +346,43 @@ impl EventLoop {
         side: Side,
         fd: i32,
         watcher: Watcher,
+        file: Option<Obj>,
     ) -> Result<(), Raised> {
         let (before, once) = this.interest(fd);
         let after = before | interest_of(side);
         if before != after || once {
             EventLoop::tell(this, fd, before, after)?;
         }
-        let replaced = {
+        let (replaced, file) = {
             let mut watches = this.watches.borrow_mut();
             let watch = watches.entry(fd);
             (watch.interest, watch.once) = (after, false);
-            watch.side(side).replace(watcher)
+            let file = file.and_then(|file| watch.file.replace(file));
+            (watch.side(side).replace(watcher), file)
         };
+        drop(file);
         replaced.map_or(Ok(()), Watcher::cancel)
+    }
+
+    /// The number of a descriptor. An object that was closed since it was given has none any
+    /// more, and the number that it had is meant, as `selectors` has it.
+    fn descriptor(this: &Ref<EventLoop>, file: &Obj) -> Result<i32, Raised> {
+        let raised = match descriptor(file) {
+            Ok(fd) => return Ok(fd),
+            Err(raised) => raised,
+        };
+        let py = this.py();
+        if !raised.matches(&Obj::class_of::<pyo3::exceptions::PyValueError>(py)) {
+            return Err(raised);
+        }
+        let found = this.watches.borrow().find(file);
+        match found {
+            Some(fd) => {
+                drop(raised.take(py));
+                Ok(fd)
+            }
+            None => Err(raised),
+        }
     }
 
     /// `_remove_reader(fd)` and `_remove_writer`: whether there was one.
@@ -359,12 +394,13 @@ impl EventLoop {
         if this.is_closed() {
             return Ok(false);
         }
-        EventLoop::unwatch_side(this, side, descriptor(file)?)
+        let fd = EventLoop::descriptor(this, file)?;
+        EventLoop::unwatch_side(this, side, fd)
     }
 
     /// Watches one half of a descriptor's readiness no more: whether it was.
     pub(crate) fn unwatch_side(this: &Ref<EventLoop>, side: Side, fd: i32) -> Result<bool, Raised> {
-        let removed = {
+        let (removed, file) = {
             let mut watches = this.watches.borrow_mut();
             let Some(watch) = watches.get(fd) else {
                 return Ok(false);
@@ -378,6 +414,7 @@ impl EventLoop {
             let after = before - interest_of(side);
             watch.interest = after;
             watch.once &= before == after;
+            let file = watch.file.take_if(|_| after.is_empty());
             if after.is_empty() {
                 drop(watches.remove(fd));
             }
@@ -385,8 +422,9 @@ impl EventLoop {
             if before != after {
                 EventLoop::tell(this, fd, before, after)?;
             }
-            removed
+            (removed, file)
         };
+        drop(file);
         match removed {
             Some(watcher) => watcher.cancel().map(|()| true),
             None => Ok(false),
