@@ -265,8 +265,8 @@ def test_a_connection_that_nobody_closes(run, made, open_server):
             assert any("unclosed transport" in str(warning.message) for warning in caught)
             assert len(before - descriptors().keys()) == 1
             await client.lost
+        # wait_closed() of 3.12 would wait for connections that are gone without having been closed.
         server.close()
-        await asyncio.wait_for(server.wait_closed(), 10)
 
     run(main)
 
