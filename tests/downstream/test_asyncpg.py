@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import decimal
 import io
+import os
 import ssl
 import uuid
 
@@ -142,7 +143,12 @@ def test_connection_that_the_server_ends(run, options):
 
 def test_wrong_password(run, options):
     async def main():
+        before = os.listdir("/proc/self/fd")
         with pytest.raises(asyncpg.InvalidPasswordError):
             await asyncpg.connect(**{**options, "password": "wrong"})
+        # connect() does not wait for the server to answer that TLS is over
+        async with asyncio.timeout(20):
+            while len(os.listdir("/proc/self/fd")) > len(before):
+                await asyncio.sleep(0.01)
 
     run(main)
