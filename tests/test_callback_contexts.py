@@ -150,8 +150,10 @@ def test_calls_from_a_thread_run_in_a_copy_of_its_context(agree):
 
         thread = threading.Thread(target=work)
         thread.start()
-        await asyncio.sleep(0.05)
-        thread.join()
+        while thread.is_alive():
+            await asyncio.sleep(0.001)
+        # what it has scheduled last
+        await asyncio.sleep(0.01)
 
     agree(main)
 

@@ -287,13 +287,13 @@ fn watchers(_py: Python<'_>, _size: usize) -> Option<*const u8> {
 /// The interpreter's mask of watchers of contexts: one of our own is added, and removed again.
 #[cfg(Py_3_14)]
 fn watchers(py: Python<'_>, size: usize) -> Option<*const u8> {
-    type Watcher = unsafe extern "C" fn(c_int, *mut ffi::PyObject) -> c_int;
+    type Watcher = extern "C" fn(c_int, *mut ffi::PyObject) -> c_int;
     // SAFETY: the declarations are those of CPython's header (`cpython/context.h`).
     unsafe extern "C" {
         fn PyContext_AddWatcher(callback: Watcher) -> c_int;
         fn PyContext_ClearWatcher(watcher: c_int) -> c_int;
     }
-    unsafe extern "C" fn ignore(_event: c_int, _object: *mut ffi::PyObject) -> c_int {
+    extern "C" fn ignore(_event: c_int, _object: *mut ffi::PyObject) -> c_int {
         0
     }
     // SAFETY: the token proves that we are attached; the size is that of an interpreter.
