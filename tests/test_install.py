@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import types
+import warnings
 from asyncio import Future as EarlyFuture
 from asyncio import SelectorEventLoop as EarlyLoop
 from asyncio import Task as EarlyTask
@@ -269,3 +270,63 @@ def test_a_subclass_of_asyncios_loop_made_afterwards_is_ours(installed):
     loop = Mine()
     loop.close()
     assert isinstance(loop, aioxide.Loop)
+
+
+def _asked(name):
+    """What asking asyncio for a name gives, warns of and blames."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = getattr(asyncio, name)
+        except AttributeError as error:
+            found = str(error)
+    return found, [(str(warning.message), warning.filename) for warning in caught]
+
+
+def test_names_that_asyncio_gives_on_request():
+    names = ["DefaultEventLoopPolicy", "AbstractEventLoopPolicy", "WindowsSelectorEventLoopPolicy",
+             "no_such_name", "__getattribute", "__all__"]
+    before = [_asked(name) for name in names]
+    aioxide.install()
+    try:
+        assert [_asked(name) for name in names] == before
+        assert isinstance(asyncio, types.ModuleType) and repr(asyncio).startswith("<module 'asyncio'")
+    finally:
+        aioxide.uninstall()
+    assert [_asked(name) for name in names] == before
+    assert type(asyncio) is types.ModuleType
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_a_name_on_request_can_be_replaced(installed, setting):
+    name = "DefaultEventLoopPolicy"
+    before = _asked(name)
+    if setting:
+        asyncio.DefaultEventLoopPolicy = "mine"
+        assert _asked(name) == ("mine", [])
+    elif sys.version_info < (3, 14):
+        pytest.skip("the name is an ordinary attribute before 3.14")
+    else:
+        with pytest.raises(AttributeError):
+            del asyncio.DefaultEventLoopPolicy
+    if setting and sys.version_info < (3, 14):
+        asyncio.DefaultEventLoopPolicy = before[0]
+    elif setting:
+        del asyncio.DefaultEventLoopPolicy
+    assert _asked(name) == before
+
+
+def test_asyncios_attributes_are_found_fast(installed):
+    if sys.version_info[:2] != (3, 14):
+        pytest.skip("only 3.14 looks up the attributes of such a module slowly")
+    assert "__getattr__" not in vars(asyncio) and "__getattr__" not in vars(aioxide)
+
+
+def test_a_getattr_of_the_programs_own_stays(monkeypatch):
+    monkeypatch.setattr(asyncio, "__getattr__", lambda name: name.upper(), raising=False)
+    aioxide.install()
+    try:
+        assert asyncio.surely_not_there == "SURELY_NOT_THERE"
+    finally:
+        aioxide.uninstall()
+    assert asyncio.surely_not_there == "SURELY_NOT_THERE"

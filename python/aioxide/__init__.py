@@ -11,6 +11,7 @@ Importing this package replaces nothing in asyncio.
 """
 
 import asyncio as _asyncio
+import sys as _sys
 from types import ModuleType as _ModuleType
 
 from ._aioxide import (
@@ -36,8 +37,11 @@ from ._aioxide import (
     to_thread,
 )
 from ._futures import run_coroutine_threadsafe, wrap_future
+from ._attributes import make_quick as _make_quick
+from ._install import DEPRECATED as _DEPRECATED
 from ._install import install, replacements, uninstall
 from ._loop import Loop
+from ._policy import EventLoopPolicy
 from ._streams import (
     StreamReader,
     StreamReaderProtocol,
@@ -111,7 +115,8 @@ def _add_names_of_asyncio():
     ours = replacements()
     public = set(_asyncio.__all__)
     for name, value in vars(_asyncio).items():
-        if name in public or not (name.startswith("_") or isinstance(value, _ModuleType)):
+        its = not isinstance(value, _ModuleType) or value.__name__.startswith("asyncio.")
+        if name in public or its and not name.startswith("_"):
             globals().setdefault(name, ours.get(id(value), value))
     return (*__all__, *(name for name in _asyncio.__all__ if name not in __all__))
 
@@ -119,21 +124,16 @@ def _add_names_of_asyncio():
 __all__ = _add_names_of_asyncio()
 
 
-def __getattr__(name):
-    # Policies go away in Python 3.16; who does not ask for one need not know.
-    if name == "EventLoopPolicy":
-        from ._policy import EventLoopPolicy
-
-        globals()[name] = EventLoopPolicy
-        return EventLoopPolicy
-    # asyncio's modules, and names that it only gives on request.
-    if not name.startswith("_"):
-        try:
-            return getattr(_asyncio, name)
-        except AttributeError:
-            pass
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 def __dir__():
     return sorted({*globals(), *__all__})
+
+
+if _sys.version_info >= (3, 14):
+
+    def __getattr__(name):
+        # With a warning of asyncio's.
+        if name in _DEPRECATED:
+            return getattr(_asyncio, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    _make_quick(_sys.modules[__name__], _DEPRECATED)

@@ -8,6 +8,9 @@ so that no alias is forgotten and no namesake is hit. The pure Python variants (
 First the whole list of changes is made, then it is carried out; a change that fails undoes those
 before it. Modules outside asyncio are left alone: what they imported before keeps working.
 
+On 3.14 the class of the module asyncio gives the deprecated names that its `__getattr__` gave, for
+the sake of all the others (see _attributes).
+
 Not replaced: Handle and TimerHandle. Loops of other makers construct them by asyncio's name and
 drive them through their private attributes, which native handles keep for the native loop; as
 subclasses of asyncio's they pass isinstance() either way. Nor asyncio.new_event_loop(): it asks
@@ -23,6 +26,7 @@ from asyncio import tasks
 import _asyncio
 
 from . import _aioxide, _futures, _streams
+from ._attributes import make_quick
 from ._loop import Loop, _SelectorEventLoop
 
 _NAMES = (
@@ -64,6 +68,9 @@ _NAMES = (
 
 _PYTHON_NAMES = ("run_coroutine_threadsafe", "wrap_future")
 
+# What asyncio's `__getattr__` gives on 3.14, with a warning.
+DEPRECATED = ("AbstractEventLoopPolicy", "DefaultEventLoopPolicy")
+
 _eager_task_factory = getattr(tasks, "create_eager_task_factory", lambda task: None)(_aioxide.Task)
 
 _lock = threading.Lock()
@@ -98,6 +105,7 @@ def install():
     everything is replaced or, when an error is raised, nothing.
     """
     _replace([*_objects(), *_loops()])
+    _quicken()
     _begin_legacy_mode()
 
 
@@ -105,6 +113,12 @@ def install_loop():
     """install() for the event loop alone: Future, Task and the rest stay asyncio's."""
     _replace(_loops())
     _begin_legacy_mode()
+
+
+def _quicken():
+    with _lock:
+        if change := make_quick(asyncio, DEPRECATED):
+            _changes.append(change)
 
 
 def _begin_legacy_mode():
