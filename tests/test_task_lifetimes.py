@@ -193,3 +193,44 @@ def test_a_loop_that_goes_takes_what_its_timers_are_for(aio, wait, close):
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     assert [ref() for ref in gone] == [None, None]
+
+
+def test_the_numbers_of_names_go_on_while_tasks_come_and_go(run):
+    async def nothing():
+        pass
+
+    async def main():
+        numbers = []
+        for count in (300, 3000, 10, 3000):
+            tasks = [asyncio.get_running_loop().create_task(nothing()) for _ in range(count)]
+            # asked for later, when other tasks have come and gone
+            spared = tasks[: count // 2]
+            await asyncio.wait(tasks)
+            numbers += [int(task.get_name().removeprefix("Task-")) for task in tasks[count // 2 :]]
+            del tasks
+            await asyncio.wait([asyncio.get_running_loop().create_task(nothing())])
+            numbers += [int(task.get_name().removeprefix("Task-")) for task in spared]
+            del spared
+        assert len(set(numbers)) == len(numbers)
+        assert max(numbers) - min(numbers) < 6320
+
+    run(main)
+
+
+def test_a_number_that_somebody_holds_is_left_alone(run):
+    async def nothing():
+        pass
+
+    async def main():
+        create_task = asyncio.get_running_loop().create_task
+        # beyond those numbers of which there is one object each
+        await asyncio.wait([create_task(nothing()) for _ in range(1100)])
+        task = create_task(nothing())
+        number = [found for found in gc.get_referents(task) if type(found) is int]
+        copy = [int(str(found)) for found in number]
+        await task
+        del task
+        await asyncio.wait([create_task(nothing()) for _ in range(10)])
+        assert number == copy
+
+    run(main)

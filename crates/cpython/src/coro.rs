@@ -34,12 +34,28 @@ unsafe fn send_pointer(coroutine: &Obj, value: *mut ffi::PyObject) -> Step {
     let mut result = std::ptr::null_mut();
     // SAFETY: both are alive; PyIter_Send fills the result with a new reference unless it failed.
     unsafe {
-        let outcome = ffi::PyIter_Send(coroutine.as_ptr(), value, &mut result);
+        let outcome = match am_send(coroutine) {
+            // What PyIter_Send() calls.
+            Some(am_send) => am_send(coroutine.as_ptr(), value, &mut result),
+            None => ffi::PyIter_Send(coroutine.as_ptr(), value, &mut result),
+        };
         match (outcome, Obj::from_owned_opt(result)) {
             (ffi::PySendResult::PYGEN_NEXT, Some(result)) => Step::Yielded(result),
             (ffi::PySendResult::PYGEN_RETURN, Some(result)) => Step::Returned(result),
             _ => Step::Raised(Raised),
         }
+    }
+}
+
+/// The slot of the object's type.
+#[inline(always)]
+fn am_send(object: &Obj) -> Option<ffi::sendfunc> {
+    // SAFETY: the object is alive, and so is its type; the table of slots is null or the type's.
+    unsafe {
+        (*ffi::Py_TYPE(object.as_ptr()))
+            .tp_as_async
+            .as_ref()
+            .and_then(|slots| slots.am_send)
     }
 }
 

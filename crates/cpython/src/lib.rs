@@ -25,6 +25,7 @@
 //! | [`coro`] | driving coroutines |
 //! | `stop_iteration` | how an iterator returns a value to `await` |
 //! | [`context`] | `contextvars` contexts |
+//! | [`numbers`] | ints that are written anew instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
 //! | [`watch`] | dicts of which is known whether they have changed |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
@@ -50,6 +51,7 @@ pub mod hot;
 pub mod interpreter;
 pub mod lend;
 pub mod lifecycle;
+pub mod numbers;
 pub mod obj;
 pub mod slot;
 mod stop_iteration;

@@ -279,6 +279,12 @@ impl<T: Hot> TaskFields<T> {
         self.name.set(task, Some(name));
     }
 
+    /// Takes the name out of a task that is about to go.
+    #[inline]
+    pub(crate) fn take_name(&self, task: &Ref<T>) -> Option<Obj> {
+        self.name.replace(task, None)
+    }
+
     /// Puts the task into the thread's list.
     #[inline]
     pub(crate) fn link(&self, task: &Ref<T>) {

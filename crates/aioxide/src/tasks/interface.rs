@@ -224,6 +224,7 @@ impl Hot for Task {
             mirror.unlink(this);
         }
         Task::give_back_context(this);
+        super::name::give_back_number(this);
     }
 
     fn empty_foreign_part(this: &Ref<Self>) {

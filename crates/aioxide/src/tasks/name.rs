@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use cpython::numbers::Numbers;
 use cpython::{Obj, Raised, Ref, Slot, Visit};
 
 use super::mirror;
@@ -13,6 +14,9 @@ use super::task::Task;
 
 /// Numbers of the names Task-1, Task-2, …, process-wide as asyncio's.
 static NUMBER: AtomicI64 = AtomicI64::new(1);
+
+/// Ints of Tasks that are gone.
+static NUMBERS: Numbers = Numbers::new();
 
 /// The Task's own field.
 #[derive(Default)]
@@ -38,6 +42,21 @@ impl Name {
     #[inline]
     fn field(&self) -> Option<&Slot> {
         None
+    }
+}
+
+/// The task is about to go: its number may serve another one. A name of the program's own goes with
+/// the task, for that may run foreign code.
+#[inline]
+pub(super) fn give_back_number(this: &Ref<Task>) {
+    let name = match this.name.field() {
+        Some(field) => field.take(),
+        None => mirror(this.py()).and_then(|mirror| mirror.take_name(this)),
+    };
+    match name {
+        Some(number) if number.is_int() => NUMBERS.give_back(number),
+        Some(name) => keep(this, name),
+        None => {}
     }
 }
 
@@ -70,7 +89,7 @@ impl Task {
                 // The GIL is held: a locked addition would take longer than the rest.
                 let number = NUMBER.load(Ordering::Relaxed);
                 NUMBER.store(number + 1, Ordering::Relaxed);
-                keep(this, Obj::int(this.py(), number)?);
+                keep(this, NUMBERS.make(this.py(), number)?);
                 Ok(())
             }
             Some(name) => Task::set_name(this, &name),
