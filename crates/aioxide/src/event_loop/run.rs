@@ -11,12 +11,12 @@ use crate::handles::{Entry, Handle, TimerEntry};
 use crate::interop::asyncio;
 
 /// With work queued, the selector is looked at after so many entries …
-const ENTRIES_BETWEEN_POLLS: usize = 128;
+const ENTRIES_BETWEEN_POLLS: usize = 256;
 /// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
-const NANOS_BETWEEN_POLLS: Nanos = 16_000;
-/// While entries take less than a sixteenth of that, so many iterations pass between two looks at
+const NANOS_BETWEEN_POLLS: Nanos = 32_000;
+/// While entries take less than a thirty-second of that, so many iterations pass between two looks at
 /// the clock.
-const ITERATIONS_BETWEEN_LOOKS: u32 = 15;
+const ITERATIONS_BETWEEN_LOOKS: u32 = 31;
 /// In an iteration of more entries than this, memory is fetched ahead …
 const MANY_ENTRIES: usize = 512;
 /// … for the entry that runs after so many others.
@@ -180,7 +180,7 @@ impl EventLoop {
             return EventLoop::collect(this, true);
         }
         let ran = ENTRIES_BETWEEN_POLLS.saturating_sub(this.budget.get()) as Nanos;
-        let short = since < ran.saturating_mul(NANOS_BETWEEN_POLLS / 16);
+        let short = since < ran.saturating_mul(NANOS_BETWEEN_POLLS / 32);
         this.unlooked
             .set(if short { ITERATIONS_BETWEEN_LOOKS } else { 0 });
         Ok(())
