@@ -56,12 +56,15 @@ impl Numbers {
         Obj::int(py, value)
     }
 
-    /// Keeps an int that is no longer needed, if nobody else has it; lets go of anything else.
+    /// Takes an int that is no longer needed, and keeps it if nobody else has it. Returns what is no
+    /// int.
     #[inline]
-    pub fn give_back(&self, number: Obj) {
-        let class = std::ptr::addr_of!(ffi::PyLong_Type) as usize;
-        if number.class_address() != class || number.refcount() != 1 {
-            return;
+    pub fn give_back(&self, number: Obj) -> Option<Obj> {
+        if number.class_address() != std::ptr::addr_of!(ffi::PyLong_Type) as usize {
+            return Some(number);
+        }
+        if number.refcount() != 1 {
+            return None;
         }
         let tag = match TAG.load(Ordering::Relaxed) {
             0 => find_tag(number.py()),
@@ -75,6 +78,7 @@ impl Numbers {
                 kept.push(number);
             }
         }
+        None
     }
 }
 

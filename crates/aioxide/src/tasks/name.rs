@@ -53,10 +53,8 @@ pub(super) fn give_back_number(this: &Ref<Task>) {
         Some(field) => field.take(),
         None => mirror(this.py()).and_then(|mirror| mirror.take_name(this)),
     };
-    match name {
-        Some(number) if number.is_int() => NUMBERS.give_back(number),
-        Some(name) => keep(this, name),
-        None => {}
+    if let Some(name) = name.and_then(|name| NUMBERS.give_back(name)) {
+        keep(this, name);
     }
 }
 
