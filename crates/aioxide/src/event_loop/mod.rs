@@ -65,10 +65,11 @@ pub(crate) struct EventLoop {
     looks: Cell<u32>,
     /// Its time.
     polled: Cell<Nanos>,
-    /// Entries that may run before the next look.
+    /// Entries that may run before the next look …
     budget: Cell<usize>,
-    /// Iterations that may pass before the next look at the clock.
-    unlooked: Cell<u32>,
+    /// … once these have, before which not even the clock is looked at. None of them, where the next
+    /// iteration must look around: the loop stops, is in debug mode, or has replaced methods.
+    unlooked: Cell<usize>,
     /// Number of the iteration.
     iteration: Cell<u32>,
     held: Held,
@@ -183,6 +184,7 @@ impl EventLoop {
     /// Sets whether the running iteration is the last one.
     pub(crate) fn set_stopping(&self, stopping: bool) {
         self.stopping.set(stopping);
+        self.unlooked.set(0);
     }
 
     /// Raises RuntimeError if the loop is closed.
@@ -265,6 +267,7 @@ impl EventLoop {
             && !self.overridden.get()
             && !self.closed.get();
         self.fast.set(fast);
+        self.unlooked.set(0);
     }
 
     /// A timer of the loop was cancelled; false if the loop is not native.
@@ -329,6 +332,7 @@ impl EventLoop {
     #[inline]
     pub(crate) fn look_next(&self) {
         self.budget.set(0);
+        self.unlooked.set(0);
     }
 
     /// Ends the selector's wait, from any thread.

@@ -14,9 +14,9 @@ use crate::interop::asyncio;
 const ENTRIES_BETWEEN_POLLS: usize = 256;
 /// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
 const NANOS_BETWEEN_POLLS: Nanos = 32_000;
-/// While entries take less than a thirty-second of that, so many iterations pass between two looks at
-/// the clock.
-const ITERATIONS_BETWEEN_LOOKS: u32 = 31;
+/// While entries take less than a thirty-second of that, about so many run between two looks at the
+/// clock.
+const ENTRIES_BETWEEN_LOOKS: usize = 32;
 /// In an iteration of more entries than this, memory is fetched ahead …
 const MANY_ENTRIES: usize = 512;
 /// … for the entry that runs after so many others.
@@ -60,7 +60,7 @@ impl EventLoop {
             EventLoop::is_fast(this);
             this.spares.begin(py)?;
             // The first iteration looks at the selector and the timers in any case.
-            this.budget.set(0);
+            this.look_next();
             this.held.begin(this.as_obj());
             loop {
                 EventLoop::run_once(this)?;
@@ -111,36 +111,51 @@ impl EventLoop {
     #[inline(always)]
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let value: &EventLoop = this;
-        let mut count = value.ready.borrow().len();
+        let count = value.ready.borrow().len();
         let unlooked = value.unlooked.get();
-        let budget = value.budget.get();
-        if count == 0 || budget == 0 || value.stopping.get() || !value.fast.get() {
-            EventLoop::collect(this, count > 0)?;
-            count = value.ready.borrow().len();
-        } else if unlooked > 0 {
-            value.unlooked.set(unlooked - 1);
-        } else {
-            EventLoop::look_at_clock(this)?;
-            count = value.ready.borrow().len();
-        }
-        value.budget.set(value.budget.get().saturating_sub(count));
         value.iteration.set(value.iteration.get().wrapping_add(1));
-        if value.debug.get() {
-            EventLoop::run_entries_in_debug_mode(this, count)?;
-        } else if count > MANY_ENTRIES {
-            EventLoop::run_many_entries(this, count)?;
+        if count == 0 || count > unlooked {
+            EventLoop::look_around_and_run(this, count)?;
         } else {
-            for _ in 0..count {
-                let Some(entry) = value.ready.borrow_mut().pop() else {
-                    break;
-                };
-                EventLoop::run_entry(this, entry)?;
-            }
+            value.unlooked.set(unlooked - count);
+            EventLoop::run_entries(this, count)?;
         }
         if value.held.is_empty() {
             return Ok(());
         }
         EventLoop::settle_held(this)
+    }
+
+    /// Runs so many entries.
+    #[inline(always)]
+    fn run_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+        for _ in 0..count {
+            let Some(entry) = this.ready.borrow_mut().pop() else {
+                break;
+            };
+            EventLoop::run_entry(this, entry)?;
+        }
+        Ok(())
+    }
+
+    /// An iteration that looks at the clock, or at the selector and the timers, before it runs what
+    /// is ready, of which there were so many entries.
+    #[inline(never)]
+    fn look_around_and_run(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+        if count == 0 || this.budget.get() == 0 || this.stopping.get() || !this.fast.get() {
+            EventLoop::collect(this, count > 0)?;
+        } else {
+            EventLoop::look_at_clock(this)?;
+        }
+        let count = this.ready.borrow().len();
+        this.budget.set(this.budget.get().saturating_sub(count));
+        if this.debug.get() {
+            EventLoop::run_entries_in_debug_mode(this, count)
+        } else if count > MANY_ENTRIES {
+            EventLoop::run_many_entries(this, count)
+        } else {
+            EventLoop::run_entries(this, count)
+        }
     }
 
     /// Runs so many entries that what they refer to is no longer in the processor's cache.
@@ -171,18 +186,20 @@ impl EventLoop {
         }
     }
 
-    /// Looks at the selector if the last look is too long ago. While iterations are short the
-    /// clock is read only every few of them: reading it takes as long as a step.
+    /// Looks at the selector if the last look is too long ago. While entries are short the clock is
+    /// read only every few of them: reading it takes as long as a step.
     #[inline(never)]
     fn look_at_clock(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let since = this.clock.now().wrapping_sub(this.polled.get());
         if since > NANOS_BETWEEN_POLLS {
             return EventLoop::collect(this, true);
         }
-        let ran = ENTRIES_BETWEEN_POLLS.saturating_sub(this.budget.get()) as Nanos;
+        let budget = this.budget.get() + this.unlooked.get();
+        let ran = ENTRIES_BETWEEN_POLLS.saturating_sub(budget) as Nanos;
         let short = since < ran.saturating_mul(NANOS_BETWEEN_POLLS / 32);
-        this.unlooked
-            .set(if short { ITERATIONS_BETWEEN_LOOKS } else { 0 });
+        let unlooked = budget.min(if short { ENTRIES_BETWEEN_LOOKS } else { 0 });
+        this.unlooked.set(unlooked);
+        this.budget.set(budget - unlooked);
         Ok(())
     }
 
