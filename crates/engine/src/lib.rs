@@ -22,6 +22,7 @@
 //! | [`flow`]     | when a protocol must stop writing, and when it may go on                  |
 //! | [`buffer`]   | bytes waiting to be sent                                                  |
 //! | [`overdue`]  | whether what is held back leaves in time                                  |
+//! | [`pace`]     | how long the loop works for each event                                    |
 //! | [`records`]  | where TLS records end                                                     |
 //! | [`unread`]   | bytes not read yet, and where separators end in them                      |
 //! | [`accept`]   | what a failed `accept` means                                              |
@@ -49,6 +50,7 @@ pub mod accept;
 pub mod buffer;
 pub mod flow;
 pub mod overdue;
+pub mod pace;
 pub mod records;
 pub mod unread;
 
@@ -64,6 +66,7 @@ pub use clock::{Clock, Nanos, nanos_from_seconds, seconds};
 pub use flow::{FlowControl, LimitsError};
 pub use inbox::{Closed, Inbox};
 pub use overdue::Overdue;
+pub use pace::Pace;
 pub use ready::Ready;
 pub use records::Records;
 pub use selector::{Backend, Event, Interest, Selector};

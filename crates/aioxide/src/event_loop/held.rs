@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cpython::{Obj, Python, Raised, Ref, Visit};
-use engine::{Nanos, Overdue};
+use engine::{Nanos, Overdue, Pace};
 use pyo3::{Py, PyAny};
 
 use super::EventLoop;
@@ -20,6 +20,9 @@ const MOST: usize = 16;
 
 /// The first of them waits no longer than so many nanoseconds and one callback.
 const LONGEST: Nanos = 1_000_000;
+
+/// A peer that is answered more often than once in so many nanoseconds does not fall asleep.
+const SLOW: Nanos = 4_000;
 
 /// How held writes are sent; transports register it when the module starts.
 #[derive(Clone, Copy)]
@@ -45,6 +48,8 @@ pub(super) struct Held {
     since: Cell<Nanos>,
     overdue: RefCell<Option<Overdue>>,
     running: Running,
+    /// How long the work for one event takes.
+    pub(super) pace: Pace,
     /// There is no thread to be had: nothing is held.
     unwatched: Cell<bool>,
 }
@@ -134,10 +139,11 @@ impl EventLoop {
         self.iteration.get()
     }
 
-    /// Whether others come after the running entry.
+    /// Whether it is worth while to hold back a connection's only write: others come after the
+    /// running entry, and they take long enough for a peer to fall asleep between two answers.
     #[inline]
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
+    pub(crate) fn gathers(&self) -> bool {
+        self.held.pace.each() >= SLOW && !self.ready.borrow().is_empty()
     }
 
     /// Whether writes may be held until the end of the iteration: there is one, and the loop is

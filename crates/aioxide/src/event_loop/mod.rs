@@ -63,7 +63,9 @@ pub(crate) struct EventLoop {
     sequence: Cell<u64>,
     /// Number of the last look at the selector.
     looks: Cell<u32>,
-    /// Its time.
+    /// Looks in a row that found nothing before the loop had to wait, and then one event.
+    vain_looks: Cell<u32>,
+    /// Time of the last look.
     polled: Cell<Nanos>,
     /// Entries that may run before the next look …
     budget: Cell<usize>,
@@ -122,6 +124,7 @@ impl EventLoop {
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
             looks: Cell::new(0),
+            vain_looks: Cell::new(0),
             polled: Cell::new(0),
             budget: Cell::new(0),
             unlooked: Cell::new(0),

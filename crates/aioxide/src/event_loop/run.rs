@@ -21,6 +21,11 @@ const ENTRIES_BETWEEN_LOOKS: usize = 32;
 const MANY_ENTRIES: usize = 512;
 /// … for the entry that runs after so many others.
 const PREFETCHED: usize = 6;
+/// After so many looks that found nothing, and waits that brought one event, the loop waits
+/// without having looked before …
+const VAIN_LOOKS: u32 = 8;
+/// … but for one time in so many, which tells whether that is still so.
+const LOOKS_BETWEEN_TRIES: u32 = 16;
 /// The longest wait, as in asyncio: a day.
 const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
 
@@ -229,14 +234,25 @@ impl EventLoop {
         this.looks.set(this.looks.get().wrapping_add(1));
         let mut events = this.events.take();
         events.clear();
-        // The first look keeps the GIL: under load something is there.
-        let mut result = selector.wait(Some(0), &mut events);
+        let mut result = Ok(());
+        if timeout == Some(0) || !this.expects_nothing() {
+            // The first look keeps the GIL: under load something is there.
+            result = selector.wait(Some(0), &mut events);
+        }
         let idle = result.is_ok() && events.is_empty() && timeout != Some(0);
         if idle && this.ready.borrow().is_empty() && !this.is_stopping() {
+            this.held.pace.pause(|| this.clock.now());
             this.waiting.set(true);
             // Whoever schedules from now on sees the flag and ends the wait.
             result = py.detach(|| selector.wait(timeout, &mut events));
             this.waiting.set(false);
+            let vain = match events.len() {
+                0 | 1 => this.vain_looks.get().saturating_add(1),
+                _ => 0,
+            };
+            this.vain_looks.set(vain);
+        } else if !events.is_empty() {
+            this.vain_looks.set(0);
         }
         if let Err(error) = result {
             *this.events.borrow_mut() = events;
@@ -251,10 +267,18 @@ impl EventLoop {
         } else {
             now
         });
+        let brought = this.events.borrow().len();
+        this.held.pace.go_on(this.polled.get(), brought, has_work);
         this.budget.set(ENTRIES_BETWEEN_POLLS);
         this.unlooked.set(0);
         EventLoop::collect_timers(this, now);
         delivered
+    }
+
+    /// Whether the next look would be in vain, as the last ones were.
+    #[inline]
+    fn expects_nothing(&self) -> bool {
+        self.vain_looks.get() >= VAIN_LOOKS && self.looks.get() % LOOKS_BETWEEN_TRIES != 0
     }
 
     fn next_deadline(this: &Ref<EventLoop>) -> Option<Nanos> {

@@ -3,8 +3,9 @@
 //! A system call for each of two small writes, or a peer that is woken for each of many
 //! connections, costs more than all that a loop does besides. So a connection that has shown for
 //! some iterations how it writes holds the first of several writes back, or its only one while
-//! other entries wait for their turn; what follows in the same iteration leaves with it. Seen
-//! from outside it has been sent: it counts as nothing in the write buffer.
+//! other entries wait for their turn, unless these are so quick that the peer has no time to fall
+//! asleep; what follows in the same iteration leaves with it. Seen from outside it has been sent:
+//! it counts as nothing in the write buffer.
 //!
 //! Who blocks after a write has it sent by the loop's thread for what is overdue, and the
 //! connection sends at once from then on, for longer each time. Changeable memory and large
@@ -92,7 +93,7 @@ impl Holding {
         }
         habit.writes = habit.writes.saturating_add(1);
         self.habit.set(habit);
-        habit.seen == habit.wanted && (habit.usual > habit.writes || event_loop.has_ready())
+        habit.seen == habit.wanted && (habit.usual > habit.writes || event_loop.gathers())
     }
 }
 
