@@ -4,6 +4,8 @@ import array
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 
 import pytest
 
@@ -149,6 +151,60 @@ def test_each_call_gets_bytes_of_its_own(run, family):
             assert all(type(part) is bytes for part in parts)
 
     run(main)
+
+
+def test_bytes_that_are_kept_stay_as_they_were(run, family):
+    """Also where those before and after them are of the same size and let go at once."""
+    kept, hashes = [], []
+
+    class Keeper(Journal):
+        def data_received(self, data):
+            hashes.append((hash(data), hash(bytes(bytearray(data)))))
+            if len(hashes) % 3 == 0:
+                kept.append((data, bytearray(data)))
+            super().data_received(data)
+
+    async def scenario():
+        async with connected(family, Keeper) as (_, protocol, peer):
+            for number in range(90):
+                size = (1, 2, 64, 600, 1024)[number // 18]
+                before = len(protocol.received)
+                peer.send(bytes([number]) * size)
+                await until(lambda expected=before + size: len(protocol.received) == expected)
+
+    run(scenario)
+    assert all(one == other for one, other in hashes)
+    assert len(kept) >= 30 and all(data == copy for data, copy in kept)
+
+
+def test_messages_of_all_sizes(run, family):
+    """Small after large and large after small; the end and an error after a large one."""
+    sizes = (20_000, 20_000, 100, 16_384, 1, 122_880, 122_880, 30_000, 122_881, 150_000, 17_000)
+
+    async def scenario(case):
+        async with connected(family) as (_, protocol, peer):
+            for number, size in enumerate(sizes):
+                protocol.received.clear()
+                message = bytes([number]) * size
+                left = memoryview(message)
+                while left:
+                    with contextlib.suppress(BlockingIOError):
+                        left = left[peer.send(left) :]
+                    await asyncio.sleep(0)
+                await until(lambda expected=len(message): len(protocol.received) >= expected)
+                assert protocol.received == message
+            if case == "reset":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            await protocol.lost
+            return protocol.calls
+
+    for case in ("eof", "reset"):
+        calls = run(scenario, case)
+        if case == "reset" and family == "tcp":
+            assert calls[-1] == ("connection_lost", "ConnectionResetError")
+        else:
+            assert calls[-2:] == ["eof_received", ("connection_lost", None)]
 
 
 def test_a_fast_peer_starves_nobody(run, family):

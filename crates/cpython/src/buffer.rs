@@ -37,8 +37,7 @@ impl Obj {
 
     /// A new `bytes` object with what `fill` writes into memory for at most `size` bytes. `fill`
     /// answers with what it has written, from the memory's start on: only then is it known to be
-    /// initialized. Less than `size` bytes are copied once more. The outer error is CPython's (no
-    /// memory), the inner one `fill`'s.
+    /// initialized. The outer error is CPython's (no memory), the inner one `fill`'s.
     #[inline]
     pub fn bytes_filled<E>(
         py: Python<'_>,
@@ -57,8 +56,11 @@ impl Obj {
         };
         let start = room.as_ptr().cast::<u8>();
         match fill(room) {
-            Ok(filled) if filled.len() == size && filled.as_ptr() == start => Ok(Ok(bytes)),
-            // The rest of the memory must not be seen.
+            Ok(filled) if filled.as_ptr() == start => {
+                let filled = filled.len();
+                // The rest of the memory must not be seen.
+                crate::lend::cut(bytes, filled).map(Ok)
+            }
             Ok(filled) => Obj::bytes(py, filled).map(Ok),
             Err(error) => Ok(Err(error)),
         }

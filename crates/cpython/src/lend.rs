@@ -33,6 +33,17 @@ unsafe extern "C" {
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
 }
 
+/// A new bytes object, which nobody else has, cut to its first bytes.
+#[inline]
+pub(crate) fn cut(bytes: Obj, size: usize) -> Result<Obj, Raised> {
+    let mut object = bytes.into_ptr();
+    // SAFETY: the reference is ours and the only one; CPython takes it, and leaves another or null.
+    unsafe {
+        done(_PyBytes_Resize(&mut object, size as ffi::Py_ssize_t))?;
+        Obj::from_owned(object)
+    }
+}
+
 /// The object. Zeroed memory is one without a buffer.
 #[repr(C)]
 struct Lent {

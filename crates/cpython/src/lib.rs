@@ -23,6 +23,7 @@
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
+//! | `spare_bytes` | memory of bytes objects, used again |
 //! | `stop_iteration` | how an iterator returns a value to `await` |
 //! | [`context`] | `contextvars` contexts |
 //! | [`numbers`] | ints that are written anew instead of being freed and made |
@@ -54,6 +55,7 @@ pub mod lifecycle;
 pub mod numbers;
 pub mod obj;
 pub mod slot;
+mod spare_bytes;
 mod stop_iteration;
 pub mod tagged;
 mod trampolines;
@@ -67,3 +69,4 @@ pub use lifecycle::{Held, Visit};
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;
+pub use spare_bytes::SpareBytes;

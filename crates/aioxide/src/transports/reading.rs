@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot, SpareBytes, Visit};
 use engine::sys;
 
 use super::feeding::{self, Fed, feeder};
@@ -16,6 +16,15 @@ use super::{StreamTransport, imports, tls};
 /// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
 /// costs a mapping and its page faults for each read, several times the copy.
 pub(crate) const SCRATCH: usize = 256 * 1024;
+
+/// From so many bytes on, to cut a bytes object that was too large costs less than a copy.
+const PLENTY: usize = 16 * 1024;
+
+/// Room in such an object, in bytes: more would be mapped by itself, at the price of page faults.
+const ROOM: usize = 120 * 1024;
+
+/// What the last protocol was handed.
+static SPARE: SpareBytes = SpareBytes::new();
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::default();
@@ -40,6 +49,8 @@ pub(super) struct Reading {
     buffered: Cell<bool>,
     /// The protocol is one of a stream, whose reader takes bytes as they come.
     fed: Cell<bool>,
+    /// The last read brought plenty, but not more than has room in a bytes object.
+    plenty: Cell<bool>,
     /// The protocol, if it is our own for TLS.
     tls: Slot<Ref<tls::SslProtocol>>,
     /// In which the protocol is called.
@@ -55,6 +66,7 @@ impl Reading {
         Reading {
             buffered: Cell::new(false),
             fed: Cell::new(false),
+            plenty: Cell::new(false),
             tls: Slot::default(),
             context: Slot::default(),
             receive: Slot::default(),
@@ -174,6 +186,16 @@ pub(super) enum Received {
     Failed(io::Error),
 }
 
+impl Received {
+    #[cold]
+    fn failed(error: io::Error) -> Received {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Received::Nothing,
+            _ => Received::Failed(error),
+        }
+    }
+}
+
 /// One read of bounded size, by `read`, as a bytes object.
 #[inline]
 pub(super) fn receive_bytes(
@@ -183,10 +205,19 @@ pub(super) fn receive_bytes(
     with_scratch(|scratch| {
         Ok(match read(scratch) {
             Ok(0) => Received::Eof,
-            Ok(count) => Received::Data(Obj::bytes(py, &scratch[..count])?),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(error) => Received::Failed(error),
+            Ok(count) => Received::Data(SPARE.bytes(py, &scratch[..count])?),
+            Err(error) => Received::failed(error),
         })
+    })
+}
+
+/// One read directly into a bytes object, where about as much is to be expected.
+fn receive_plenty(py: Python<'_>, fd: i32) -> Result<Received, Raised> {
+    let filled = Obj::bytes_filled(py, ROOM, |room| sys::recv_uninit(fd, room));
+    Ok(match filled? {
+        Ok(data) if data.as_bytes().is_some_and(<[u8]>::is_empty) => Received::Eof,
+        Ok(data) => Received::Data(data),
+        Err(error) => Received::failed(error),
     })
 }
 
@@ -194,8 +225,19 @@ pub(super) fn receive_bytes(
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let fd = this.socket.fd;
-    match receive_bytes(this.py(), |room| sys::recv(fd, room))? {
-        Received::Data(data) => hand_on(this, &data),
+    let received = if this.reading.plenty.get() {
+        receive_plenty(this.py(), fd)?
+    } else {
+        receive_bytes(this.py(), |room| sys::recv(fd, room))?
+    };
+    match received {
+        Received::Data(data) => {
+            let size = data.as_bytes().map_or(0, <[u8]>::len);
+            this.reading.plenty.set((PLENTY..ROOM).contains(&size));
+            let handed = hand_on(this, &data);
+            SPARE.keep(data);
+            handed
+        }
         Received::Eof => on_eof(this),
         Received::Nothing => Ok(()),
         Received::Failed(error) => on_read_error(this, os_exception(this.py(), error)),

@@ -17,14 +17,17 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry_bytes(|| unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
 }
 
-/// [`recv`] into memory that is not initialized yet. The first bytes, as many as the result
-/// says, are initialized afterwards.
+/// [`recv`] into memory that is not initialized yet: what was received, which lies at its start.
 ///
 /// # Errors
 /// As [`recv`].
 #[inline]
-pub fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+pub fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<&[u8]> {
     // SAFETY: the pointer and the length are those of a slice that is ours to write; the system
     // only writes to it, so it need not be initialized.
-    retry_bytes(|| unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    let count =
+        retry_bytes(|| unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })?;
+    // SAFETY: so many bytes at the start have just been written, and the slice is borrowed from
+    // the one they are in.
+    Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), count.min(buffer.len())) })
 }

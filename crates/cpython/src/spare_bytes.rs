@@ -1,0 +1,84 @@
+//! The memory of a bytes object that has done its work, for the next one.
+
+use std::cell::UnsafeCell;
+
+use pyo3::{Python, ffi};
+
+use crate::error::Raised;
+use crate::obj::Obj;
+
+/// The largest object that is kept, in bytes.
+const LARGEST: usize = 16 * 1024;
+
+/// A bytes object that is used again, if nobody else has it any more, when the next of its size is
+/// wanted: what is received comes in messages of the same size more often than not. Declared as a
+/// static.
+pub struct SpareBytes(UnsafeCell<Option<Obj>>);
+
+// SAFETY: only used by threads that hold the GIL, which every Obj and every token proves.
+unsafe impl Sync for SpareBytes {}
+
+impl SpareBytes {
+    /// None so far.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> SpareBytes {
+        SpareBytes(UnsafeCell::new(None))
+    }
+
+    /// A bytes object with a copy of the data.
+    #[inline]
+    pub fn bytes(&self, py: Python<'_>, data: &[u8]) -> Result<Obj, Raised> {
+        // SAFETY: the GIL is held (token), and nothing foreign runs while the field is borrowed.
+        let spare = unsafe { &mut *self.0.get() };
+        match spare {
+            Some(bytes) if bytes.refcount() == 1 && size(bytes) == data.len() => {}
+            _ => return Obj::bytes(py, data),
+        }
+        let Some(bytes) = spare.take() else {
+            return Obj::bytes(py, data);
+        };
+        // SAFETY: the only reference to the object is ours, so that nobody can tell it from a new
+        // one; it has as many bytes as the data.
+        unsafe {
+            let object = bytes.as_ptr().cast::<ffi::PyBytesObject>();
+            forget_hash(object);
+            let place = (&raw mut (*object).ob_sval).cast::<u8>();
+            std::ptr::copy_nonoverlapping(data.as_ptr(), place, data.len());
+        }
+        Ok(bytes)
+    }
+
+    /// Keeps a bytes object instead of the last one, unless somebody else has it.
+    #[inline]
+    pub fn keep(&self, bytes: Obj) {
+        // CPython has but one object of each of the shortest, and shows it to all.
+        if bytes.refcount() != 1
+            || !bytes.is_bytes_exact()
+            || !(2..=LARGEST).contains(&size(&bytes))
+        {
+            return;
+        }
+        // SAFETY: as in `bytes`; the last one is dropped when the field is whole again, and frees
+        // nothing but memory.
+        let last = unsafe { (*self.0.get()).replace(bytes) };
+        drop(last);
+    }
+}
+
+/// The size of a bytes object.
+#[inline]
+fn size(bytes: &Obj) -> usize {
+    // SAFETY: the object is alive and has a size.
+    unsafe { ffi::Py_SIZE(bytes.as_ptr()) as usize }
+}
+
+/// The object's bytes are about to change.
+///
+/// # Safety
+/// A bytes object that nobody else has.
+#[inline]
+#[allow(deprecated)]
+unsafe fn forget_hash(object: *mut ffi::PyBytesObject) {
+    // SAFETY: by the contract; -1 is the hash that is not known yet.
+    unsafe { (*object).ob_shash = -1 }
+}
