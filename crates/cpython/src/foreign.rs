@@ -12,6 +12,7 @@ use pyo3::{Python, ffi};
 
 use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
+use crate::slot::Slot;
 
 /// Reads the 64-bit words of a named section of an ELF file; nothing if there is none.
 pub fn section_words(file: &std::path::Path, section: &str) -> Option<Vec<u64>> {
@@ -167,6 +168,16 @@ impl<T: Hot> Field<T> {
     pub fn holds(&self, object: &Ref<T>, expected: &Obj) -> bool {
         // SAFETY: only compares addresses.
         unsafe { *self.0.of::<*mut ffi::PyObject>(object) == expected.as_ptr() }
+    }
+
+    /// Releases the reference in an object's foreign part if a slot holds the same.
+    #[inline]
+    pub fn empty_if_same(&self, object: &Ref<T>, slot: &Slot) -> bool {
+        let same = slot.inspect(|held| self.holds(object, held)) == Some(true);
+        if same {
+            self.set(object, None);
+        }
+        same
     }
 
     /// Whether an object's foreign part holds nothing there.

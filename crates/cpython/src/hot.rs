@@ -378,6 +378,12 @@ impl<T: Hot> Ref<T> {
         unsafe { Obj::from_borrowed(class.cast()) }
     }
 
+    /// The address of the type, for comparisons; 0 until it is built.
+    #[inline]
+    pub fn class_address() -> usize {
+        T::info().class() as usize
+    }
+
     /// Whether the object is of exactly this type.
     #[inline]
     pub fn is_exact(object: &Obj) -> bool {

@@ -111,6 +111,13 @@ impl<P: Reference> Slot<P> {
         }
     }
 
+    /// The address of the held object's type, for comparisons; 0 if there is none.
+    #[inline]
+    pub fn class_address(&self) -> usize {
+        self.inspect(|held| held.object().class_address())
+            .unwrap_or(0)
+    }
+
     /// Has the processor fetch the object's first cache lines ahead of their use.
     #[inline]
     pub fn prefetch(&self, lines: usize) {

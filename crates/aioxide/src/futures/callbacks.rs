@@ -28,6 +28,13 @@ pub(crate) struct Watching {
     pub(crate) callable: fn(&Obj) -> Result<Obj, Raised>,
     /// The time of an alarm that the watcher has set has come.
     pub(crate) due: fn(&Obj) -> Result<(), Raised>,
+    /// The address of the type of watchers that count.
+    pub(crate) counting: fn() -> usize,
+    /// A future is done, of which such a watcher is the only waiter: true if it is counted; else
+    /// the watcher is going to be told.
+    pub(crate) count: fn(&Obj, &Ref<Future>) -> bool,
+    /// Any watcher is going to be told.
+    pub(crate) to_be_told: fn(&Obj),
 }
 
 static WATCHING: OnceLock<Watching> = OnceLock::new();
@@ -202,7 +209,10 @@ impl Waiter {
                         let callback = Callback::with_argument(function, argument);
                         EventLoop::push_call(native, callback, context.not_none())?;
                     }
-                    Waiter::Watcher(_) => {
+                    Waiter::Watcher(ref watcher) => {
+                        if let Some(watching) = WATCHING.get() {
+                            (watching.to_be_told)(watcher);
+                        }
                         value.keep_waiter(self);
                         EventLoop::schedule(native, Entry::tell(future.as_obj().clone()));
                     }
@@ -245,9 +255,9 @@ impl Future {
         }
     }
 
-    /// Schedules that the first waiter is told, if it is a watcher and the loop takes the short
-    /// ways; there are no others.
-    #[inline]
+    /// Schedules that the first waiter is told, unless it has counted the Future, if it is a watcher and the loop takes
+    /// the short ways; there are no others.
+    #[inline(never)]
     pub(super) fn tell_only_watcher(this: &Ref<Future>, value: &Future) -> bool {
         if !value.first.is_watcher() {
             return false;
@@ -257,16 +267,42 @@ impl Future {
         };
         match Ref::<EventLoop>::of(&event_loop) {
             Some(native) if EventLoop::is_fast(native) => {
-                EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+                if !Future::is_counted(this, value) {
+                    EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+                }
                 true
             }
             _ => false,
         }
     }
 
+    /// Whether the first waiter, a watcher, has counted it at once; then it is the first no more.
+    #[inline]
+    fn is_counted(this: &Ref<Future>, value: &Future) -> bool {
+        let Some(watching) = WATCHING.get() else {
+            return false;
+        };
+        if value.first.target.class_address() != (watching.counting)() {
+            return false;
+        }
+        let Some(watcher) = value.first.take_watcher() else {
+            return false;
+        };
+        let counted = (watching.count)(&watcher, this);
+        if !counted {
+            value.first.set(Waiter::Watcher(watcher));
+        }
+        counted
+    }
+
     /// Has a native object told when it is done; soon if it is.
     #[inline]
     pub(crate) fn add_watcher(this: &Ref<Future>, watcher: &Obj) -> Result<(), Raised> {
+        let value: &Future = this;
+        if value.is_pending() && value.first.is_free() {
+            value.first.set(Waiter::Watcher(watcher.clone()));
+            return Ok(());
+        }
         Future::add_waiter(this, Waiter::Watcher(watcher.clone()))
     }
 

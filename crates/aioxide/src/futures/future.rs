@@ -327,15 +327,15 @@ impl Future {
             if let Some(task) = value.first.take_task() {
                 return Future::wake(this, value, task);
             }
+            if Future::tell_only_watcher(this, value) {
+                return Ok(());
+            }
         }
         Future::schedule_all(this, value)
     }
 
     #[inline(never)]
     fn schedule_all(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
-        if value.rare.get().is_none() && Future::tell_only_watcher(this, value) {
-            return Ok(());
-        }
         let more = value.take_other_waiters();
         if let Some(first) = value.first.take() {
             first.schedule(this, value)?;

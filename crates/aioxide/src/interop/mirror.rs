@@ -7,7 +7,7 @@
 //! earlier versions, tasks are registered through the accelerator's own functions instead.
 
 use cpython::foreign::{Field, Number, ThreadList, section_words};
-use cpython::{Hot, Obj, Python, Raised, Ref};
+use cpython::{Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::asyncio;
 
@@ -232,6 +232,13 @@ impl<F: Hot> FutureFields<F> {
             return Ok(());
         }
         self.discard_one_of_many(future, task)
+    }
+
+    /// The only task that waits on `future`, if it is that in the slot, no longer does; whether it
+    /// is so.
+    #[inline]
+    pub(crate) fn discard_only_awaited_by(&self, future: &Ref<F>, task: &Slot) -> bool {
+        self.awaited_by.empty_if_same(future, task)
     }
 
     #[cold]

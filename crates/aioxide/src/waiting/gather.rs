@@ -15,16 +15,22 @@ use super::any_future::{
 use super::ensure_future::{current_loop, ensure_future};
 use super::watching::Watcher;
 use super::{any_future, awaited_by};
+use crate::event_loop::EventLoop;
 use crate::futures::{Flag, Future, FutureIter, await_step, mirror};
 use crate::interop::asyncio;
 use crate::interop::current::{current_task, running_loop};
 use crate::interop::mirror::FutureFields;
+use crate::tasks::Task;
 
 /// The value of the future that `gather()` returns, behind that of a Future.
 pub(crate) struct GatheringFuture {
     children: RefCell<Vec<Obj>>,
     /// Those of them, each counted once, that are not done.
     remaining: Cell<usize>,
+    /// How often it is going to be told that a child is done.
+    untold: Cell<usize>,
+    /// Whether the program has asked for the children.
+    shown: Cell<bool>,
     return_exceptions: bool,
     cancel_requested: Cell<bool>,
     /// Whether all children are known.
@@ -33,6 +39,10 @@ pub(crate) struct GatheringFuture {
     task: Slot,
 }
 
+/// To a child that has just ended in its step and is known to nobody else: the entry of the ready
+/// queue that runs, the thread's running task, and the list of children.
+const REFERENCES_IN_STEP: isize = 3;
+
 /// What `gather()` knows while it goes through its arguments.
 struct Arguments {
     addresses: Addresses,
@@ -40,29 +50,29 @@ struct Arguments {
     known: Option<Obj>,
 }
 
-/// A set of addresses, with open addressing.
+/// A set of addresses, with open addressing; without memory until it is needed.
+#[derive(Default)]
 struct Addresses {
     places: Vec<(usize, usize)>,
 }
 
 impl Addresses {
-    fn with_room_for(count: usize) -> Addresses {
-        let size = if count > 1 {
-            (count * 2).next_power_of_two()
-        } else {
-            0
-        };
-        Addresses {
+    /// The arguments up to an index.
+    #[cold]
+    fn of(args: &[Obj], index: usize) -> Addresses {
+        let size = (args.len() * 2).next_power_of_two();
+        let mut addresses = Addresses {
             places: vec![(0, 0); size],
+        };
+        for (index, argument) in args[..index].iter().enumerate() {
+            addresses.insert(argument.as_ptr() as usize, index);
         }
+        addresses
     }
 
     /// Remembers an index by an address, unless there is one already, which it returns.
     #[inline]
     fn insert(&mut self, address: usize, index: usize) -> Option<usize> {
-        if self.places.is_empty() {
-            return None;
-        }
         let mask = self.places.len() - 1;
         // Addresses are multiples of 16; neighbours differ in the next bits.
         let mut place = (address >> 4) & mask;
@@ -81,9 +91,11 @@ impl Addresses {
 
 impl Arguments {
     fn of(py: Python<'_>, args: &[Obj]) -> Result<Arguments, Raised> {
-        let by_identity = args.iter().all(Obj::equals_by_identity);
+        let by_identity = args
+            .iter()
+            .all(|argument| argument.is_coroutine_exact() || argument.equals_by_identity());
         Ok(Arguments {
-            addresses: Addresses::with_room_for(if by_identity { args.len() } else { 0 }),
+            addresses: Addresses::default(),
             known: if by_identity {
                 None
             } else {
@@ -96,12 +108,20 @@ impl Arguments {
     #[inline]
     fn known(
         &mut self,
-        argument: &Obj,
+        args: &[Obj],
         index: usize,
         children: &[Obj],
     ) -> Result<Option<Obj>, Raised> {
+        let argument = &args[index];
         match &self.known {
             None => {
+                if self.addresses.places.is_empty() {
+                    // A task that was made of it would refer to it, besides who calls.
+                    if index == 0 || argument.is_coroutine_exact() && argument.refcount() == 1 {
+                        return Ok(None);
+                    }
+                    self.addresses = Addresses::of(args, index);
+                }
                 let earlier = self.addresses.insert(argument.as_ptr() as usize, index);
                 Ok(earlier.map(|earlier| children[earlier].clone()))
             }
@@ -143,6 +163,8 @@ impl GatheringFuture {
         let outer = Ref::with_parent(py, Future::empty, || GatheringFuture {
             children: RefCell::default(),
             remaining: Cell::new(0),
+            untold: Cell::new(0),
+            shown: Cell::new(false),
             return_exceptions,
             cancel_requested: Cell::new(false),
             whole: Cell::new(false),
@@ -153,13 +175,38 @@ impl GatheringFuture {
             Some(task) if native(task).is_some() => mirror(py),
             _ => None,
         };
+        let native_loop = running.as_ref().and_then(Ref::<EventLoop>::of);
         let mut arguments = Arguments::of(py, args)?;
         let mut children: Vec<Obj> = Vec::with_capacity(args.len());
         let mut done = Vec::new();
         for (index, argument) in args.iter().enumerate() {
-            if let Some(child) = arguments.known(argument, index, &children)? {
+            if let Some(child) = arguments.known(args, index, &children)? {
                 children.push(child);
                 continue;
+            }
+            if let Some(running) = native_loop {
+                // Without a loop a coroutine goes to the running one in any case.
+                let started = match &event_loop {
+                    Some(other) if !other.is(running.as_obj()) => None,
+                    _ => Task::create_plain(running, argument)?,
+                };
+                if let Some(child) = started {
+                    if event_loop.is_none() {
+                        event_loop = Some(running.as_obj().clone());
+                    }
+                    // Nobody else can keep it from going while it is pending.
+                    child.parent().flags.set(Flag::LogDestroyPending, false);
+                    arguments.learn(argument, child.as_obj())?;
+                    outer.remaining.set(outer.remaining.get() + 1);
+                    GatheringFuture::watch_pending(
+                        &outer,
+                        child.parent(),
+                        task.as_ref(),
+                        books,
+                    )?;
+                    children.push(child.into_obj());
+                    continue;
+                }
             }
             let child = match (&event_loop, &running) {
                 // Without a loop a coroutine goes to the running one in any case.
@@ -187,7 +234,7 @@ impl GatheringFuture {
         *outer.children.borrow_mut() = children;
         outer.whole.set(true);
         for child in done {
-            GatheringFuture::told(&outer, &child)?;
+            GatheringFuture::hear(&outer, &child)?;
         }
         Ok(outer.into_obj())
     }
@@ -207,14 +254,25 @@ impl GatheringFuture {
         if cfg!(Py_3_12) && !native.is_pending() {
             return Ok(false);
         }
+        GatheringFuture::watch_pending(this, native, task, books)?;
+        Ok(true)
+    }
+
+    /// The same of a native one that is not known to be done.
+    #[inline(always)]
+    fn watch_pending(
+        this: &Ref<GatheringFuture>,
+        child: &Ref<Future>,
+        task: Option<&Obj>,
+        books: Option<&FutureFields<Future>>,
+    ) -> Result<(), Raised> {
         match (task, books) {
-            (Some(task), Some(books)) => books.add_awaited_by(native, task)?,
-            (Some(task), None) => awaited_by::add(child, task)?,
+            (Some(task), Some(books)) => books.add_awaited_by(child, task)?,
+            (Some(task), None) => awaited_by::add(child.as_obj(), task)?,
             (None, _) => {}
         }
-        native.ensure_alive(child.py())?;
-        Future::add_watcher(native, this.as_obj())?;
-        Ok(true)
+        child.ensure_alive(child.py())?;
+        Future::add_watcher(child, this.as_obj())
     }
 
     #[cold]
@@ -245,13 +303,59 @@ impl GatheringFuture {
         Ok(())
     }
 
+    /// It is going to be told of a child.
+    #[inline]
+    pub(super) fn to_be_told(&self) {
+        self.untold.set(self.untold.get().saturating_add(1));
+    }
+
+    /// A child is done, of which the next iteration would tell: whether it is counted now, since
+    /// nothing can show the difference.
+    #[inline]
+    pub(super) fn count(this: &Ref<GatheringFuture>, child: &Ref<Future>) -> bool {
+        let counts = child.has_returned() && this.may_count() && this.forget_awaited_by(child);
+        if counts {
+            this.remaining.set(this.remaining.get() - 1);
+        } else {
+            this.to_be_told();
+        }
+        counts
+    }
+
+    /// Whether the end of a child that returns would only be counted, whoever runs until it is
+    /// told. All children before were counted or told, so that another one is pending. That goes
+    /// through the ready queue: all is done where it is in asyncio's order.
+    #[inline]
+    fn may_count(&self) -> bool {
+        self.whole.get() && self.untold.get() == 0 && self.remaining.get() > 1
+    }
+
+    /// The task no longer waits for the child, where nobody can see that it ends early: only its
+    /// step and this refer to the child.
+    #[inline]
+    fn forget_awaited_by(&self, child: &Ref<Future>) -> bool {
+        if cfg!(not(Py_3_14)) || self.task.is_none() {
+            return true;
+        }
+        !self.shown.get()
+            && child.as_obj().refcount() <= REFERENCES_IN_STEP
+            && mirror(child.py())
+                .is_some_and(|mirror| mirror.discard_only_awaited_by(child, &self.task))
+    }
+
     /// All children are done.
     fn finish(this: &Ref<GatheringFuture>) -> Result<(), Raised> {
         let py = this.py();
         let length = this.children.borrow().len();
-        let results = Obj::list_of(py, length, |index| match this.value(index) {
-            Some(child) => outcome(&child),
-            None => Ok(Obj::none(py)),
+        let results = Obj::list_of(py, length, |index| {
+            let returned = this.children.borrow().get(index).and_then(stored_result);
+            match returned {
+                Some(result) => Ok(result),
+                None => match this.value(index) {
+                    Some(child) => outcome(&child),
+                    None => Ok(Obj::none(py)),
+                },
+            }
         })?;
         let last = length.checked_sub(1).and_then(|last| this.value(last));
         if let (true, Some(last)) = (this.cancel_requested.get(), last) {
@@ -281,50 +385,8 @@ impl GatheringFuture {
         Ok(any)
     }
 
-    fn step(this: &Ref<GatheringFuture>, _value: &Obj) -> Result<Next, Raised> {
-        await_step(this.parent(), this.parent_value())
-    }
-
-    fn python_iter(this: &Ref<GatheringFuture>) -> Result<Ref<FutureIter>, Raised> {
-        FutureIter::create(this.parent())
-    }
-
-    fn python_children(this: &Ref<GatheringFuture>) -> Result<Obj, Raised> {
-        let py = this.py();
-        let length = this.children.borrow().len();
-        Obj::list_of(py, length, |index| {
-            Ok(this.value(index).unwrap_or_else(|| Obj::none(py)))
-        })
-    }
-}
-
-/// A child's place in the list of results.
-#[inline]
-fn outcome(child: &Obj) -> Result<Obj, Raised> {
-    if let Some(result) = native(child).and_then(|native| native.stored_result()) {
-        return Ok(result);
-    }
-    let py = child.py();
-    if is_cancelled(child)? {
-        let message = match cancel_message(child)? {
-            Some(message) => message,
-            None => Obj::str(py, "")?,
-        };
-        return asyncio(py).cancelled_error.get(py).call1(&message);
-    }
-    match exception(child)? {
-        Some(exception) => Ok(exception),
-        None => result(child),
-    }
-}
-
-impl Watcher for GatheringFuture {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_done_callback", c"A child is done.");
-        &CALLABLE
-    };
-
-    fn told(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
+    /// A child is done.
+    fn hear(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
         let outer = this.parent_value();
         let remaining = this.remaining.get().saturating_sub(1);
         this.remaining.set(remaining);
@@ -360,6 +422,64 @@ impl Watcher for GatheringFuture {
             return GatheringFuture::finish(this);
         }
         Ok(())
+    }
+
+    fn step(this: &Ref<GatheringFuture>, _value: &Obj) -> Result<Next, Raised> {
+        await_step(this.parent(), this.parent_value())
+    }
+
+    fn python_iter(this: &Ref<GatheringFuture>) -> Result<Ref<FutureIter>, Raised> {
+        FutureIter::create(this.parent())
+    }
+
+    fn python_children(this: &Ref<GatheringFuture>) -> Result<Obj, Raised> {
+        let py = this.py();
+        this.shown.set(true);
+        let length = this.children.borrow().len();
+        Obj::list_of(py, length, |index| {
+            Ok(this.value(index).unwrap_or_else(|| Obj::none(py)))
+        })
+    }
+}
+
+/// The result of a native child that has returned.
+#[inline]
+fn stored_result(child: &Obj) -> Option<Obj> {
+    native(child)?.stored_result()
+}
+
+/// What a child that has no such result has in the list of results.
+fn outcome(child: &Obj) -> Result<Obj, Raised> {
+    let py = child.py();
+    if is_cancelled(child)? {
+        let message = match cancel_message(child)? {
+            Some(message) => message,
+            None => Obj::str(py, "")?,
+        };
+        return asyncio(py).cancelled_error.get(py).call1(&message);
+    }
+    match exception(child)? {
+        Some(exception) => Ok(exception),
+        None => result(child),
+    }
+}
+
+impl Watcher for GatheringFuture {
+    const CALLABLE: &'static MethodDef = {
+        static CALLABLE: MethodDef = MethodDef::new(c"_done_callback", c"A child is done.");
+        &CALLABLE
+    };
+
+    fn has_callable(this: &Ref<GatheringFuture>) {
+        this.untold.set(usize::MAX);
+    }
+
+    fn told(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
+        let untold = this.untold.get();
+        if untold != usize::MAX {
+            this.untold.set(untold.saturating_sub(1));
+        }
+        GatheringFuture::hear(this, child)
     }
 }
 

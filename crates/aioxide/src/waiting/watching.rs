@@ -12,7 +12,7 @@ use super::task_group::TaskGroup;
 use super::timeout::Timeout;
 use super::wait::Wait;
 use super::wait_for::WaitFor;
-use crate::futures::Watching;
+use crate::futures::{Future, Watching};
 
 /// An object that watches futures, or has alarms.
 pub(super) trait Watcher: Hot {
@@ -23,6 +23,9 @@ pub(super) trait Watcher: Hot {
 
     /// A future that it watches is done.
     fn told(this: &Ref<Self>, future: &Obj) -> Result<(), Raised>;
+
+    /// From now on a callable stands for it, by which anybody may tell it anything.
+    fn has_callable(_this: &Ref<Self>) {}
 
     /// The time of its alarm has come.
     fn due(_this: &Ref<Self>) -> Result<(), Raised> {
@@ -36,6 +39,9 @@ pub(super) fn register() {
         told,
         callable,
         due,
+        counting: Ref::<GatheringFuture>::class_address,
+        count,
+        to_be_told,
     }
     .register();
 }
@@ -58,9 +64,21 @@ fn told(watcher: &Obj, future: &Obj) -> Result<(), Raised> {
     Ok(())
 }
 
+fn count(watcher: &Obj, future: &Ref<Future>) -> bool {
+    Ref::<GatheringFuture>::of_exact(watcher)
+        .is_some_and(|outer| GatheringFuture::count(outer, future))
+}
+
+fn to_be_told(watcher: &Obj) {
+    if let Some(outer) = Ref::<GatheringFuture>::of_exact(watcher) {
+        outer.to_be_told();
+    }
+}
+
 /// The watcher as a callback that gets the future.
 pub(super) fn callable(watcher: &Obj) -> Result<Obj, Raised> {
     fn bind<T: Watcher>(watcher: &Ref<T>) -> Result<Obj, Raised> {
+        T::has_callable(watcher);
         let told = |watcher: &Ref<T>, future: &Obj| T::told(watcher, future);
         bound_method(watcher, T::CALLABLE, told)
     }
