@@ -195,6 +195,36 @@ def test_a_loop_that_goes_takes_what_its_timers_are_for(aio, wait, close):
     assert [ref() for ref in gone] == [None, None]
 
 
+def test_what_the_collector_frees_with_tasks_is_not_used_again(aio, run):
+    async def nothing():
+        pass
+
+    async def calls(done):
+        asyncio.get_running_loop().call_soon(done.append, None)
+
+    async def main():
+        gc.disable()
+        try:
+            for _ in range(20):
+                # Older than the task and its context: the collector clears it before them.
+                cycle = []
+                cycle.append(cycle)
+                cycle.append(asyncio.get_running_loop().create_task(nothing()))
+                await aio.sleep(0)
+                await aio.sleep(0)
+            del cycle
+            gc.collect()
+        finally:
+            gc.enable()
+        done = []
+        for _ in range(3):
+            await aio.gather(*(calls(done) for _ in range(40)))
+        await aio.sleep(0)
+        assert len(done) == 120
+
+    run(main)
+
+
 def test_the_numbers_of_names_go_on_while_tasks_come_and_go(run):
     async def nothing():
         pass

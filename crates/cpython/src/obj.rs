@@ -273,6 +273,16 @@ impl Obj {
         unsafe { ffi::Py_REFCNT(self.as_ptr()) as isize }
     }
 
+    /// Whether the garbage collector has found that nothing reaches the object, which it knows,
+    /// and is about to clear it.
+    #[inline]
+    pub(crate) fn is_being_collected(&self) -> bool {
+        // `_PyGC_PREV_MASK_COLLECTING`, in the last word of what lies before the object.
+        const COLLECTING: usize = 2;
+        // SAFETY: the collector keeps two words before each object that it knows.
+        unsafe { *self.as_ptr().cast::<usize>().sub(1) & COLLECTING != 0 }
+    }
+
     /// The address of the type, for comparisons.
     #[inline]
     pub fn class_address(&self) -> usize {

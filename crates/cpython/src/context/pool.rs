@@ -75,10 +75,11 @@ impl Pool {
         }
     }
 
-    /// Whether nobody uses the context any more and nobody has changed it.
+    /// Whether nobody uses the context any more and nobody has changed it, nor will: a collector
+    /// at work clears what it has found, whoever refers to it by then.
     #[inline]
     pub fn is_fresh(&self, context: &Obj) -> bool {
-        context.refcount() == 1 && self.has_variables_of(context)
+        context.refcount() == 1 && self.has_variables_of(context) && !context.is_being_collected()
     }
 
     /// A copy of the current context, as `contextvars.copy_context()`.
