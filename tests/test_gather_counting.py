@@ -139,6 +139,19 @@ def test_a_coroutine_given_twice_and_otherwise_unknown(agree_everywhere):
     agree_everywhere(scenario)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is eager")
+def test_a_coroutine_given_twice_to_an_eager_loop(agree):
+    async def scenario(case):
+        case.loop.set_task_factory(case.aio.eager_task_factory)
+        for steps in range(2):
+            one, two = child(case, "a", steps, "return"), child(case, "b", 1 - steps, "return")
+            outer = case.aio.gather(one, two, one, two)
+            await watch(case, outer)
+        case.loop.set_task_factory(None)
+
+    agree(scenario)
+
+
 def test_cancelled_between_the_end_of_a_child_and_its_turn(agree_everywhere):
     async def scenario(case):
         for steps in range(4):

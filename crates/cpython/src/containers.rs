@@ -40,11 +40,7 @@ impl Obj {
             let list = Obj::from_owned(ffi::PyList_New(length as ffi::Py_ssize_t))?;
             for index in 0..length {
                 let item = item(index)?;
-                ffi::PyList_SET_ITEM(
-                    list.as_ptr(),
-                    index as ffi::Py_ssize_t,
-                    item.into_ptr(),
-                );
+                ffi::PyList_SET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t, item.into_ptr());
             }
             Ok(list)
         }

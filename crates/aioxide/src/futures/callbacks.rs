@@ -29,7 +29,7 @@ pub(crate) struct Watching {
     /// The time of an alarm that the watcher has set has come.
     pub(crate) due: fn(&Obj) -> Result<(), Raised>,
     /// The address of the type of watchers that count.
-    pub(crate) counting: fn() -> usize,
+    pub(crate) counting: usize,
     /// A future is done, of which such a watcher is the only waiter: true if it is counted; else
     /// the watcher is going to be told.
     pub(crate) count: fn(&Obj, &Ref<Future>) -> bool,
@@ -282,7 +282,7 @@ impl Future {
         let Some(watching) = WATCHING.get() else {
             return false;
         };
-        if value.first.target.class_address() != (watching.counting)() {
+        if value.first.target.class_address() != watching.counting {
             return false;
         }
         let Some(watcher) = value.first.take_watcher() else {
@@ -296,7 +296,7 @@ impl Future {
     }
 
     /// Has a native object told when it is done; soon if it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add_watcher(this: &Ref<Future>, watcher: &Obj) -> Result<(), Raised> {
         let value: &Future = this;
         if value.is_pending() && value.first.is_free() {

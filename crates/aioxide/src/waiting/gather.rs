@@ -12,6 +12,7 @@ use super::any_future::{
     cancel, cancel_message, cancelled_error, exception, is_cancelled, is_done,
     log_destroy_pending_off, loop_of, native, result, set, watch,
 };
+use super::arguments::Arguments;
 use super::ensure_future::{current_loop, ensure_future};
 use super::watching::Watcher;
 use super::{any_future, awaited_by};
@@ -42,101 +43,6 @@ pub(crate) struct GatheringFuture {
 /// To a child that has just ended in its step and is known to nobody else: the entry of the ready
 /// queue that runs, the thread's running task, and the list of children.
 const REFERENCES_IN_STEP: isize = 3;
-
-/// What `gather()` knows while it goes through its arguments.
-struct Arguments {
-    addresses: Addresses,
-    /// The future of each, by equality; none if all are equal to themselves alone.
-    known: Option<Obj>,
-}
-
-/// A set of addresses, with open addressing; without memory until it is needed.
-#[derive(Default)]
-struct Addresses {
-    places: Vec<(usize, usize)>,
-}
-
-impl Addresses {
-    /// The arguments up to an index.
-    #[cold]
-    fn of(args: &[Obj], index: usize) -> Addresses {
-        let size = (args.len() * 2).next_power_of_two();
-        let mut addresses = Addresses {
-            places: vec![(0, 0); size],
-        };
-        for (index, argument) in args[..index].iter().enumerate() {
-            addresses.insert(argument.as_ptr() as usize, index);
-        }
-        addresses
-    }
-
-    /// Remembers an index by an address, unless there is one already, which it returns.
-    #[inline]
-    fn insert(&mut self, address: usize, index: usize) -> Option<usize> {
-        let mask = self.places.len() - 1;
-        // Addresses are multiples of 16; neighbours differ in the next bits.
-        let mut place = (address >> 4) & mask;
-        loop {
-            match &mut self.places[place] {
-                (found, known) if *found == address => return Some(*known),
-                free @ (0, _) => {
-                    *free = (address, index);
-                    return None;
-                }
-                _ => place = (place + 1) & mask,
-            }
-        }
-    }
-}
-
-impl Arguments {
-    fn of(py: Python<'_>, args: &[Obj]) -> Result<Arguments, Raised> {
-        let by_identity = args
-            .iter()
-            .all(|argument| argument.is_coroutine_exact() || argument.equals_by_identity());
-        Ok(Arguments {
-            addresses: Addresses::default(),
-            known: if by_identity {
-                None
-            } else {
-                Some(Obj::dict(py)?)
-            },
-        })
-    }
-
-    /// The child that stands for an equal argument before it.
-    #[inline]
-    fn known(
-        &mut self,
-        args: &[Obj],
-        index: usize,
-        children: &[Obj],
-    ) -> Result<Option<Obj>, Raised> {
-        let argument = &args[index];
-        match &self.known {
-            None => {
-                if self.addresses.places.is_empty() {
-                    // A task that was made of it would refer to it, besides who calls.
-                    if index == 0 || argument.is_coroutine_exact() && argument.refcount() == 1 {
-                        return Ok(None);
-                    }
-                    self.addresses = Addresses::of(args, index);
-                }
-                let earlier = self.addresses.insert(argument.as_ptr() as usize, index);
-                Ok(earlier.map(|earlier| children[earlier].clone()))
-            }
-            Some(known) => known.dict_get(argument),
-        }
-    }
-
-    #[inline]
-    fn learn(&self, argument: &Obj, child: &Obj) -> Result<(), Raised> {
-        match &self.known {
-            None => Ok(()),
-            Some(known) => known.dict_set(argument, child),
-        }
-    }
-}
 
 impl GatheringFuture {
     fn value(&self, index: usize) -> Option<Obj> {
@@ -198,16 +104,12 @@ impl GatheringFuture {
                     child.parent().flags.set(Flag::LogDestroyPending, false);
                     arguments.learn(argument, child.as_obj())?;
                     outer.remaining.set(outer.remaining.get() + 1);
-                    GatheringFuture::watch_pending(
-                        &outer,
-                        child.parent(),
-                        task.as_ref(),
-                        books,
-                    )?;
+                    GatheringFuture::watch_pending(&outer, child.parent(), task.as_ref(), books)?;
                     children.push(child.into_obj());
                     continue;
                 }
             }
+            arguments.meet_other();
             let child = match (&event_loop, &running) {
                 // Without a loop a coroutine goes to the running one in any case.
                 (None, Some(running)) if argument.is_coroutine_exact() => {

@@ -8,7 +8,7 @@
 //! - [`as_completed`]: the function of this name and its iterator.
 //! - [`codes`]: what they show of asyncio's own functions.
 //! - [`ensure_future`]: `ensure_future()`, `iscoroutine()`.
-//! - [`gather`]: `gather()` and the future that it returns.
+//! - [`gather`], [`arguments`]: `gather()` and the future that it returns.
 //! - [`expiry`], [`timer`]: what timeouts are made of.
 //! - [`shield`]: the function of this name.
 //! - [`task_group`], [`group_steps`]: `TaskGroup`.
@@ -17,6 +17,7 @@
 //! - [`watching`]: which object is told what.
 
 mod any_future;
+mod arguments;
 mod as_completed;
 mod awaited_by;
 mod codes;

@@ -39,7 +39,7 @@ pub(super) fn register() {
         told,
         callable,
         due,
-        counting: Ref::<GatheringFuture>::class_address,
+        counting: Ref::<GatheringFuture>::class_address(),
         count,
         to_be_told,
     }
