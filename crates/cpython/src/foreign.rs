@@ -141,6 +141,15 @@ impl<T: Hot> Field<T> {
         drop(self.replace(object, value));
     }
 
+    /// Puts a reference into the field of a new object, where there is nothing: what there was would
+    /// never be released.
+    #[inline(always)]
+    pub fn begin(&self, object: &Ref<T>, value: Obj) {
+        debug_assert!(self.is_empty(object));
+        // SAFETY: as in `replace`.
+        unsafe { *self.0.of::<*mut ffi::PyObject>(object) = value.into_ptr() };
+    }
+
     /// As [`Field::set`], and returns what was there.
     #[inline]
     pub fn replace(&self, object: &Ref<T>, value: Option<Obj>) -> Option<Obj> {

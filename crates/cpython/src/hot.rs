@@ -84,6 +84,14 @@ pub trait Hot: Sized + 'static {
     /// `tp_finalize`: the object is about to go, and still whole. An exception that is set is
     /// kept around the call.
     fn finalize(_this: &Ref<Self>) {}
+
+    /// Whether [`Hot::finalize`] has run: for CPython the object stays marked so. A type that has
+    /// noted it itself knows it without a call.
+    #[inline]
+    fn was_finalized(this: &Ref<Self>) -> bool {
+        // SAFETY: the object is whole; objects of hot types are made for the collector.
+        unsafe { ffi::PyObject_GC_IsFinalized(this.0.as_ptr()) != 0 }
+    }
 }
 
 /// "This hot type has no other below it."

@@ -235,6 +235,9 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         {
             return;
         }
+        let renewable = exact
+            && T::FREELIST > 0
+            && (!T::FINALIZES || !T::was_finalized(Ref::of_unchecked(Obj::from_pointer(&object))));
         ffi::PyObject_GC_UnTrack(object.cast());
         T::leave(Ref::of_unchecked(Obj::from_pointer(&object)));
         let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
@@ -260,12 +263,7 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
             }
         }
         let freelist = info.freelist.get();
-        if exact
-            && T::FREELIST > 0
-            && (*freelist).len() < T::FREELIST
-            // What was finalised stays marked so.
-            && (!T::FINALIZES || ffi::PyObject_GC_IsFinalized(object) == 0)
-        {
+        if renewable && (*freelist).len() < T::FREELIST {
             // It keeps its reference to the type.
             (*freelist).push(object);
         } else {

@@ -16,6 +16,8 @@ pub(crate) enum Flag {
     LogDestroyPending = 8,
     /// Of a native subclass: whoever awaits it need not call its methods by name.
     Plain = 16,
+    /// Its finaliser has run.
+    Finalized = 32,
 }
 
 /// Facts about a Future; none at first.

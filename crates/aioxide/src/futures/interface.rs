@@ -283,6 +283,12 @@ impl Hot for Future {
     }
 
     fn finalize(this: &Ref<Self>) {
+        this.flags.set(Flag::Finalized, true);
         Future::report_unretrieved(this);
+    }
+
+    #[inline]
+    fn was_finalized(this: &Ref<Self>) -> bool {
+        this.flags.is(Flag::Finalized)
     }
 }

@@ -175,6 +175,13 @@ fn probe<F: Hot, T: Hot<Parent = F>>(
 }
 
 impl<F: Hot> FutureFields<F> {
+    /// Fills the fields of the Future part of a new task, in which there is nothing.
+    #[inline(always)]
+    pub(crate) fn begin_new_task(&self, future: &Ref<F>, event_loop: &Obj) {
+        self.event_loop.begin(future, event_loop.clone());
+        self.is_task.set(future, 1);
+    }
+
     /// Fills the fields of a new task's Future part.
     #[inline]
     pub(crate) fn begin_task(&self, future: &Ref<F>, event_loop: &Obj) {
@@ -278,6 +285,18 @@ impl<T: Hot> TaskFields<T> {
     #[inline]
     pub(crate) fn name(&self, task: &Ref<T>) -> Option<Obj> {
         self.name.get(task)
+    }
+
+    /// Sets the name of a new task, which has none.
+    #[inline(always)]
+    pub(crate) fn begin_name(&self, task: &Ref<T>, name: Obj) {
+        self.name.begin(task, name);
+    }
+
+    /// Sets the coroutine of a new task, which has none.
+    #[inline(always)]
+    pub(crate) fn begin_coro(&self, task: &Ref<T>, coro: &Obj) {
+        self.coro.begin(task, coro.clone());
     }
 
     /// Sets the name.

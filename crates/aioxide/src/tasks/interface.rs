@@ -235,7 +235,13 @@ impl Hot for Task {
     }
 
     fn finalize(this: &Ref<Self>) {
+        this.parent_value().flags.set(Flag::Finalized, true);
         Task::report_destroyed(this);
         Future::report_unretrieved(this.parent());
+    }
+
+    #[inline]
+    fn was_finalized(this: &Ref<Self>) -> bool {
+        this.parent_value().flags.is(Flag::Finalized)
     }
 }

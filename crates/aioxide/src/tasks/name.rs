@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cpython::numbers::Numbers;
-use cpython::{Obj, Raised, Ref, Slot, Visit};
+use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::mirror;
 use super::task::Task;
@@ -78,16 +78,32 @@ fn kept(this: &Ref<Task>) -> Option<Obj> {
     }
 }
 
+/// The next number.
+#[inline(always)]
+fn next(py: Python<'_>) -> Result<Obj, Raised> {
+    // The GIL is held: a locked addition would take longer than the rest.
+    let number = NUMBER.load(Ordering::Relaxed);
+    NUMBER.store(number + 1, Ordering::Relaxed);
+    NUMBERS.make(py, number)
+}
+
 impl Task {
-    /// Names a new task.
-    #[inline]
+    /// Names a new task that has none yet by its number.
+    #[inline(always)]
+    pub(super) fn number(this: &Ref<Task>) -> Result<(), Raised> {
+        let number = next(this.py())?;
+        match (this.name.field(), mirror(this.py())) {
+            (None, Some(mirror)) => mirror.begin_name(this, number),
+            _ => keep(this, number),
+        }
+        Ok(())
+    }
+
+    /// Names a task that is made, perhaps for a second time.
     pub(super) fn begin_name(this: &Ref<Task>, name: Option<Obj>) -> Result<(), Raised> {
         match name.and_then(Obj::not_none) {
             None => {
-                // The GIL is held: a locked addition would take longer than the rest.
-                let number = NUMBER.load(Ordering::Relaxed);
-                NUMBER.store(number + 1, Ordering::Relaxed);
-                keep(this, NUMBERS.make(this.py(), number)?);
+                keep(this, next(this.py())?);
                 Ok(())
             }
             Some(name) => Task::set_name(this, &name),

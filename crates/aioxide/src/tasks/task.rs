@@ -32,7 +32,14 @@ impl Task {
     ) -> Result<Ref<Task>, Raised> {
         let task = Task::make(event_loop, coro, name, task_context)?;
         EventLoop::schedule(event_loop, Entry::task(task.as_obj().clone()));
-        Task::register(&task, event_loop.as_obj())?;
+        match (mirror(task.py()), futures::mirror(task.py())) {
+            (Some(mirror), Some(of_future)) => {
+                of_future.begin_new_task(task.parent(), event_loop.as_obj());
+                mirror.begin_coro(&task, coro);
+                mirror.link(&task);
+            }
+            _ => Task::register(&task, event_loop.as_obj())?,
+        }
         Ok(task)
     }
 
@@ -72,7 +79,10 @@ impl Task {
                 ..Task::default()
             },
         )?;
-        Task::begin_name(&task, name)?;
+        match name {
+            None => Task::number(&task)?,
+            Some(_) => Task::begin_name(&task, name)?,
+        }
         Ok(task)
     }
 
