@@ -271,13 +271,11 @@ unsafe extern "C" fn traverse(
     }
 }
 
+/// Leaves the facts, which whoever looks at it relies on; no cycle goes through them.
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
-    // SAFETY: CPython calls this on an object of the type; each field is emptied first.
+    // SAFETY: CPython calls this on an object of the type; the field is emptied first.
     unsafe {
-        let callable = object.cast::<Callable>();
-        let facts = std::ptr::replace(&mut (*callable).facts, std::ptr::null_mut());
-        ffi::Py_XDECREF(facts);
-        let dict = std::ptr::replace(&mut (*callable).dict, std::ptr::null_mut());
+        let dict = std::ptr::replace(&mut (*object.cast::<Callable>()).dict, std::ptr::null_mut());
         ffi::Py_XDECREF(dict);
     }
     0
@@ -290,6 +288,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         ffi::PyObject_ClearWeakRefs(object);
         clear(object);
+        ffi::Py_XDECREF((*object.cast::<Callable>()).facts);
         let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
         free(object.cast());
         ffi::Py_DECREF(class.cast());
