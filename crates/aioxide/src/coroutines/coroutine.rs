@@ -130,7 +130,8 @@ impl Course {
     /// Begins to await: yields what is to be waited on, or has the outcome at once.
     #[inline]
     fn begin(&self, awaitable: Obj) -> Result<Next, Raised> {
-        let future = Ref::<Future>::of(&awaitable).filter(|_| coro::awaits_itself(&awaitable));
+        let future = Ref::<Future>::of(&awaitable)
+            .filter(|_| Ref::<Future>::is_exact(&awaitable) || coro::awaits_itself(&awaitable));
         let Some(future) = future else {
             let iterator = coro::await_iterator(&awaitable)?;
             self.awaited.set(Some(iterator.clone()));
@@ -387,12 +388,17 @@ fn close<T: Coroutine>(this: &Ref<T>) -> Result<(), Raised> {
 
 /// What `await` sends into. Raises RuntimeError if somebody awaits it already: a step would take
 /// the outcome that the other waits for.
+#[inline]
 fn begin_await<T: Coroutine>(this: &Ref<T>) -> Result<Ref<T>, Raised> {
     if this.course().is_suspended() {
-        let text = "coroutine is being awaited already";
-        return Err(Raised::runtime_error(this.py(), text));
+        return Err(awaited_already(this.py()));
     }
     Ok(T::awaited(this))
+}
+
+#[cold]
+fn awaited_already(py: Python<'_>) -> Raised {
+    Raised::runtime_error(py, "coroutine is being awaited already")
 }
 
 /// Adds what makes the type a coroutine: the protocol, and what `inspect` looks at.
