@@ -1,11 +1,12 @@
 //! Functions with attributes: what a built-in function lacks.
 //!
 //! A native function that stands for an `async def` must say so: `inspect.iscoroutinefunction`
-//! looks for a marker among its attributes, `inspect.signature` for `__signature__`. So this type
-//! has a `__dict__` and holds everything in it: `__name__`, `__qualname__`, `__module__`,
-//! `__doc__` and what the caller adds. It is called by vectorcall. A [`callable`] does, as built-in
-//! functions, not bind when it is a class's attribute; a [`method`] does, as functions of Python,
-//! and is called without making a bound method where it is called at once.
+//! looks for a marker among its attributes, `inspect.signature` for `__code__`. So an object of this
+//! type has attributes: `__name__`, `__qualname__`, `__doc__` and what the caller sets before it
+//! [`seal`]s the object. Those are kept apart from its `__dict__`, as a function of Python keeps
+//! its own: `functools.wraps()` copies the dict, and what wraps a coroutine function need not be
+//! one. As functions of Python it can be referenced weakly and binds when it is a class's
+//! attribute; it is called by vectorcall, without making a bound method where it is called at once.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -19,38 +20,47 @@ use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
 use crate::trampolines::{free_function, quick_call};
 
-/// The object. Both pointers are null only before it is filled.
+/// The object. `facts` and the last two are null only before it is filled.
 #[repr(C)]
 struct Callable {
     header: ffi::PyObject,
+    /// A dict of what it is: what was set before it was sealed.
+    facts: *mut ffi::PyObject,
+    sealed: bool,
     dict: *mut ffi::PyObject,
+    weak_references: *mut ffi::PyObject,
     vectorcall: Option<ffi::vectorcallfunc>,
     function: Option<ffi::PyCFunctionFastWithKeywords>,
 }
 
-/// The two types, each built once and kept for ever.
-static FUNCTIONS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
-static METHODS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+/// The type, built once and kept for ever.
+static CLASS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`.
+/// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`. Called as
+/// a method, the instance comes first among its arguments.
 pub fn callable<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
 where
     F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
     R: Answer + 'static,
 {
-    make::<F, R>(py, &class(py, false)?, name, doc)
+    // SAFETY: the type is ready; a new object is zeroed and nobody has seen it yet.
+    let made = unsafe {
+        let object = ffi::PyType_GenericAlloc(class(py)?.as_ptr().cast(), 0);
+        let made = Obj::from_owned(object)?;
+        let callable = object.cast::<Callable>();
+        (*callable).vectorcall = Some(vectorcall);
+        (*callable).function = Some(free_function::<F, R>);
+        (*callable).facts = Obj::dict(py)?.into_ptr();
+        made
+    };
+    let name = Obj::str(py, name)?;
+    made.set_attr(pyo3::intern!(py, "__name__"), &name)?;
+    made.set_attr(pyo3::intern!(py, "__qualname__"), &name)?;
+    made.set_attr(pyo3::intern!(py, "__doc__"), &Obj::str(py, doc)?)?;
+    Ok(made)
 }
 
-/// As [`callable`], for an attribute of a class: the instance comes first among the arguments.
-pub fn method<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
-where
-    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
-    R: Answer + 'static,
-{
-    make::<F, R>(py, &class(py, true)?, name, doc)
-}
-
-/// As [`method`], of a hot type: called on an object of exactly this type, or of the subclass that it
+/// As [`callable`], of a hot type: called on an object of exactly this type, or of the subclass that it
 /// remembers ([`Ref::remember_class`]), with `COUNT` arguments and no keywords, it is `quick` that is
 /// called, with these arguments.
 pub fn quick_method<T, Q, F, R, const COUNT: usize>(
@@ -66,7 +76,7 @@ where
     F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
     R: Answer + 'static,
 {
-    let made = method(py, name, doc, function)?;
+    let made = callable(py, name, doc, function)?;
     // SAFETY: it is a Callable, and nobody has called it yet.
     unsafe {
         let callable = made.as_ptr().cast::<Callable>();
@@ -98,25 +108,98 @@ where
     }
 }
 
-fn make<F, R>(py: Python<'_>, class: &Obj, name: &str, doc: &str) -> Result<Obj, Raised>
-where
-    F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
-    R: Answer + 'static,
-{
-    // SAFETY: the type is ready; a new object is zeroed and nobody has seen it yet.
-    let made = unsafe {
-        let object = ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0);
-        let made = Obj::from_owned(object)?;
+/// What `made`, a [`callable`], has for attributes by now is what it is: readable and writable as
+/// before, but further ones go into its `__dict__`.
+pub fn seal(made: &Obj) {
+    assert!(
+        made.class().as_ptr() == CLASS.load(Ordering::Relaxed),
+        "not a callable"
+    );
+    // SAFETY: it is a Callable, as its class says.
+    unsafe { (*made.as_ptr().cast::<Callable>()).sealed = true }
+}
+
+/// `__getattribute__`: the facts first.
+unsafe extern "C" fn get_attribute(
+    object: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type; what the dict lends is alive
+    // until the reference is taken.
+    unsafe {
+        let found = ffi::PyDict_GetItemWithError((*object.cast::<Callable>()).facts, name);
+        if !found.is_null() {
+            ffi::Py_INCREF(found);
+            found
+        } else if ffi::PyErr_Occurred().is_null() {
+            ffi::PyObject_GenericGetAttr(object, name)
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// `__setattr__` and, without a value, `__delattr__`.
+unsafe extern "C" fn set_attribute(
+    object: *mut ffi::PyObject,
+    name: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: CPython calls this attached, on an object of the type; `value` is alive or null.
+    unsafe {
         let callable = object.cast::<Callable>();
-        (*callable).vectorcall = Some(vectorcall);
-        (*callable).function = Some(free_function::<F, R>);
-        made
-    };
-    let name = Obj::str(py, name)?;
-    made.set_attr(pyo3::intern!(py, "__name__"), &name)?;
-    made.set_attr(pyo3::intern!(py, "__qualname__"), &name)?;
-    made.set_attr(pyo3::intern!(py, "__doc__"), &Obj::str(py, doc)?)?;
-    Ok(made)
+        let facts = (*callable).facts;
+        let is_fact = match (*callable).sealed {
+            true => ffi::PyDict_Contains(facts, name),
+            false => 1,
+        };
+        match is_fact {
+            0 => ffi::PyObject_GenericSetAttr(object, name, value),
+            1 if value.is_null() => ffi::PyDict_DelItem(facts, name),
+            1 => ffi::PyDict_SetItem(facts, name, value),
+            error => error,
+        }
+    }
+}
+
+/// `__doc__` for those who pass over `__getattribute__`, as `pydoc` does.
+unsafe extern "C" fn doc(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type; the name is alive.
+    unsafe {
+        let py = Python::assume_attached();
+        let facts = (*object.cast::<Callable>()).facts;
+        let name = pyo3::intern!(py, "__doc__");
+        let found = ffi::PyDict_GetItemWithError(facts, name.as_ptr());
+        if !found.is_null() {
+            ffi::Py_INCREF(found);
+            found
+        } else if ffi::PyErr_Occurred().is_null() {
+            Obj::none(py).into_ptr()
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// `__dir__()`: with the facts.
+unsafe extern "C" fn names(
+    object: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, on an object of the type; the dict is not changed while
+    // its keys are listed.
+    unsafe {
+        let py = Python::assume_attached();
+        let facts = (*object.cast::<Callable>()).facts;
+        let listed = || -> Result<Obj, Raised> {
+            let base = Obj::class_of::<pyo3::PyAny>(py);
+            let all = base.method(pyo3::intern!(py, "__dir__"), &[Obj::from_pointer(&object)])?;
+            let keys = Obj::from_owned(ffi::PyDict_Keys(facts))?;
+            all.method(pyo3::intern!(py, "extend"), &[&keys])?;
+            Ok(all)
+        };
+        listed().map_or(std::ptr::null_mut(), Obj::into_ptr)
+    }
 }
 
 unsafe extern "C" fn vectorcall(
@@ -175,17 +258,20 @@ unsafe extern "C" fn traverse(
 ) -> c_int {
     // SAFETY: CPython calls this on an object of the type.
     unsafe {
-        let dict = (*object.cast::<Callable>()).dict;
-        if !dict.is_null() {
-            let outcome = visit(dict, arg);
-            if outcome != 0 {
-                return outcome;
+        let callable = object.cast::<Callable>();
+        for held in [(*callable).facts, (*callable).dict] {
+            if !held.is_null() {
+                let outcome = visit(held, arg);
+                if outcome != 0 {
+                    return outcome;
+                }
             }
         }
         visit(ffi::Py_TYPE(object).cast(), arg)
     }
 }
 
+/// Leaves the facts, which whoever looks at it relies on; no cycle goes through them.
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: CPython calls this on an object of the type; the field is emptied first.
     unsafe {
@@ -200,7 +286,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     unsafe {
         let class = ffi::Py_TYPE(object);
         ffi::PyObject_GC_UnTrack(object.cast());
+        ffi::PyObject_ClearWeakRefs(object);
         clear(object);
+        ffi::Py_XDECREF((*object.cast::<Callable>()).facts);
         let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
         free(object.cast());
         ffi::Py_DECREF(class.cast());
@@ -241,9 +329,8 @@ unsafe extern "C" {
     ) -> *mut ffi::PyObject;
 }
 
-fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
-    let kept = if binds { &METHODS } else { &FUNCTIONS };
-    let known = kept.load(Ordering::Relaxed);
+fn class(_py: Python<'_>) -> Result<Obj, Raised> {
+    let known = CLASS.load(Ordering::Relaxed);
     if !known.is_null() {
         // SAFETY: the type is kept for ever.
         return Ok(unsafe { Obj::from_borrowed(known) });
@@ -253,6 +340,10 @@ fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
     unsafe {
         let members = Box::leak(Box::new([
             member(c"__dictoffset__", std::mem::offset_of!(Callable, dict)),
+            member(
+                c"__weaklistoffset__",
+                std::mem::offset_of!(Callable, weak_references),
+            ),
             member(
                 c"__vectorcalloffset__",
                 std::mem::offset_of!(Callable, vectorcall),
@@ -268,9 +359,22 @@ fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
                 ml_flags: ffi::METH_NOARGS,
                 ml_doc: std::ptr::null(),
             },
+            ffi::PyMethodDef {
+                ml_name: c"__dir__".as_ptr(),
+                ml_meth: ffi::PyMethodDefPointer { PyCFunction: names },
+                ml_flags: ffi::METH_NOARGS,
+                ml_doc: std::ptr::null(),
+            },
             std::mem::zeroed(),
         ]));
         let getsets = Box::leak(Box::new([
+            ffi::PyGetSetDef {
+                name: c"__doc__".as_ptr(),
+                get: Some(doc),
+                set: None,
+                doc: std::ptr::null(),
+                closure: std::ptr::null_mut(),
+            },
             ffi::PyGetSetDef {
                 name: c"__dict__".as_ptr(),
                 get: Some(ffi::PyObject_GenericGetDict),
@@ -286,37 +390,31 @@ fn class(_py: Python<'_>, binds: bool) -> Result<Obj, Raised> {
             slot(ffi::Py_tp_traverse, traverse as *mut c_void),
             slot(ffi::Py_tp_clear, clear as *mut c_void),
             slot(ffi::Py_tp_repr, repr as *mut c_void),
+            slot(ffi::Py_tp_getattro, get_attribute as *mut c_void),
+            slot(ffi::Py_tp_setattro, set_attribute as *mut c_void),
             slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
             slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
             slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
             slot(ffi::Py_tp_getset, getsets.as_mut_ptr().cast()),
-            std::mem::zeroed(),
+            slot(ffi::Py_tp_descr_get, bind as *mut c_void),
             std::mem::zeroed(),
         ];
-        let mut flags = ffi::Py_TPFLAGS_DEFAULT
+        let flags = ffi::Py_TPFLAGS_DEFAULT
             | ffi::Py_TPFLAGS_HAVE_GC
             | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+            | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
             // The interpreter remembers where it has found a method only of such types.
             | ffi::Py_TPFLAGS_IMMUTABLETYPE
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
-        if binds {
-            let last = slots.len() - 2;
-            slots[last] = slot(ffi::Py_tp_descr_get, bind as *mut c_void);
-            flags |= ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
-        }
         let mut spec = ffi::PyType_Spec {
-            name: if binds {
-                c"aioxide._aioxide.coroutine_method".as_ptr()
-            } else {
-                c"aioxide._aioxide.coroutine_function".as_ptr()
-            },
+            name: c"aioxide._aioxide.coroutine_function".as_ptr(),
             basicsize: size_of::<Callable>() as c_int,
             itemsize: 0,
             flags: flags as _,
             slots: slots.as_mut_ptr(),
         };
         let class = Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?;
-        kept.store(class.clone().into_ptr(), Ordering::Relaxed);
+        CLASS.store(class.clone().into_ptr(), Ordering::Relaxed);
         Ok(class)
     }
 }

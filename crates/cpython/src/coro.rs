@@ -4,6 +4,7 @@ use pyo3::ffi;
 
 use crate::error::Raised;
 use crate::obj::Obj;
+use crate::trampolines::itself;
 
 /// What a step of a coroutine gave.
 pub enum Step {
@@ -122,6 +123,19 @@ pub fn await_iterator(object: &Obj) -> Result<Obj, Raised> {
         return Err(Raised::type_error(py, "__await__() returned a coroutine"));
     }
     Ok(iterator)
+}
+
+/// Whether `await object` iterates over the object itself, as [`Builder::awaits_itself`] makes it:
+/// no class of the program's has put an `__await__` before that.
+///
+/// [`Builder::awaits_itself`]: crate::build::Builder::awaits_itself
+#[inline]
+pub fn awaits_itself(object: &Obj) -> bool {
+    // SAFETY: the object is alive, and so is its type.
+    let slots = unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_as_async.as_ref() };
+    slots
+        .and_then(|slots| slots.am_await)
+        .is_some_and(|am_await| std::ptr::fn_addr_eq(am_await, itself as ffi::unaryfunc))
 }
 
 /// Whether a generator was made a coroutine by `types.coroutine`.

@@ -85,6 +85,15 @@ impl Course {
         self.progress.get() == Progress::New
     }
 
+    /// Whether somebody awaits it, and it waits.
+    #[inline]
+    fn is_suspended(&self) -> bool {
+        matches!(
+            self.progress.get(),
+            Progress::Waiting | Progress::Driving | Progress::Paused
+        )
+    }
+
     /// Of an object that is used again.
     #[inline]
     pub(crate) fn renew(&self) {
@@ -121,7 +130,9 @@ impl Course {
     /// Begins to await: yields what is to be waited on, or has the outcome at once.
     #[inline]
     fn begin(&self, awaitable: Obj) -> Result<Next, Raised> {
-        let Some(future) = Ref::<Future>::of(&awaitable) else {
+        let future = Ref::<Future>::of(&awaitable)
+            .filter(|_| Ref::<Future>::is_exact(&awaitable) || coro::awaits_itself(&awaitable));
+        let Some(future) = future else {
             let iterator = coro::await_iterator(&awaitable)?;
             self.awaited.set(Some(iterator.clone()));
             let step = coro::send(&iterator, &Obj::none(iterator.py()));
@@ -375,11 +386,26 @@ fn close<T: Coroutine>(this: &Ref<T>) -> Result<(), Raised> {
     }
 }
 
+/// What `await` sends into. Raises RuntimeError if somebody awaits it already: a step would take
+/// the outcome that the other waits for.
+#[inline]
+fn begin_await<T: Coroutine>(this: &Ref<T>) -> Result<Ref<T>, Raised> {
+    if this.course().is_suspended() {
+        return Err(awaited_already(this.py()));
+    }
+    Ok(T::awaited(this))
+}
+
+#[cold]
+fn awaited_already(py: Python<'_>) -> Raised {
+    Raised::runtime_error(py, "coroutine is being awaited already")
+}
+
 /// Adds what makes the type a coroutine: the protocol, and what `inspect` looks at.
 pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
     builder
         .iter(|this| this.clone())
-        .awaits(T::awaited)
+        .awaits(begin_await)
         .step(step)
         .method1(c"send", c"send($self, value, /)\n--\n\nOne step.", send)
         .method(
@@ -421,10 +447,7 @@ pub(crate) fn build_coroutine<T: Coroutine>(builder: &mut Builder<T>) {
         .get(c"cr_await", c"What it awaits.", frames::awaited)
         .get(c"cr_origin", c"Not kept.", |this| Obj::none(this.py()))
         .get(c"cr_suspended", c"Whether it waits.", |this| {
-            matches!(
-                this.course().progress.get(),
-                Progress::Waiting | Progress::Driving | Progress::Paused
-            )
+            this.course().is_suspended()
         });
 }
 

@@ -1,6 +1,6 @@
 //! Native functions that stand for an `async def`.
 
-use cpython::{Obj, Python, Raised};
+use cpython::{Obj, Python, Raised, callable};
 use pyo3::types::PyString;
 
 /// Puts a native method into a class in place of asyncio's of that name, which it describes.
@@ -27,8 +27,9 @@ pub(crate) fn describe(py: Python<'_>, made: &Obj, original: &Obj) -> Result<(),
     }
     made.set_attr(pyo3::intern!(py, "__module__"), &Obj::str(py, "aioxide")?)?;
     let inspect = Obj::import(py, c"inspect")?;
-    match inspect.attr_opt(pyo3::intern!(py, "markcoroutinefunction"))? {
-        Some(mark) => mark.call1(made).map(drop),
-        None => Ok(()),
+    if let Some(mark) = inspect.attr_opt(pyo3::intern!(py, "markcoroutinefunction"))? {
+        mark.call1(made)?;
     }
+    callable::seal(made);
+    Ok(())
 }

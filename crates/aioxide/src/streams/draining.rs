@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use cpython::build::Next;
-use cpython::callable::method;
+use cpython::callable::callable;
 use cpython::{Args, Global, Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::imports;
@@ -269,11 +269,11 @@ pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
     };
     let writer = Ref::<StreamWriter>::class(py);
     let doc = "Wait until the write buffer has room.";
-    add(&writer, &method(py, "drain", doc, drain)?, Kind::Drain)?;
+    add(&writer, &callable(py, "drain", doc, drain)?, Kind::Drain)?;
     let doc = "Wait until the connection is closed.";
-    let made = method(py, "wait_closed", doc, wait_closed)?;
+    let made = callable(py, "wait_closed", doc, wait_closed)?;
     add(&writer, &made, Kind::WaitClosed)?;
     let doc = "Wait until the transport has resumed writing.";
-    let made = method(py, "_drain_helper", doc, drain_helper)?;
+    let made = callable(py, "_drain_helper", doc, drain_helper)?;
     add(&Ref::<StreamReaderProtocol>::class(py), &made, Kind::Helper)
 }

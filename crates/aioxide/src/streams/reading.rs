@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use cpython::build::Next;
-use cpython::callable::{method, quick_method};
+use cpython::callable::{callable, quick_method};
 use cpython::{Args, Global, Obj, Python, Raised, Ref, Slot};
 use engine::Search;
 use engine::unread::search;
@@ -596,7 +596,7 @@ pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
             Kind::ReadLine,
         ),
         (
-            method(
+            callable(
                 py,
                 "readuntil",
                 "Read until a separator, and it; raise IncompleteReadError if there is none, \
@@ -606,7 +606,7 @@ pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
             Kind::ReadUntil,
         ),
         (
-            method(py, "__anext__", "Read the next line.", anext)?,
+            callable(py, "__anext__", "Read the next line.", anext)?,
             Kind::Next,
         ),
     ];

@@ -1,6 +1,6 @@
 //! The coroutine functions of the classes.
 
-use cpython::callable::{method, quick_method};
+use cpython::callable::{callable, quick_method};
 use cpython::{Args, Hot, Obj, Python, Raised, Ref};
 use pyo3::types::PyString;
 
@@ -123,7 +123,7 @@ impl<'py> Class<'py> {
     where
         F: Fn(Python<'_>, &Args<'_>) -> Result<Ref<Call>, Raised> + Copy + 'static,
     {
-        self.put(name, &method(self.py, name, doc, function)?)
+        self.put(name, &callable(self.py, name, doc, function)?)
     }
 
     fn add_quick<T, Q, F, const COUNT: usize>(
@@ -247,7 +247,7 @@ pub(super) fn add(py: Python<'_>) -> Result<(), Raised> {
     semaphore.add_quick("__aexit__", "Release it.", exit!(Semaphore, SemaphoreExit))?;
 
     let condition = Class::new::<Condition>(py, &locks)?;
-    let acquire = method(py, "acquire", "Acquire the lock.", condition_acquire)?;
+    let acquire = callable(py, "acquire", "Acquire the lock.", condition_acquire)?;
     let theirs = lock.theirs.attr(pyo3::intern!(py, "acquire"))?;
     describe(py, &acquire, &theirs)?;
     condition

@@ -382,7 +382,7 @@ pub(super) fn build(py: Python<'_>, tasks: &Obj) -> Result<(), Raised> {
     if cfg!(Py_3_13) {
         let name = pyo3::intern!(py, "__anext__");
         let doc = "The next future that is done.";
-        let next = cpython::callable::method(py, "__anext__", doc, AsCompleted::next)?;
+        let next = cpython::callable::callable(py, "__anext__", doc, AsCompleted::next)?;
         let original = tasks.attr(pyo3::intern!(py, "_AsCompletedIterator"))?;
         describe(py, &next, &original.attr(name)?)?;
         class.set_attr(name, &next)?;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use cpython::callable::method;
+use cpython::callable::callable;
 use cpython::error::suppress_context;
 use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
@@ -285,9 +285,9 @@ pub(super) fn build(py: Python<'_>, taskgroups: &Obj) -> Result<(), Raised> {
     let class = cpython::build::build::<TaskGroup>(py, None, 0)?;
     cpython::build::build::<GroupStep>(py, None, 0)?;
     let original = taskgroups.attr(pyo3::intern!(py, "TaskGroup"))?;
-    let enter = method(py, "__aenter__", "Enter the group.", GroupStep::enter)?;
+    let enter = callable(py, "__aenter__", "Enter the group.", GroupStep::enter)?;
     let doc = "Wait for the tasks; raise what they have raised.";
-    let leave = method(py, "__aexit__", doc, GroupStep::leave)?;
+    let leave = callable(py, "__aexit__", doc, GroupStep::leave)?;
     put_method(&class, &original, "__aenter__", &enter)?;
     put_method(&class, &original, "__aexit__", &leave)
 }

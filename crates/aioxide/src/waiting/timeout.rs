@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use cpython::build::{Builder, MethodDef, function};
-use cpython::callable::method;
+use cpython::callable::callable;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::codes::{Code, codes};
@@ -275,8 +275,8 @@ pub(super) fn build(py: Python<'_>, timeouts: &Obj) -> Result<(), Raised> {
     let class = cpython::build::build::<Timeout>(py, None, 0)?;
     cpython::build::build::<TimeoutStep>(py, None, 0)?;
     let original = timeouts.attr(pyo3::intern!(py, "Timeout"))?;
-    let enter = method(py, "__aenter__", "Start the timer.", TimeoutStep::enter)?;
-    let leave = method(
+    let enter = callable(py, "__aenter__", "Start the timer.", TimeoutStep::enter)?;
+    let leave = callable(
         py,
         "__aexit__",
         "Stop the timer; raise TimeoutError if it was what cancelled the block.",

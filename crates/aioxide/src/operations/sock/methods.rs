@@ -1,6 +1,6 @@
 //! The methods, and which calls are native.
 
-use cpython::callable::method;
+use cpython::callable::callable;
 use cpython::{Args, Global, Obj, Python, Raised, Ref};
 use engine::sys::family;
 use pyo3::sync::PyOnceLock;
@@ -261,7 +261,7 @@ fn make(py: Python<'_>, operation: Operation) -> Result<Obj, Raised> {
     /// required, and what starts it.
     macro_rules! made {
         ($operation:ident, $doc:expr, $parameters:expr, $required:literal, $start:ident) => {
-            method(
+            callable(
                 py,
                 operation.names().0,
                 $doc,
