@@ -185,13 +185,24 @@ unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> 
     unsafe {
         dict != UNKNOWN
             && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
-            && foreign_part(info, object)
-                .iter()
-                // One by one: some words have just been written, and the processor would wait
-                // with a load that takes two of them.
-                .fold(0, |all, word| all | std::ptr::read_volatile(word))
-                == 0
+            && all_zero(foreign_part(info, object))
     }
+}
+
+/// Whether all words are 0. They are read one by one: some have just been written, and the processor
+/// would wait with a load that takes two of them.
+#[inline(always)]
+fn all_zero(words: &[usize]) -> bool {
+    let fours = words.chunks_exact(4);
+    let others = fours.remainder();
+    let mut all = 0;
+    for four in fours {
+        for word in four {
+            // SAFETY: a reference to a word.
+            all |= unsafe { std::ptr::read_volatile(word) };
+        }
+    }
+    others.iter().fold(all, |all, word| all | word) == 0
 }
 
 /// `tp_clear`.

@@ -240,9 +240,18 @@ impl Waiter {
 }
 
 impl Future {
-    /// Wakes a native Task that waits for the Future.
+    /// Wakes a native Task that waits for the Future, whose loop is `native` if that is known.
     #[inline(always)]
-    pub(super) fn wake(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
+    pub(super) fn wake(
+        this: &Ref<Future>,
+        value: &Future,
+        task: Obj,
+        native: Option<&Ref<EventLoop>>,
+    ) -> Result<(), Raised> {
+        if let Some(native) = native.filter(|native| EventLoop::is_fast(native)) {
+            EventLoop::schedule(native, Entry::task(task));
+            return Ok(());
+        }
         let Some(event_loop) = value.event_loop() else {
             return Ok(());
         };
@@ -255,12 +264,22 @@ impl Future {
         }
     }
 
-    /// Schedules that the first waiter is told, unless it has counted the Future, if it is a watcher and the loop takes
-    /// the short ways; there are no others.
+    /// Schedules that the first waiter is told, unless it has counted the Future, if it is a watcher
+    /// and the loop takes the short ways; there are no others. The loop is `native` if that is known.
     #[inline(never)]
-    pub(super) fn tell_only_watcher(this: &Ref<Future>, value: &Future) -> bool {
+    pub(super) fn tell_only_watcher(
+        this: &Ref<Future>,
+        value: &Future,
+        native: Option<&Ref<EventLoop>>,
+    ) -> bool {
         if !value.first.is_watcher() {
             return false;
+        }
+        if let Some(native) = native.filter(|native| EventLoop::is_fast(native)) {
+            if !Future::is_counted(this, value) {
+                EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+            }
+            return true;
         }
         let Some(event_loop) = value.event_loop() else {
             return false;

@@ -243,6 +243,16 @@ impl Future {
     /// `set_result(result)`.
     #[inline]
     pub(crate) fn set_result(this: &Ref<Future>, result: Obj) -> Result<(), Raised> {
+        Future::set_result_in(this, result, None)
+    }
+
+    /// The same of a Future whose loop is `native`, if that is known.
+    #[inline]
+    pub(crate) fn set_result_in(
+        this: &Ref<Future>,
+        result: Obj,
+        native: Option<&Ref<EventLoop>>,
+    ) -> Result<(), Raised> {
         let value: &Future = this;
         value.ensure_alive(this.py())?;
         if !value.is_pending() {
@@ -251,7 +261,7 @@ impl Future {
         let planned = value.outcome.replace(Some(result));
         Future::finish(this, value, Phase::Returned);
         drop(planned);
-        Future::schedule_callbacks(this, value)
+        Future::schedule_callbacks(this, value, native)
     }
 
     /// `set_exception(exception)`; a class is called first.
@@ -296,7 +306,7 @@ impl Future {
         let planned = this.outcome.replace(Some(exception));
         Future::finish(this, this, Phase::Failed);
         drop(planned);
-        Future::schedule_callbacks(this, this)?;
+        Future::schedule_callbacks(this, this, None)?;
         this.flags.set(Flag::LogTraceback, true);
         Ok(())
     }
@@ -310,7 +320,7 @@ impl Future {
         Future::finish(this, this, Phase::Cancelled);
         this.outcome.set(None);
         this.set_cancel_message(message);
-        Future::schedule_callbacks(this, this)?;
+        Future::schedule_callbacks(this, this, None)?;
         Ok(true)
     }
 
@@ -322,12 +332,16 @@ impl Future {
 
     /// Tells all who wait, in order. If scheduling one fails, the others are forgotten.
     #[inline(always)]
-    fn schedule_callbacks(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
+    fn schedule_callbacks(
+        this: &Ref<Future>,
+        value: &Future,
+        native: Option<&Ref<EventLoop>>,
+    ) -> Result<(), Raised> {
         if value.rare.get().is_none() {
             if let Some(task) = value.first.take_task() {
-                return Future::wake(this, value, task);
+                return Future::wake(this, value, task, native);
             }
-            if Future::tell_only_watcher(this, value) {
+            if Future::tell_only_watcher(this, value, native) {
                 return Ok(());
             }
         }

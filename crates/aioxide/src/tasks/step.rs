@@ -232,7 +232,7 @@ fn advance(
             Task::schedule_step(task, None)
         }
         coro::Step::Yielded(awaited) => wait_on(task, event_loop, awaited),
-        coro::Step::Returned(result) => end(task, result),
+        coro::Step::Returned(result) => end(task, result, native),
         coro::Step::Raised(raised) => end_by_exception(task, raised),
     }
     .map(|()| After::Nothing)
@@ -257,13 +257,13 @@ fn cancellation(task: &Ref<Task>, error: Option<Obj>) -> Result<Obj, Raised> {
 
 /// The coroutine has returned.
 #[inline]
-fn end(task: &Ref<Task>, result: Obj) -> Result<(), Raised> {
+fn end(task: &Ref<Task>, result: Obj, native: Option<&Ref<EventLoop>>) -> Result<(), Raised> {
     if task.parent_value().flags.take(Flag::MustCancel) {
         // Cancelled just before the coroutine came to its end.
         let message = task.parent_value().cancel_message();
         return Future::cancel(task.parent(), message).map(drop);
     }
-    Future::set_result(task.parent(), result)
+    Future::set_result_in(task.parent(), result, native)
 }
 
 #[inline(never)]
@@ -285,7 +285,7 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let raised = match coro::stop_iteration_value(raised, py) {
         Ok(result) => {
             // An iterator that ends by StopIteration itself.
-            return end(task, result);
+            return end(task, result, None);
         }
         Err(raised) => raised,
     };
