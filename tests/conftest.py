@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 
 import pytest
@@ -179,6 +180,13 @@ def debug_log(asyncio_log):
     logger.setLevel(logging.DEBUG)
     yield asyncio_log
     logger.setLevel(level)
+
+
+def await_watchers():
+    """Threads in which asyncio has waited for a child, and which hold what they have told its loop."""
+    for thread in threading.enumerate():
+        if "waitpid-" in thread.name:
+            thread.join(HUNG_AFTER)
 
 
 @pytest.fixture(autouse=True)
