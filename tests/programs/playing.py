@@ -87,6 +87,11 @@ class Place:
                 if any(ref() for ref in remains):
                     # what a finaliser has brought back to life goes the next time
                     gc.collect()
+                # what a finaliser has scheduled belongs to this program, not to the next
+                for _ in range(3):
+                    self.loop.call_soon(self.loop.stop)
+                    self.loop.run_forever()
+                gc.collect()
         finally:
             chaining.disabled = False
             self.loop.set_exception_handler(None)
