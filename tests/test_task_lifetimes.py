@@ -257,6 +257,7 @@ def test_a_number_that_somebody_holds_is_left_alone(run):
         await asyncio.wait([create_task(nothing()) for _ in range(1100)])
         task = create_task(nothing())
         number = [found for found in gc.get_referents(task) if type(found) is int]
+        assert number, "its name is no int yet"
         copy = [int(str(found)) for found in number]
         await task
         del task

@@ -133,6 +133,9 @@ impl Switch {
     }
 
     /// Whether somebody must be told of each switch.
+    ///
+    /// # Safety
+    /// The thread is attached.
     #[inline]
     unsafe fn is_watched(&self) -> bool {
         // SAFETY: the byte belongs to the interpreter, which outlives the module.
