@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import warnings
 import weakref
 
@@ -257,7 +258,8 @@ def test_a_number_that_somebody_holds_is_left_alone(run):
         await asyncio.wait([create_task(nothing()) for _ in range(1100)])
         task = create_task(nothing())
         number = [found for found in gc.get_referents(task) if type(found) is int]
-        assert number, "its name is no int yet"
+        # a Task of asyncio's has its text at once before 3.12
+        assert number or type(task) is asyncio.Task and sys.version_info < (3, 12)
         copy = [int(str(found)) for found in number]
         await task
         del task
