@@ -183,7 +183,8 @@ def debug_log(asyncio_log):
 
 
 def await_watchers():
-    """Threads in which asyncio has waited for a child, and which hold what they have told its loop."""
+    """Wait for the threads in which asyncio has waited for a child, and which hold what they have
+    told its loop."""
     for thread in threading.enumerate():
         if "waitpid-" in thread.name:
             thread.join(HUNG_AFTER)
@@ -219,6 +220,7 @@ def nothing_left(request):
             warnings.simplefilter("always")
             yield
             request.node.funcargs.clear()
+            await_watchers()
             gc.collect()
     finally:
         faulthandler.cancel_dump_traceback_later()
