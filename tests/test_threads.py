@@ -258,3 +258,48 @@ def test_daemon_threads_may_outlive_the_program(aio):
     """
     result = program(aio, text)
     assert result.stdout == "end\n" and result.stderr == ""
+
+
+# What a thread is busy with: tasks, callbacks, bytes, calls on other threads.
+BUSY = """
+import threading
+loop_class = asyncio.SelectorEventLoop
+async def switch():
+    while True:
+        await asyncio.sleep(0)
+async def gather():
+    while True:
+        await asyncio.gather(*(asyncio.sleep(0.0001) for _ in range(10)))
+async def echo():
+    async def serve(reader, writer):
+        while data := await reader.read(100):
+            writer.write(data)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    while True:
+        writer.write(bytes(50))
+        await reader.read(100)
+async def call():
+    while True:
+        asyncio.get_running_loop().call_soon(len, ())
+        await asyncio.to_thread(len, ())
+def start(make_loop):
+    for main in (switch, gather, echo, call):
+        run = make_loop().run_until_complete
+        threading.Thread(target=lambda run=run, main=main: run(main()), daemon=True).start()
+    time.sleep(0.2)
+    print("end")
+"""
+
+
+def test_busy_daemon_threads_may_outlive_the_program(aio):
+    """Before 3.14 CPython ends such threads in the middle of their work."""
+    for _ in range(3):
+        assert program(aio, BUSY + "start(aio.new_event_loop)").stdout == "end\n"
+
+
+@pytest.mark.aioxide_alone
+def test_native_tasks_on_a_loop_of_asyncios_in_daemon_threads(aio):
+    text = BUSY + "aio.install()\nstart(loop_class)"
+    for _ in range(3):
+        assert program(aio, text).stdout == "end\n"

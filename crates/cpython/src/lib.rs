@@ -28,6 +28,7 @@
 //! | [`context`] | `contextvars` contexts |
 //! | [`numbers`] | ints that are written anew instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
+//! | [`thread_exit`] | threads that CPython ends while the interpreter goes |
 //! | [`watch`] | dicts of which is known whether they have changed |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
 //!
@@ -58,6 +59,7 @@ pub mod slot;
 mod spare_bytes;
 mod stop_iteration;
 pub mod tagged;
+pub mod thread_exit;
 mod trampolines;
 pub mod watch;
 

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use cpython::error::check_signals;
+use cpython::thread_exit::stop_at_exit;
 use cpython::{Obj, Raised, Ref};
 use engine::Nanos;
 
@@ -46,6 +47,7 @@ impl EventLoop {
         this.check_closed(py)?;
         this.as_obj()
             .method(pyo3::intern!(py, "_check_running"), &[])?;
+        stop_at_exit();
         let imports = asyncio(py);
         let origin = pyo3::intern!(py, "_set_coroutine_origin_tracking");
         this.as_obj()

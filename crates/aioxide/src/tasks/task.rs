@@ -1,6 +1,7 @@
 //! The value of a Task; making, cancelling and ending one.
 
 use cpython::build::{MethodDef, bound_method};
+use cpython::thread_exit::stop_at_exit;
 use cpython::{Obj, Raised, Ref, Slot, Visit, context};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
@@ -210,6 +211,7 @@ impl Task {
     pub(super) fn step_method(this: &Ref<Task>) -> Result<Obj, Raised> {
         static STEP: MethodDef = MethodDef::new(c"task_step", c"Drive the coroutine one step.");
         bound_method(this, &STEP, |this: &Ref<Task>, error: &Obj| {
+            stop_at_exit();
             super::step::step(this, error.clone().not_none())
         })
     }
@@ -218,6 +220,7 @@ impl Task {
     pub(super) fn wakeup_method(this: &Ref<Task>) -> Result<Obj, Raised> {
         static WAKEUP: MethodDef = MethodDef::new(c"task_wakeup", c"Go on: the future is done.");
         bound_method(this, &WAKEUP, |this: &Ref<Task>, future: &Obj| {
+            stop_at_exit();
             super::step::wakeup(this, future)
         })
     }
