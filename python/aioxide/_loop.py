@@ -294,12 +294,22 @@ class Loop(EventLoop, _SelectorEventLoop):
 
     _make_subprocess_transport = _subprocess.make_transport
 
+    @property
+    def _nest_patched(self):
+        """What nest_asyncio.apply() looks for: that this loop can run while it runs."""
+        from . import _nesting
+
+        if not _nesting.is_wanted():
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute '_nest_patched'")
+        _nesting.allow(Loop)
+        return True
+
     # There is no selector, no self-pipe and no list of handles for these to work on.
 
     def _not_here(self, *args, **kwargs):
         raise NotImplementedError("an inner method of asyncio's loop that aioxide's has no use for")
 
-    _call_soon = _run_once = _process_events = _not_here
+    _call_soon = _process_events = _not_here
     _make_self_pipe = _close_self_pipe = _read_from_self = _not_here
 
 

@@ -114,6 +114,17 @@ impl EventLoop {
         }
     }
 
+    /// `_run_once()`: an iteration that looks at the selector and the timers in any case. It may
+    /// be called while the loop runs; then what the calling callback has written leaves first.
+    pub(crate) fn run_one_iteration(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        this.check_closed(this.py())?;
+        stop_at_exit();
+        EventLoop::is_fast(this);
+        EventLoop::settle_held(this)?;
+        this.look_next();
+        EventLoop::run_once(this)
+    }
+
     /// One iteration: collects what has become ready and runs what was there.
     #[inline(always)]
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {

@@ -254,6 +254,11 @@ impl Hot for EventLoop {
                 EventLoop::run_forever,
             )
             .method0(
+                c"_run_once",
+                c"_run_once($self, /)\n--\n\nOne iteration, for who runs the loop by himself.",
+                EventLoop::run_one_iteration,
+            )
+            .method0(
                 c"stop",
                 c"stop($self, /)\n--\n\nLet the running iteration be the last.",
                 |this| this.stop(),
