@@ -101,8 +101,8 @@ RUNS = {
     async def main():
         seen = []
         task = asyncio.create_task(tick(seen))
-        wait(asyncio.sleep(0.05))
-        assert seen == [0, 1, 2] and task.done()
+        wait(asyncio.wait([task]))
+        assert seen == [0, 1, 2]
     loop.run_until_complete(main())
     """,
     "what was written leaves": """
