@@ -9,6 +9,7 @@ use super::calls::{self, Call, Calls};
 use super::exit::{self, Exit};
 use super::pipe_protocol::{PipeProtocol, shown};
 use crate::event_loop::EventLoop;
+use crate::transports::extra_info;
 use crate::transports::imports;
 use crate::transports::pipes::channel::{Pipe, open_connected};
 use crate::transports::pipes::{ReadPipeTransport, WritePipeTransport};
@@ -245,18 +246,6 @@ fn get_pipe_transport(this: &Ref<SubprocessTransport>, fd: &Obj) -> Option<Obj> 
     slot_of(this, fd)?.get()?.pipe.get()
 }
 
-fn get_extra_info(this: &Ref<SubprocessTransport>, args: &Args<'_>) -> Result<Obj, Raised> {
-    let py = this.py();
-    let [name, default] =
-        args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)?;
-    let name = name.unwrap_or_else(|| Obj::none(py));
-    let found = match this.extra.get() {
-        Some(extra) => extra.dict_get(&name)?,
-        None => None,
-    };
-    Ok(found.or(default).unwrap_or_else(|| Obj::none(py)))
-}
-
 /// asyncio's `_pipes`: the pipes' protocols by number.
 fn pipes(this: &Ref<SubprocessTransport>) -> Result<Obj, Raised> {
     let py = this.py();
@@ -299,15 +288,10 @@ impl Hot for SubprocessTransport {
 
     #[allow(clippy::too_many_lines)]
     fn build(builder: &mut Builder<Self>) {
+        extra_info::build(builder, |this| &this.extra);
         builder
             .instance_dict()
             .repr(repr)
-            .method(
-                c"get_extra_info",
-                c"get_extra_info($self, /, name, default=None)\n--\n\n\
-                  Get optional transport information.",
-                get_extra_info,
-            )
             .method(
                 c"set_protocol",
                 c"set_protocol($self, /, protocol)\n--\n\nSet a new protocol.",
@@ -417,16 +401,7 @@ impl Hot for SubprocessTransport {
             .get(c"_returncode", c"The exit status.", |this| {
                 this.returncode.get()
             })
-            .get(c"_pipes", c"The pipes' protocols by number.", pipes)
-            .get_set(
-                c"_extra",
-                c"What get_extra_info() looks up.",
-                |this| this.extra.get(),
-                |this, value| {
-                    this.extra.set(value.cloned());
-                    Ok(())
-                },
-            );
+            .get(c"_pipes", c"The pipes' protocols by number.", pipes);
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

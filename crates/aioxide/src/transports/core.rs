@@ -1,4 +1,5 @@
-//! What all transports share, whatever their channel: how their callbacks are scheduled.
+//! What all transports share, whatever their channel: their loop and protocol, how their callbacks
+//! are scheduled, and their end.
 //!
 //! asyncio schedules three callbacks for a new transport (`connection_made`, start reading, wake
 //! the waiter) and one for a lost one. Here the three are one entry: they would run one after
@@ -7,24 +8,28 @@
 
 use std::cell::Cell;
 
-use cpython::{Hot, Obj, Raised, Ref, Slot, Visit};
+use cpython::build::Builder;
+use cpython::{Hot, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::imports;
-use super::reports::{callback_failed, caught, in_context};
+use super::reports::{callback_failed, in_context, log, method_failed, warn_unclosed};
 use crate::event_loop::EventLoop;
 use crate::handles::Entry;
 
 /// A transport, as its core sees it. Its type has the methods `_start_reading` and
 /// `_call_connection_lost`.
 pub(crate) trait Transport: Hot {
-    /// The loop, until the connection is lost.
-    fn event_loop(&self) -> Option<Ref<EventLoop>>;
+    /// What is under it.
+    type Channel: Channel;
 
-    /// The protocol, until the connection is lost.
-    fn protocol(&self) -> Option<Obj>;
+    /// What is under it.
+    fn channel(&self) -> &Self::Channel;
 
-    /// Its part of the core.
-    fn core(&self) -> &Core;
+    /// What it shares with all others.
+    #[inline]
+    fn core(&self) -> &Core {
+        self.channel().core()
+    }
 
     /// The context in which all callbacks run, if the caller has given one.
     fn given_context(&self) -> Option<Obj> {
@@ -37,8 +42,36 @@ pub(crate) trait Transport: Hot {
     /// Starts to receive, in the context that was set.
     fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised>;
 
-    /// Tells the protocol that the connection is lost and lets go of everything.
-    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised>;
+    /// Whether the protocol hears of the end.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    /// Lets go of what calls the protocol.
+    fn release(&self);
+
+    /// The descriptor is closed; what comes of that goes to `then`.
+    fn after_close(_this: &Ref<Self>, _then: &mut dyn FnMut(Result<(), Raised>)) {}
+
+    /// The transport is released without having been closed.
+    fn after_release(_this: &Ref<Self>) -> Result<(), Raised> {
+        Ok(())
+    }
+}
+
+/// A descriptor and what owns it.
+pub(crate) trait Channel {
+    /// What it shares with all others.
+    fn core(&self) -> &Core;
+
+    /// Whether the owner is still there.
+    fn is_open(&self) -> bool;
+
+    /// Closes it, if it is open. Raises what the owner's `close()` does.
+    fn close(&self, py: Python<'_>) -> Result<(), Raised>;
+
+    /// The loop does not watch it for reading any more on behalf of this transport.
+    fn stop_reading(&self, transport: &Obj) -> Result<(), Raised>;
 }
 
 /// The context for callbacks to come: the one given, or a copy of the current one.
@@ -58,8 +91,18 @@ enum Setup {
     Done,
 }
 
-/// The callbacks that wait for their turn.
+/// Whose transport it is, how far it has come, and the callbacks that wait for their turn.
 pub(crate) struct Core {
+    /// The loop, until the connection is lost.
+    pub(super) event_loop: Slot<Ref<EventLoop>>,
+    /// The descriptor's number; still shown after it is closed.
+    pub(super) fd: i32,
+    /// The protocol, until the connection is lost.
+    pub(super) protocol: Slot,
+    /// `pause_reading()` was called.
+    paused: Cell<bool>,
+    /// `close()` was called, or an error has closed it.
+    pub(super) closing: Cell<bool>,
     setup: Cell<Setup>,
     /// The protocol's bound `connection_made`.
     made: Slot,
@@ -73,8 +116,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new() -> Core {
+    pub(super) fn new(event_loop: &Ref<EventLoop>, fd: i32) -> Core {
         Core {
+            event_loop: Slot::new(Some(event_loop.clone())),
+            fd,
+            protocol: Slot::default(),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
             setup: Cell::new(Setup::Done),
             made: Slot::default(),
             setup_context: Slot::default(),
@@ -85,7 +133,28 @@ impl Core {
         }
     }
 
-    pub(crate) fn traverse(&self, visit: &mut Visit<'_>) {
+    /// Whether the program wants to receive.
+    #[inline]
+    pub(super) fn is_reading(&self) -> bool {
+        !self.closing.get() && !self.paused.get()
+    }
+
+    /// The protocol, or None once the connection is lost.
+    pub(super) fn protocol_or_none(&self, py: Python<'_>) -> Obj {
+        self.protocol.get().unwrap_or_else(|| Obj::none(py))
+    }
+
+    /// Something leaves this end of the connection: the program may hold the other.
+    #[inline]
+    pub(super) fn look_next(&self) {
+        if let Some(event_loop) = self.event_loop.get() {
+            event_loop.look_next();
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.event_loop);
+        visit.slot(&self.protocol);
         visit.slot(&self.made);
         visit.slot(&self.setup_context);
         visit.slot(&self.waiter);
@@ -93,13 +162,126 @@ impl Core {
         visit.slot(&self.lost_exception);
     }
 
-    pub(crate) fn clear(&self) {
+    pub(super) fn clear(&self) {
+        self.event_loop.set(None);
+        self.protocol.set(None);
         self.made.set(None);
         self.setup_context.set(None);
         self.waiter.set(None);
         self.lost_context.set(None);
         self.lost_exception.set(None);
     }
+}
+
+/// The methods and properties of all transports.
+pub(super) fn build<T: Transport>(builder: &mut Builder<T>) {
+    builder
+        .instance_dict()
+        .method0(
+            c"get_protocol",
+            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
+            |this| this.core().protocol.get(),
+        )
+        .method0(
+            c"is_closing",
+            c"is_closing($self, /)\n--\n\nReturn True if the transport is closing or closed.",
+            |this| this.core().closing.get(),
+        )
+        .get(c"_closing", c"Whether it is closing or closed.", |this| {
+            this.core().closing.get()
+        })
+        .get(
+            c"_loop",
+            c"The loop, until the connection is lost.",
+            |this| this.core().event_loop.get(),
+        )
+        .get(
+            c"_protocol",
+            c"The protocol, until the connection is lost.",
+            |this| this.core().protocol.get(),
+        );
+}
+
+/// The methods and properties of transports that receive.
+pub(super) fn build_reading<T: Transport>(builder: &mut Builder<T>) {
+    builder
+        .method0(
+            c"is_reading",
+            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
+            |this| this.core().is_reading(),
+        )
+        .method0(
+            c"pause_reading",
+            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
+            pause_reading,
+        )
+        .method0(
+            c"resume_reading",
+            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
+            resume_reading,
+        )
+        .method0(
+            c"_start_reading",
+            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
+            |this| match this.core().is_reading() {
+                true => start_reading(this),
+                false => Ok(()),
+            },
+        )
+        .get(c"_paused", c"Whether reading is paused.", |this| {
+            this.core().paused.get()
+        });
+}
+
+/// `pause_reading()`.
+pub(super) fn pause_reading<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
+    if !this.core().is_reading() {
+        return Ok(());
+    }
+    this.core().paused.set(true);
+    this.channel().stop_reading(this.as_obj())?;
+    log_if_debug(this, "debug", "%r pauses reading")
+}
+
+/// `resume_reading()`.
+pub(super) fn resume_reading<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
+    if this.core().closing.get() || !this.core().paused.replace(false) {
+        return Ok(());
+    }
+    start_reading(this)?;
+    log_if_debug(this, "debug", "%r resumes reading")
+}
+
+/// Starts to receive, in a context for the callbacks to come.
+pub(super) fn start_reading<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
+    this.set_reading_context(callback_context(this)?);
+    T::start_reading_in_context(this)
+}
+
+/// A message to asyncio's log about the transport, in debug mode.
+pub(super) fn log_if_debug<T: Transport>(
+    this: &Ref<T>,
+    level: &str,
+    message: &str,
+) -> Result<(), Raised> {
+    match this.core().event_loop.get() {
+        Some(event_loop) if event_loop.debug() => log(this.as_obj(), level, message),
+        _ => Ok(()),
+    }
+}
+
+/// How every `repr()` begins: the class, whether it is closed, and the descriptor.
+pub(super) fn describe<T: Transport>(this: &Ref<T>) -> Result<String, Raised> {
+    let name = pyo3::intern!(this.py(), "__name__");
+    let class = this.as_obj().class().attr(name)?;
+    let state = if !this.channel().is_open() {
+        " closed"
+    } else if this.core().closing.get() {
+        " closing"
+    } else {
+        ""
+    };
+    Ok(format!("<{}{state} fd={}", class.as_str()?, this.core().fd))
 }
 
 /// Schedules what a new transport does first: `connection_made`, reading, and a result for the
@@ -110,7 +292,7 @@ pub(crate) fn start<T: Transport>(
     waiter: Option<Obj>,
 ) -> Result<(), Raised> {
     let py = this.py();
-    let Some(event_loop) = this.event_loop() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
     };
     let made = protocol.attr(pyo3::intern!(py, "connection_made"))?;
@@ -170,10 +352,10 @@ pub(crate) fn run_deferred<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
 
 fn run_setup<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
     let py = this.py();
-    let Some(event_loop) = this.event_loop() else {
+    let core = this.core();
+    let Some(event_loop) = core.event_loop.get() else {
         return Ok(());
     };
-    let core = this.core();
     let result = loop {
         let result = match core.setup.get() {
             Setup::CallConnectionMade => {
@@ -239,7 +421,8 @@ pub(crate) fn schedule_lost<T: Transport>(
     exception: Option<Obj>,
 ) -> Result<(), Raised> {
     let py = this.py();
-    let Some(event_loop) = this.event_loop() else {
+    let core = this.core();
+    let Some(event_loop) = core.event_loop.get() else {
         return Ok(());
     };
     if !EventLoop::is_fast(&event_loop) {
@@ -249,7 +432,6 @@ pub(crate) fn schedule_lost<T: Transport>(
         let exception = exception.unwrap_or_else(|| Obj::none(py));
         return call_soon(this, &event_loop, &[&lost, &exception]);
     }
-    let core = this.core();
     core.lost_context.set(Some(callback_context(this)?));
     core.lost_exception.set(exception);
     core.lost_scheduled.set(true);
@@ -258,23 +440,77 @@ pub(crate) fn schedule_lost<T: Transport>(
 }
 
 fn run_lost<T: Transport>(this: &Ref<T>) -> Result<(), Raised> {
-    let py = this.py();
-    let Some(event_loop) = this.event_loop() else {
+    let core = this.core();
+    let Some(event_loop) = core.event_loop.get() else {
         return Ok(());
     };
-    let core = this.core();
-    let exception = core.lost_exception.take().unwrap_or_else(|| Obj::none(py));
+    let exception = core
+        .lost_exception
+        .take()
+        .unwrap_or_else(|| Obj::none(this.py()));
     let Some(context) = core.lost_context.take() else {
         return Ok(());
     };
-    match in_context(&context, || T::call_connection_lost(this, &exception)) {
+    match in_context(&context, || call_connection_lost(this, &exception)) {
         Ok(()) => Ok(()),
         Err(raised) => {
-            let error = caught(py, raised)?;
-            let callback = this
-                .as_obj()
-                .attr(pyo3::intern!(py, "_call_connection_lost"))?;
-            callback_failed(&event_loop, &callback, &[exception], Raised::raise(error))
+            let method = "_call_connection_lost";
+            method_failed(
+                Some(event_loop),
+                this.as_obj(),
+                method,
+                &[exception],
+                raised,
+            )
         }
     }
+}
+
+/// `_call_connection_lost(exc)`: tells the protocol, closes the descriptor and lets go of
+/// everything. Raises what the protocol raises, after that.
+pub(super) fn call_connection_lost<T: Transport>(
+    this: &Ref<T>,
+    exception: &Obj,
+) -> Result<(), Raised> {
+    let py = this.py();
+    let core = this.core();
+    let told = match core.protocol.get() {
+        Some(protocol) if this.is_connected() => protocol
+            .method(pyo3::intern!(py, "connection_lost"), &[exception])
+            .map(drop),
+        _ => Ok(()),
+    };
+    // The first exception is the one that counts, and none must be set while Python runs.
+    let mut first = told.err().map(|raised| raised.take(py));
+    let mut then = |result: Result<(), Raised>| {
+        if let Err(raised) = result {
+            let exception = raised.take(py);
+            first.get_or_insert(exception);
+        }
+    };
+    core.look_next();
+    then(this.channel().close(py));
+    this.release();
+    core.protocol.set(None);
+    core.event_loop.set(None);
+    T::after_close(this, &mut then);
+    match first {
+        Some(exception) => Err(Raised::raise(exception)),
+        None => Ok(()),
+    }
+}
+
+/// The transport is released without having been closed.
+pub(super) fn finalize<T: Transport>(this: &Ref<T>) {
+    if !this.channel().is_open() {
+        return;
+    }
+    let then = |result: Result<(), Raised>| {
+        if let Err(raised) = result {
+            raised.report_unraisable(Some(this.as_obj()));
+        }
+    };
+    then(warn_unclosed(this.as_obj()));
+    then(this.channel().close(this.py()));
+    then(T::after_release(this));
 }

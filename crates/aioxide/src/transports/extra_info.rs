@@ -5,7 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 
-use cpython::{Obj, Python, Raised, Slot, Visit};
+use cpython::build::Builder;
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::SocketAddrStorage;
 use engine::sys;
 
@@ -206,15 +207,50 @@ pub(super) fn get_extra_info(
     extra: &ExtraInfo,
     descriptor: &Descriptor,
     py: Python<'_>,
-    args: &cpython::Args<'_>,
+    args: &Args<'_>,
 ) -> Result<Obj, Raised> {
-    let [name, default] =
-        args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)?;
+    let [name, default] = bind(args)?;
     let name = name.unwrap_or_else(|| Obj::none(py));
     match extra.value(py, descriptor, &name)? {
         Some(value) => Ok(value),
         None => Ok(default.unwrap_or_else(|| Obj::none(py))),
     }
+}
+
+/// Adds `get_extra_info()` and `_extra` of a transport whose dict is complete from the start.
+pub(crate) fn build<T, F>(builder: &mut Builder<T>, dict: F)
+where
+    T: Hot,
+    F: Fn(&Ref<T>) -> &Slot + Copy + 'static,
+{
+    builder
+        .method(
+            c"get_extra_info",
+            c"get_extra_info($self, /, name, default=None)\n--\n\n\
+              Get optional transport information.",
+            move |this, args: &Args<'_>| -> Result<Obj, Raised> {
+                let [name, default] = bind(args)?;
+                let none = Obj::none(this.py());
+                let found = match dict(this).get() {
+                    Some(dict) => dict.dict_get(name.as_ref().unwrap_or(&none))?,
+                    None => None,
+                };
+                Ok(found.or(default).unwrap_or(none))
+            },
+        )
+        .get_set(
+            c"_extra",
+            c"What get_extra_info() looks up.",
+            move |this| dict(this).get(),
+            move |this, value| {
+                dict(this).set(value.cloned());
+                Ok(())
+            },
+        );
+}
+
+fn bind(args: &Args<'_>) -> Result<[Option<Obj>; 2], Raised> {
+    args.bind_as_python("BaseTransport.get_extra_info", &["name", "default"], 1)
 }
 
 /// An address as Python's socket module shows it.

@@ -15,8 +15,9 @@ use std::cell::Cell;
 
 use cpython::{Obj, Raised, Ref};
 
+use super::core::Transport;
 use super::outgoing::{Chunk, pause_if_full};
-use super::reports::{callback_failed, caught, in_context};
+use super::reports::{in_context, method_failed};
 use super::writing::{start_writing, write_failed};
 use super::{StreamTransport, writing};
 use crate::event_loop::{EventLoop, Sending};
@@ -101,7 +102,7 @@ impl Holding {
 #[inline]
 pub(super) fn hold(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> bool {
     let holding = &this.writing.holding;
-    let Some(event_loop) = this.socket.event_loop.get() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return false;
     };
     if !holding.note_write(&event_loop)
@@ -123,7 +124,7 @@ pub(super) fn hold_more(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -
     if !fits(data, bytes.len() + this.writing.outgoing.size()) {
         return false;
     }
-    if let Some(event_loop) = this.socket.event_loop.get() {
+    if let Some(event_loop) = this.core().event_loop.get() {
         this.writing.holding.note_write(&event_loop);
     }
     let (chunk, sent) = Chunk::of_bytes(data, bytes, 0);
@@ -158,7 +159,7 @@ pub(super) fn settle(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !this.writing.holding.give_up() || writing::is_empty(this) {
         return Ok(());
     }
-    this.socket.look_next();
+    this.core().look_next();
     if let Err(error) = writing::send(this) {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             writing::discard(this)?;
@@ -178,18 +179,13 @@ fn settle_at_end(transport: &Obj) -> Result<(), Raised> {
     let Some(this) = Ref::<StreamTransport>::of(transport) else {
         return Ok(());
     };
-    let py = this.py();
-    let (Some(context), Some(event_loop)) = (this.reading.context(), this.socket.event_loop.get())
+    let (Some(context), Some(event_loop)) = (this.reading.context(), this.core().event_loop.get())
     else {
         return Ok(());
     };
     match in_context(&context, || settle(this)) {
         Ok(()) => Ok(()),
-        Err(raised) => {
-            let raised = Raised::raise(caught(py, raised)?);
-            let callback = this.as_obj().attr(pyo3::intern!(py, "write"))?;
-            callback_failed(&event_loop, &callback, &[], raised)
-        }
+        Err(raised) => method_failed(Some(event_loop), this.as_obj(), "write", &[], raised),
     }
 }
 

@@ -12,7 +12,7 @@ use engine::{FlowControl, WriteBuffer};
 
 use super::core::Transport;
 use super::imports;
-use super::reports::{caught, report};
+use super::reports::{caught, report_failure};
 
 /// Bytes that wait.
 pub(crate) enum Chunk {
@@ -158,6 +158,13 @@ impl Plan {
     }
 }
 
+/// Whether an object is one of those that may be written besides bytes: a bytearray or a
+/// memoryview.
+pub(super) fn is_changeable(data: &Obj) -> bool {
+    data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(data.py()))
+        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(data.py()))
+}
+
 /// The bytes of a memoryview with gaps, joined.
 #[cold]
 pub(super) fn gathered(data: &Obj, raised: Raised) -> Result<Obj, Raised> {
@@ -220,22 +227,18 @@ pub(crate) fn resume_if_drained<T: Writes>(this: &Ref<T>) -> Result<(), Raised> 
 
 fn tell_protocol<T: Writes>(this: &Ref<T>, method: &str) -> Result<(), Raised> {
     let py = this.py();
-    let Some(protocol) = this.protocol() else {
+    let Some(protocol) = this.core().protocol.get() else {
         return Ok(());
     };
     match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
         Ok(_) => Ok(()),
         Err(raised) => {
             let exception = caught(py, raised)?;
-            let Some(event_loop) = this.event_loop() else {
+            let Some(event_loop) = this.core().event_loop.get() else {
                 return Ok(());
             };
-            let parts = [
-                ("exception", &exception),
-                ("transport", this.as_obj()),
-                ("protocol", &protocol),
-            ];
-            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
+            let message = format!("protocol.{method}() failed");
+            report_failure(&event_loop, &message, &exception, this.as_obj(), &protocol)
         }
     }
 }

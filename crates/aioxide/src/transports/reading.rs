@@ -7,9 +7,10 @@ use cpython::build::Builder;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot, SpareBytes, Visit};
 use engine::sys;
 
+use super::core::{self, Channel, Transport};
 use super::feeding::{self, Fed, feeder};
-use super::reports::{callback_failed, caught, in_context, os_exception};
-use super::socket::{self, unwatch_read, watch_read};
+use super::reports::{caught, in_context, method_failed, os_exception};
+use super::socket::{self, watch_read};
 use super::{StreamTransport, imports, tls};
 
 /// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
@@ -126,16 +127,16 @@ pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Resul
     this.reading.receive.set(None);
     this.reading.get_buffer.set(None);
     this.connected.set(true);
-    this.socket.protocol.set(Some(protocol.clone()));
+    this.core().protocol.set(Some(protocol.clone()));
     Ok(())
 }
 
 /// Starts to receive, unless paused or closing, in the context that was set before.
 pub(super) fn start_reading_in_context(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let Some(event_loop) = this.socket.event_loop.get() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
     };
-    if !this.socket.is_reading() {
+    if !this.core().is_reading() {
         return Ok(());
     }
     event_loop.check_closed(this.py())?;
@@ -173,13 +174,8 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 /// answer has no truth value, a failing exception handler.
 #[cold]
 fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised> {
-    let py = this.py();
-    let exception = caught(py, raised)?;
-    let Some(event_loop) = this.socket.event_loop.get() else {
-        return Ok(());
-    };
-    let callback = this.as_obj().attr(pyo3::intern!(py, "_start_reading"))?;
-    callback_failed(&event_loop, &callback, &[], Raised::raise(exception))
+    let event_loop = this.core().event_loop.get();
+    method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
 }
 
 /// Outcome of a read that is not an exception.
@@ -229,7 +225,7 @@ fn receive_plenty(py: Python<'_>, fd: i32) -> Result<Received, Raised> {
 /// One read for a Protocol.
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     let received = if this.reading.plenty.get() {
         receive_plenty(this.py(), fd)?
     } else {
@@ -252,10 +248,10 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 /// One read for the reader of a stream, which takes the bytes from where they are.
 #[inline]
 fn read_for_stream(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let (Some(feeder), Some(protocol)) = (feeder(), this.socket.protocol.get()) else {
+    let (Some(feeder), Some(protocol)) = (feeder(), this.core().protocol.get()) else {
         return read_data(this);
     };
-    let (py, fd) = (this.py(), this.socket.fd);
+    let (py, fd) = (this.py(), this.core().fd);
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
         let bytes = &scratch[..count];
@@ -305,7 +301,7 @@ fn receiver(this: &Ref<StreamTransport>, name: &str) -> Result<Obj, Raised> {
 #[cold]
 fn look_up(this: &Ref<StreamTransport>, name: &str, place: &Slot) -> Result<Obj, Raised> {
     let py = this.py();
-    let protocol = this.socket.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let protocol = this.core().protocol_or_none(py);
     let method = protocol.attr(&pyo3::types::PyString::intern(py, name))?;
     place.set(Some(method.clone()));
     Ok(method)
@@ -318,7 +314,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Ok(room) => room,
         Err(raised) => return on_protocol_error(this, raised, "get_buffer"),
     };
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     let received = room.with_buffer_mut(|bytes| match bytes {
         [] => None,
         bytes => Some(sys::recv(fd, bytes)),
@@ -352,7 +348,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 
 /// One read for our own TLS, which takes the bytes from where they are.
 fn read_encrypted(this: &Ref<StreamTransport>, tls: &Ref<tls::SslProtocol>) -> Result<(), Raised> {
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
         Ok(match count {
@@ -413,13 +409,13 @@ fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Rais
 #[cold]
 fn on_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    socket::log_if_debug(this, "%r received EOF")?;
-    let Some(protocol) = this.socket.protocol.get() else {
+    core::log_if_debug(this, "debug", "%r received EOF")?;
+    let Some(protocol) = this.core().protocol.get() else {
         return Ok(());
     };
     match protocol.method(pyo3::intern!(py, "eof_received"), &[]) {
         // The protocol goes on writing; there is nothing more to read.
-        Ok(keep_open) if keep_open.truth()? => unwatch_read(this),
+        Ok(keep_open) if keep_open.truth()? => this.socket.stop_reading(this.as_obj()),
         Ok(_) => socket::close(this),
         Err(raised) => on_protocol_error(this, raised, "eof_received"),
     }

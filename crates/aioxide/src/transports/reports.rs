@@ -4,6 +4,7 @@ use std::io;
 
 use cpython::context::Bound;
 use cpython::{Obj, Python, Raised, Ref, context};
+use pyo3::types::PyString;
 
 use super::imports;
 use crate::event_loop::EventLoop;
@@ -43,6 +44,23 @@ pub(crate) fn report(
     event_loop.as_obj().method(name, &[&report]).map(drop)
 }
 
+/// The same, about an exception of a transport or its protocol.
+#[cold]
+pub(crate) fn report_failure(
+    event_loop: &Ref<EventLoop>,
+    message: &str,
+    exception: &Obj,
+    transport: &Obj,
+    protocol: &Obj,
+) -> Result<(), Raised> {
+    let parts = [
+        ("exception", exception),
+        ("transport", transport),
+        ("protocol", protocol),
+    ];
+    report(event_loop, message, &parts)
+}
+
 /// Reports that a callback failed, as the Handle would that asyncio has made for it.
 #[cold]
 pub(crate) fn callback_failed(
@@ -64,14 +82,33 @@ pub(crate) fn callback_failed(
         .map(drop)
 }
 
-/// A debug message about an object: `logger.debug("%r ...", object)`.
+/// Reports that a method of a transport failed for which asyncio would have made a Handle. Without
+/// a loop nobody hears of it. Fails only with what ends the program.
 #[cold]
-pub(crate) fn log_debug(object: &Obj, message: &str) -> Result<(), Raised> {
+pub(crate) fn method_failed(
+    event_loop: Option<Ref<EventLoop>>,
+    transport: &Obj,
+    name: &str,
+    args: &[Obj],
+    raised: Raised,
+) -> Result<(), Raised> {
+    let py = transport.py();
+    let exception = caught(py, raised)?;
+    let Some(event_loop) = event_loop else {
+        return Ok(());
+    };
+    let callback = transport.attr(&PyString::intern(py, name))?;
+    callback_failed(&event_loop, &callback, args, Raised::raise(exception))
+}
+
+/// A message about an object: `logger.debug("%r ...", object)`, or of another level.
+#[cold]
+pub(crate) fn log(object: &Obj, level: &str, message: &str) -> Result<(), Raised> {
     let py = object.py();
     let logger = imports(py).logger.get(py);
     logger
         .method(
-            pyo3::intern!(py, "debug"),
+            &PyString::intern(py, level),
             &[&Obj::str(py, message)?, object],
         )
         .map(drop)

@@ -1,5 +1,5 @@
-//! The socket under a transport, and a transport's life from `connection_made` to
-//! `connection_lost`: what streams and datagrams share.
+//! The socket under a transport, and how it is watched and closed: what streams and datagrams
+//! share.
 
 use std::cell::Cell;
 
@@ -7,33 +7,24 @@ use cpython::build::Builder;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::SocketAddrStorage;
 
-use super::core::{self, Core, callback_context};
+use super::core::{self, Channel, Core, Transport, callback_context};
 use super::descriptor::{Descriptor, Owned};
 use super::extra_info::{ExtraInfo, get_extra_info};
 use super::outgoing::Writes;
-use super::reports::{log_debug, log_exception, report, warn_unclosed};
+use super::reports::{log_exception, report_failure};
 use crate::event_loop::EventLoop;
 
 /// A socket and what a transport has of it.
-pub(super) struct Socket {
-    /// The loop, until the connection is lost.
-    pub(super) event_loop: Slot<Ref<EventLoop>>,
+pub(crate) struct Socket {
+    pub(super) core: Core,
     /// The descriptor, or the Python socket that owns it, until the connection is lost.
     pub(super) descriptor: Descriptor,
-    /// The descriptor's number; still shown after the socket is closed.
-    pub(super) fd: i32,
-    pub(super) protocol: Slot,
     pub(super) extra: ExtraInfo,
-    pub(super) core: Core,
     /// Whether the loop watches the descriptor for reading. An entry that is still in the ready
     /// queue after that has ended does nothing.
     pub(super) watches_read: Cell<bool>,
     /// Whether the loop watches the descriptor for writing.
     pub(super) watches_write: Cell<bool>,
-    /// `pause_reading()` was called.
-    paused: Cell<bool>,
-    /// `close()` was called, or an error has closed it.
-    pub(super) closing: Cell<bool>,
     /// asyncio's `_conn_lost`: not 0 once `connection_lost` is scheduled; counts writes after.
     pub(super) lost: Cell<u32>,
 }
@@ -50,57 +41,68 @@ impl Socket {
         let descriptor = Descriptor::new(owned);
         Ok(Socket {
             extra: ExtraInfo::new(event_loop.py(), fd, &descriptor, extra, peer)?,
-            event_loop: Slot::new(Some(event_loop.clone())),
+            core: Core::new(event_loop, fd),
             descriptor,
-            fd,
-            protocol: Slot::default(),
-            core: Core::new(),
             watches_read: Cell::new(false),
             watches_write: Cell::new(false),
-            paused: Cell::new(false),
-            closing: Cell::new(false),
             lost: Cell::new(0),
         })
     }
 
-    /// Whether the program wants to receive.
-    #[inline]
-    pub(super) fn is_reading(&self) -> bool {
-        !self.closing.get() && !self.paused.get()
-    }
-
-    /// Something leaves this end of the connection: the program may hold the other.
-    #[inline]
-    pub(super) fn look_next(&self) {
-        if let Some(event_loop) = self.event_loop.get() {
-            event_loop.look_next();
-        }
-    }
-
     pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        self.descriptor.traverse(visit);
-        visit.slot(&self.protocol);
-        self.extra.traverse(visit);
         self.core.traverse(visit);
+        self.descriptor.traverse(visit);
+        self.extra.traverse(visit);
     }
 
     pub(super) fn clear(&self) {
         self.core.clear();
         self.extra.clear();
-        self.event_loop.set(None);
-        self.protocol.set(None);
         self.descriptor.clear();
+    }
+
+    /// Tells the loop what to watch the descriptor for.
+    fn update_watch(&self, transport: &Obj) -> Result<(), Raised> {
+        let Some(event_loop) = self.core.event_loop.get() else {
+            return Ok(());
+        };
+        if event_loop.is_closed() {
+            return Ok(());
+        }
+        let (read, write) = (self.watches_read.get(), self.watches_write.get());
+        EventLoop::watch(&event_loop, self.core.fd, transport, read, write)
+    }
+}
+
+impl Channel for Socket {
+    #[inline]
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn is_open(&self) -> bool {
+        self.descriptor.is_open()
+    }
+
+    fn close(&self, py: Python<'_>) -> Result<(), Raised> {
+        match self.descriptor.take() {
+            Some(owned) => owned.close(py),
+            None => Ok(()),
+        }
+    }
+
+    fn stop_reading(&self, transport: &Obj) -> Result<(), Raised> {
+        match self.watches_read.replace(false) {
+            true => self.update_watch(transport),
+            false => Ok(()),
+        }
     }
 }
 
 /// A transport over a socket.
-pub(super) trait OverSocket: Writes {
+pub(super) trait OverSocket: Writes + Transport<Channel = Socket> {
     /// What reports call its method `_call_connection_lost`.
     const LOST_METHOD: &str;
-
-    /// The socket and what belongs to it.
-    fn socket(&self) -> &Socket;
 
     /// What the loop's exception handler is told of, after the connection was lost.
     fn error_without_loop(py: Python<'_>, system: bool) -> Result<(), Raised>;
@@ -118,30 +120,14 @@ pub(super) trait OverSocket: Writes {
     fn settle(_this: &Ref<Self>) -> Result<(), Raised> {
         Ok(())
     }
-
-    /// Whether the protocol hears of the end.
-    fn is_connected(&self) -> bool {
-        true
-    }
-
-    /// Lets go of what calls the protocol.
-    fn release(&self);
-
-    /// The socket is closed; what comes of that goes to `then`.
-    fn after_close(_this: &Ref<Self>, _then: &mut dyn FnMut(Result<(), Raised>)) {}
-
-    /// The transport is released without having been closed.
-    fn after_release(_this: &Ref<Self>) -> Result<(), Raised> {
-        Ok(())
-    }
 }
 
 /// The methods and properties of both.
 pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
-    build_lifecycle(builder);
-    build_reading(builder);
+    core::build(builder);
+    core::build_reading(builder);
+    build_closing(builder);
     builder
-        .instance_dict()
         .repr(repr)
         .method(
             c"get_extra_info",
@@ -150,49 +136,39 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
             |this, args: &Args<'_>| {
                 // The program may go on with the socket.
                 T::settle(this)?;
-                let socket = this.socket();
+                let socket = this.channel();
                 get_extra_info(&socket.extra, &socket.descriptor, this.py(), args)
             },
-        )
-        .get(
-            c"_loop",
-            c"The loop, until the connection is lost.",
-            |this| this.socket().event_loop.get(),
         )
         .get_set(
             c"_sock",
             c"The socket, until the connection is lost. Another one is closed in its place.",
-            |this| this.socket().descriptor.socket(this.py()),
+            |this| this.channel().descriptor.socket(this.py()),
             |this, value| {
                 let sock = value.cloned().and_then(Obj::not_none);
-                this.socket().descriptor.replace(sock);
+                this.channel().descriptor.replace(sock);
                 Ok(())
             },
         )
         .get(c"_sock_fd", c"Number of the descriptor.", |this| {
-            i64::from(this.socket().fd)
+            i64::from(this.core().fd)
         })
         .get_set(
             c"_extra",
             c"What get_extra_info() looks up.",
             |this| {
-                let socket = this.socket();
+                let socket = this.channel();
                 socket.extra.dict(this.py(), &socket.descriptor)
             },
             |this, value| {
-                this.socket().extra.set_dict(value.cloned());
+                this.channel().extra.set_dict(value.cloned());
                 Ok(())
             },
         );
 }
 
-fn build_lifecycle<T: OverSocket>(builder: &mut Builder<T>) {
+fn build_closing<T: OverSocket>(builder: &mut Builder<T>) {
     builder
-        .method0(
-            c"is_closing",
-            c"is_closing($self, /)\n--\n\nReturn True if the transport is closing or closed.",
-            |this| this.socket().closing.get(),
-        )
         .method0(
             c"close",
             c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
@@ -228,15 +204,14 @@ fn build_lifecycle<T: OverSocket>(builder: &mut Builder<T>) {
         .method(
             c"_call_connection_lost",
             c"_call_connection_lost($self, /, exc)\n--\n\nTell the protocol, close the socket.",
-            |this, args: &Args<'_>| call_connection_lost(this, args.one(T::LOST_METHOD, "exc")?),
+            |this, args: &Args<'_>| {
+                core::call_connection_lost(this, args.one(T::LOST_METHOD, "exc")?)
+            },
         )
-        .get(c"_closing", c"Whether it is closing or closed.", |this| {
-            this.socket().closing.get()
-        })
         .get(
             c"_conn_lost",
             c"Not 0 once connection_lost() is scheduled.",
-            |this| i64::from(this.socket().lost.get()),
+            |this| i64::from(this.channel().lost.get()),
         )
         .get(
             c"_protocol_connected",
@@ -245,115 +220,28 @@ fn build_lifecycle<T: OverSocket>(builder: &mut Builder<T>) {
         );
 }
 
-fn build_reading<T: OverSocket>(builder: &mut Builder<T>) {
-    builder
-        .method0(
-            c"get_protocol",
-            c"get_protocol($self, /)\n--\n\nReturn the current protocol.",
-            |this| this.socket().protocol.get(),
-        )
-        .method0(
-            c"is_reading",
-            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
-            |this| this.socket().is_reading(),
-        )
-        .method0(
-            c"pause_reading",
-            c"pause_reading($self, /)\n--\n\nPause the receiving end.",
-            pause_reading,
-        )
-        .method0(
-            c"resume_reading",
-            c"resume_reading($self, /)\n--\n\nResume the receiving end.",
-            resume_reading,
-        )
-        .method0(
-            c"_start_reading",
-            c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
-            start_reading,
-        )
-        .get(
-            c"_protocol",
-            c"The protocol, until the connection is lost.",
-            |this| this.socket().protocol.get(),
-        )
-        .get(c"_paused", c"Whether reading is paused.", |this| {
-            this.socket().paused.get()
-        });
-}
-
-/// `pause_reading()`.
-pub(super) fn pause_reading<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    if !this.socket().is_reading() {
-        return Ok(());
-    }
-    this.socket().paused.set(true);
-    unwatch_read(this)?;
-    log_if_debug(this, "%r pauses reading")
-}
-
-/// `resume_reading()`.
-pub(super) fn resume_reading<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    if this.socket().closing.get() || !this.socket().paused.get() {
-        return Ok(());
-    }
-    this.socket().paused.set(false);
-    start_reading(this)?;
-    log_if_debug(this, "%r resumes reading")
-}
-
-/// Starts to receive, unless paused or closing.
-fn start_reading<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    if !this.socket().is_reading() {
-        return Ok(());
-    }
-    this.set_reading_context(callback_context(this)?);
-    T::start_reading_in_context(this)
-}
-
-/// Tells the loop what to watch the descriptor for.
-fn update_watch<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    let socket = this.socket();
-    let Some(event_loop) = socket.event_loop.get() else {
-        return Ok(());
-    };
-    if event_loop.is_closed() {
-        return Ok(());
-    }
-    let (read, write) = (socket.watches_read.get(), socket.watches_write.get());
-    EventLoop::watch(&event_loop, socket.fd, this.as_obj(), read, write)
-}
-
 /// The loop watches the descriptor for reading from now on.
 pub(super) fn watch_read<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    match this.socket().watches_read.replace(true) {
+    match this.channel().watches_read.replace(true) {
         true => Ok(()),
-        false => update_watch(this),
-    }
-}
-
-/// The loop does not watch the descriptor for reading any more.
-pub(super) fn unwatch_read<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    match this.socket().watches_read.replace(false) {
-        true => update_watch(this),
-        false => Ok(()),
+        false => this.channel().update_watch(this.as_obj()),
     }
 }
 
 /// The loop watches the descriptor for writing from now on; `context` gets the context for what
 /// comes then.
 pub(super) fn watch_write<T: OverSocket>(this: &Ref<T>, context: &Slot) -> Result<(), Raised> {
-    if this.socket().watches_write.replace(true) {
+    if this.channel().watches_write.replace(true) {
         return Ok(());
     }
     context.set(Some(callback_context(this)?));
-    update_watch(this)
+    this.channel().update_watch(this.as_obj())
 }
 
 /// The loop does not watch the descriptor for writing any more.
 pub(super) fn unwatch_write<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    match this.socket().watches_write.replace(false) {
-        true => update_watch(this),
+    match this.channel().watches_write.replace(false) {
+        true => this.channel().update_watch(this.as_obj()),
         false => Ok(()),
     }
 }
@@ -361,13 +249,13 @@ pub(super) fn unwatch_write<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> 
 /// Nothing is received any more.
 fn stop_reading<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
     this.forget_received();
-    unwatch_read(this)
+    this.channel().stop_reading(this.as_obj())
 }
 
 /// `close()`: flush, then lose.
 pub(super) fn close<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    let socket = this.socket();
-    if socket.closing.replace(true) {
+    let socket = this.channel();
+    if this.core().closing.replace(true) {
         return Ok(());
     }
     stop_reading(this)?;
@@ -386,13 +274,13 @@ pub(super) fn force_close<T: OverSocket>(
     exception: Option<Obj>,
 ) -> Result<(), Raised> {
     T::settle(this)?;
-    let socket = this.socket();
+    let socket = this.channel();
     if socket.lost.get() > 0 {
         return Ok(());
     }
     this.discard();
     unwatch_write(this)?;
-    socket.closing.set(true);
+    this.core().closing.set(true);
     stop_reading(this)?;
     socket.lost.set(1);
     core::schedule_lost(this, exception)
@@ -407,16 +295,10 @@ pub(super) fn fatal_error<T: OverSocket>(
 ) -> Result<(), Raised> {
     let py = this.py();
     let system = exception.is_instance(&Obj::class_of::<pyo3::exceptions::PyOSError>(py))?;
-    match this.socket().event_loop.get() {
+    match this.core().event_loop.get() {
         Some(event_loop) if !system => {
-            let protocol = this.socket().protocol.get();
-            let protocol = protocol.unwrap_or_else(|| Obj::none(py));
-            let parts = [
-                ("exception", exception),
-                ("transport", this.as_obj()),
-                ("protocol", &protocol),
-            ];
-            report(&event_loop, message, &parts)?;
+            let protocol = this.core().protocol_or_none(py);
+            report_failure(&event_loop, message, exception, this.as_obj(), &protocol)?;
         }
         Some(event_loop) if event_loop.debug() => {
             log_exception(this.as_obj(), message, exception)?;
@@ -427,90 +309,15 @@ pub(super) fn fatal_error<T: OverSocket>(
     force_close(this, Some(exception.clone()))
 }
 
-/// A debug message about the transport, in debug mode.
-#[inline]
-pub(super) fn log_if_debug<T: OverSocket>(this: &Ref<T>, message: &str) -> Result<(), Raised> {
-    match this.socket().event_loop.get() {
-        Some(event_loop) if event_loop.debug() => log_debug(this.as_obj(), message),
-        _ => Ok(()),
-    }
-}
-
-/// `_call_connection_lost(exc)`: tells the protocol, closes the socket and lets go of everything.
-/// Raises what the protocol raises, after that.
-pub(super) fn call_connection_lost<T: OverSocket>(
-    this: &Ref<T>,
-    exception: &Obj,
-) -> Result<(), Raised> {
-    let py = this.py();
-    let socket = this.socket();
-    let told = match socket.protocol.get() {
-        Some(protocol) if this.is_connected() => protocol
-            .method(pyo3::intern!(py, "connection_lost"), &[exception])
-            .map(drop),
-        _ => Ok(()),
-    };
-    // The first exception is the one that counts, and none must be set while Python runs.
-    let mut first = told.err().map(|raised| raised.take(py));
-    let mut then = |result: Result<(), Raised>| {
-        if let Err(raised) = result {
-            let exception = raised.take(py);
-            first.get_or_insert(exception);
-        }
-    };
-    socket.look_next();
-    if let Some(owned) = socket.descriptor.take() {
-        then(owned.close(py));
-    }
-    this.release();
-    socket.protocol.set(None);
-    socket.event_loop.set(None);
-    T::after_close(this, &mut then);
-    match first {
-        Some(exception) => Err(Raised::raise(exception)),
-        None => Ok(()),
-    }
-}
-
-/// The transport is released without having been closed.
-pub(super) fn finalize<T: OverSocket>(this: &Ref<T>) {
-    let py = this.py();
-    if !this.socket().descriptor.is_open() {
-        return;
-    }
-    let then = |result: Result<(), Raised>| {
-        if let Err(raised) = result {
-            raised.report_unraisable(Some(this.as_obj()));
-        }
-    };
-    then(warn_unclosed(this.as_obj()));
-    if let Some(owned) = this.socket().descriptor.take() {
-        then(owned.close(py));
-    }
-    then(T::after_release(this));
-}
-
 fn repr<T: OverSocket>(this: &Ref<T>) -> Result<String, Raised> {
-    let py = this.py();
-    let socket = this.socket();
-    let class = this.as_obj().class().attr(pyo3::intern!(py, "__name__"))?;
-    let mut text = format!("<{}", class.as_str()?);
-    if !socket.descriptor.is_open() {
-        text.push_str(" closed");
-    } else if socket.closing.get() {
-        text.push_str(" closing");
-    }
-    text.push_str(&format!(" fd={}", socket.fd));
-    if socket
-        .event_loop
-        .get()
-        .is_some_and(|event_loop| !event_loop.is_closed())
-    {
+    let mut text = core::describe(this)?;
+    let event_loop = this.core().event_loop.get();
+    if event_loop.is_some_and(|event_loop| !event_loop.is_closed()) {
         let state = |watches: &Cell<bool>| if watches.get() { "polling" } else { "idle" };
         text.push_str(&format!(
             " read={} write=<{}, bufsize={}>",
-            state(&socket.watches_read),
-            state(&socket.watches_write),
+            state(&this.channel().watches_read),
+            state(&this.channel().watches_write),
             this.waiting()
         ));
     }

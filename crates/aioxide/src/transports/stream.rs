@@ -6,7 +6,7 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{FlowControl, SocketAddrStorage, sys};
 
-use super::core::{self, Core, Transport};
+use super::core::{self, Channel, Transport};
 use super::descriptor::Owned;
 use super::holding;
 use super::imports;
@@ -132,21 +132,16 @@ impl StreamTransport {
     /// Whether `close()` was called or the connection is lost.
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
-        self.socket.closing.get()
+        self.socket.core.closing.get()
     }
 }
 
 impl Transport for StreamTransport {
-    fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.socket.event_loop.get()
-    }
+    type Channel = Socket;
 
-    fn protocol(&self) -> Option<Obj> {
-        self.socket.protocol.get()
-    }
-
-    fn core(&self) -> &Core {
-        &self.socket.core
+    #[inline]
+    fn channel(&self) -> &Socket {
+        &self.socket
     }
 
     fn given_context(&self) -> Option<Obj> {
@@ -159,45 +154,6 @@ impl Transport for StreamTransport {
 
     fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
         reading::start_reading_in_context(this)
-    }
-
-    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        socket::call_connection_lost(this, exception)
-    }
-}
-
-impl Writes for StreamTransport {
-    fn flow(&self) -> &RefCell<FlowControl> {
-        &self.writing.outgoing.flow
-    }
-
-    fn waiting(&self) -> usize {
-        writing::size(self)
-    }
-}
-
-impl OverSocket for StreamTransport {
-    const LOST_METHOD: &str = "_SelectorSocketTransport._call_connection_lost";
-
-    #[inline]
-    fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
-    fn error_without_loop(_: Python<'_>, _: bool) -> Result<(), Raised> {
-        Ok(())
-    }
-
-    fn is_drained(&self) -> bool {
-        writing::is_empty(self)
-    }
-
-    fn discard(&self) {
-        self.writing.outgoing.clear();
-    }
-
-    fn settle(this: &Ref<Self>) -> Result<(), Raised> {
-        holding::settle(this)
     }
 
     fn is_connected(&self) -> bool {
@@ -221,6 +177,36 @@ impl OverSocket for StreamTransport {
             Some(server) if cfg!(Py_3_13) => server::detach(&server, this.as_obj()),
             _ => Ok(()),
         }
+    }
+}
+
+impl Writes for StreamTransport {
+    fn flow(&self) -> &RefCell<FlowControl> {
+        &self.writing.outgoing.flow
+    }
+
+    fn waiting(&self) -> usize {
+        writing::size(self)
+    }
+}
+
+impl OverSocket for StreamTransport {
+    const LOST_METHOD: &str = "_SelectorSocketTransport._call_connection_lost";
+
+    fn error_without_loop(_: Python<'_>, _: bool) -> Result<(), Raised> {
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        writing::is_empty(self)
+    }
+
+    fn discard(&self) {
+        self.writing.outgoing.clear();
+    }
+
+    fn settle(this: &Ref<Self>) -> Result<(), Raised> {
+        holding::settle(this)
     }
 }
 
@@ -274,10 +260,10 @@ impl Hot for StreamTransport {
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.socket.descriptor.is_open()
+        self.socket.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        socket::finalize(this);
+        core::finalize(this);
     }
 }

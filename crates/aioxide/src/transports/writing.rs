@@ -8,11 +8,12 @@ use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
 use engine::buffer::IOV_MAX;
 use engine::sys;
 
+use super::core::{self, Transport};
 use super::holding::{self, Holding};
 use super::outgoing::{
-    self, Chunk, Outgoing, Plan, Sent, gathered, pause_if_full, resume_if_drained,
+    self, Chunk, Outgoing, Plan, Sent, gathered, is_changeable, pause_if_full, resume_if_drained,
 };
-use super::reports::{callback_failed, caught, in_context, os_exception};
+use super::reports::{in_context, method_failed, os_exception};
 use super::socket::{self, unwatch_write, watch_write};
 use super::{StreamTransport, imports};
 
@@ -128,7 +129,7 @@ pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
     if matches!(plan, Plan::Send) && holding::hold(this, data, bytes) {
         return Ok(());
     }
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     match plan.send(bytes, |bytes| sys::send(fd, bytes)) {
         Sent::All => Ok(()),
         Sent::Part(sent) => {
@@ -149,7 +150,7 @@ pub(super) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(
         .collect();
     let mut sent = match plan(this)? {
         Plan::Send => {
-            match sys::send_vectored(this.socket.fd, &slices[..slices.len().min(IOV_MAX)]) {
+            match sys::send_vectored(this.core().fd, &slices[..slices.len().min(IOV_MAX)]) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return write_failed(this, error).map(drop),
@@ -177,13 +178,10 @@ pub(super) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(
 }
 
 fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
-    let py = this.py();
-    let accepted = data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(py))
-        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
-    if !accepted {
+    if !is_changeable(data) {
         return Err(not_bytes_like(data));
     }
-    let (plan, fd) = (plan(this)?, this.socket.fd);
+    let (plan, fd) = (plan(this)?, this.core().fd);
     // What is not sent is copied here, where nothing can change it yet.
     let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::send(fd, bytes)));
     match outcome {
@@ -229,7 +227,7 @@ fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
     Ok(if this.socket.lost.get() > 0 {
         Plan::Count
     } else if is_empty(this) {
-        this.socket.look_next();
+        this.core().look_next();
         Plan::Send
     } else {
         Plan::Queue
@@ -333,8 +331,8 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    this.socket.look_next();
-    sys::shutdown(this.socket.fd, sys::Shutdown::Write)
+    this.core().look_next();
+    sys::shutdown(this.core().fd, sys::Shutdown::Write)
         .map_err(|error| Raised::raise(os_exception(this.py(), error)))
 }
 
@@ -354,25 +352,20 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if !this.socket.watches_write.get() || this.socket.lost.get() > 0 {
         return Ok(());
     }
-    let py = this.py();
     let (Some(context), Some(event_loop)) =
-        (this.writing.context.get(), this.socket.event_loop.get())
+        (this.writing.context.get(), this.core().event_loop.get())
     else {
         return Ok(());
     };
     match in_context(&context, || flush(this)) {
         Ok(()) => Ok(()),
-        Err(raised) => {
-            let raised = Raised::raise(caught(py, raised)?);
-            let callback = this.as_obj().attr(pyo3::intern!(py, "writelines"))?;
-            callback_failed(&event_loop, &callback, &[], raised)
-        }
+        Err(raised) => method_failed(Some(event_loop), this.as_obj(), "writelines", &[], raised),
     }
 }
 
 /// Sends what the socket takes in one call.
 pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     this.writing.outgoing.send(
         |piece| sys::send(fd, piece),
         |pieces| sys::send_vectored(fd, pieces),
@@ -382,8 +375,8 @@ pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
 /// Sends what the socket takes in one call, and does what comes after the last byte.
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    this.socket.look_next();
-    let fd = this.socket.fd;
+    this.core().look_next();
+    let fd = this.core().fd;
     let sent = this.writing.outgoing.send(
         |piece| sys::send(fd, piece),
         |pieces| sys::send_vectored(fd, pieces),
@@ -406,7 +399,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     wake_empty_waiter(this, None)?;
     if this.is_closing() && this.socket.lost.get() == 0 {
         this.socket.lost.set(1);
-        socket::call_connection_lost(this, &Obj::none(py))
+        core::call_connection_lost(this, &Obj::none(py))
     } else if this.writing.eof.get() && this.socket.descriptor.is_open() {
         shut_down(this)
     } else {
@@ -427,7 +420,7 @@ fn make_empty_waiter(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     if this.writing.empty_waiter.is_some() {
         return Err(Raised::runtime_error(py, "Empty waiter is already set"));
     }
-    let Some(event_loop) = this.socket.event_loop.get() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Err(Raised::runtime_error(py, "the connection is lost"));
     };
     holding::settle(this)?;

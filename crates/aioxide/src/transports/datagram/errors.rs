@@ -3,6 +3,7 @@
 use cpython::{Obj, Raised, Ref};
 
 use super::DatagramTransport;
+use crate::transports::core::Transport;
 use crate::transports::reports::caught;
 use crate::transports::socket::fatal_error;
 
@@ -10,7 +11,7 @@ use crate::transports::socket::fatal_error;
 #[cold]
 pub(super) fn error_received(this: &Ref<DatagramTransport>, error: &Obj) -> Result<(), Raised> {
     let py = this.py();
-    let protocol = this.socket.protocol.get().unwrap_or_else(|| Obj::none(py));
+    let protocol = this.core().protocol_or_none(py);
     protocol
         .method(pyo3::intern!(py, "error_received"), &[error])
         .map(drop)

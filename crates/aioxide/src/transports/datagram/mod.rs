@@ -22,7 +22,7 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::FlowControl;
 use engine::sys::{family, peer_address};
 
-use super::core::{self, Core, Transport};
+use super::core::{self, Channel, Transport};
 use super::descriptor::Owned;
 use super::imports::make_base;
 use super::outgoing::Writes;
@@ -95,7 +95,7 @@ fn open(
         None => None,
     };
     let socket = Socket::open(event_loop, Owned::Socket(sock), fd, extra, None)?;
-    socket.protocol.set(Some(protocol.clone()));
+    socket.core.protocol.set(Some(protocol.clone()));
     let has_peer = match (given_peer, native) {
         (Some(peer), _) => peer.truth()?,
         (None, Some(_)) => peer_address(fd).is_ok_and(|peer| {
@@ -136,16 +136,11 @@ impl DatagramTransport {
 }
 
 impl Transport for DatagramTransport {
-    fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.socket.event_loop.get()
-    }
+    type Channel = Socket;
 
-    fn protocol(&self) -> Option<Obj> {
-        self.socket.protocol.get()
-    }
-
-    fn core(&self) -> &Core {
-        &self.socket.core
+    #[inline]
+    fn channel(&self) -> &Socket {
+        &self.socket
     }
 
     fn set_reading_context(&self, context: Obj) {
@@ -156,8 +151,9 @@ impl Transport for DatagramTransport {
         receiving::start_reading_in_context(this)
     }
 
-    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        socket::call_connection_lost(this, exception)
+    fn release(&self) {
+        self.receiving.clear();
+        self.sending.clear();
     }
 }
 
@@ -173,10 +169,6 @@ impl Writes for DatagramTransport {
 
 impl OverSocket for DatagramTransport {
     const LOST_METHOD: &str = "_SelectorTransport._call_connection_lost";
-
-    fn socket(&self) -> &Socket {
-        &self.socket
-    }
 
     /// asyncio's looks for a method of the loop that is gone.
     fn error_without_loop(py: Python<'_>, system: bool) -> Result<(), Raised> {
@@ -199,11 +191,6 @@ impl OverSocket for DatagramTransport {
 
     fn forget_received(&self) {
         self.receiving.forget_waiting();
-    }
-
-    fn release(&self) {
-        self.receiving.clear();
-        self.sending.clear();
     }
 }
 
@@ -269,10 +256,10 @@ impl Hot for DatagramTransport {
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.socket.descriptor.is_open()
+        self.socket.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        socket::finalize(this);
+        core::finalize(this);
     }
 }

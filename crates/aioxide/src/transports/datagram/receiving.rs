@@ -12,9 +12,10 @@ use super::senders::Senders;
 use super::{DatagramTransport, errors};
 use crate::event_loop::EventLoop;
 use crate::handles::Entry;
+use crate::transports::core::Transport;
 use crate::transports::extra_info::address_object;
 use crate::transports::reading::{SCRATCH, with_scratch};
-use crate::transports::reports::{callback_failed, caught, in_context, os_exception};
+use crate::transports::reports::{in_context, method_failed, os_exception};
 use crate::transports::socket::watch_read;
 
 /// No datagram of UDP is larger, in bytes. Others go one by one through the thread's buffer.
@@ -110,7 +111,7 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
             |this, args: &Args<'_>| -> Result<(), Raised> {
                 let protocol = args.one("_SelectorTransport.set_protocol", "protocol")?;
                 this.receiving.receive.set(None);
-                this.socket.protocol.set(Some(protocol.clone()));
+                this.core().protocol.set(Some(protocol.clone()));
                 Ok(())
             },
         )
@@ -124,10 +125,10 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
 /// Starts to receive, unless paused or closing, in the context that was set before. What was
 /// received already comes first.
 pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let Some(event_loop) = this.socket.event_loop.get() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
     };
-    if !this.socket.is_reading() {
+    if !this.core().is_reading() {
         return Ok(());
     }
     event_loop.check_closed(this.py())?;
@@ -152,11 +153,11 @@ pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
 /// An entry of ours has come to its turn: hands out what was received before, if that is what it
 /// is about.
 pub(super) fn deliver_waiting(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    if !this.receiving.scheduled.replace(false) || !this.socket.is_reading() {
+    if !this.receiving.scheduled.replace(false) || !this.core().is_reading() {
         return Ok(());
     }
     in_reading_context(this, hand_out)?;
-    if this.socket.is_reading() && this.receiving.waiting.borrow().is_empty() {
+    if this.core().is_reading() && this.receiving.waiting.borrow().is_empty() {
         watch_read(this)?;
     }
     Ok(())
@@ -179,13 +180,8 @@ fn in_reading_context(
 
 #[cold]
 fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
-    let py = this.py();
-    let exception = caught(py, raised)?;
-    let Some(event_loop) = this.socket.event_loop.get() else {
-        return Ok(());
-    };
-    let callback = this.as_obj().attr(pyo3::intern!(py, "_read_ready"))?;
-    callback_failed(&event_loop, &callback, &[], Raised::raise(exception))
+    let event_loop = this.core().event_loop.get();
+    method_failed(event_loop, this.as_obj(), "_read_ready", &[], raised)
 }
 
 /// `_read_ready()`.
@@ -205,7 +201,7 @@ fn receive(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
 
 /// One datagram of any size.
 fn receive_one(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let (py, fd) = (this.py(), this.socket.fd);
+    let (py, fd) = (this.py(), this.core().fd);
     let received = with_scratch(|scratch| {
         let result = sys::recv_from(fd, scratch);
         result.map(|(count, from)| (Obj::bytes(py, &scratch[..count]), from))
@@ -223,7 +219,7 @@ fn receive_several(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let mut buffer = BUFFER
         .take()
         .unwrap_or_else(|| Box::new(DatagramBuffer::new(LARGEST)));
-    let received = buffer.receive(this.socket.fd, asked);
+    let received = buffer.receive(this.core().fd, asked);
     let first = match &received {
         Ok(count) => {
             this.receiving.adapt(asked, *count);
@@ -272,7 +268,7 @@ fn make_objects(
 
 /// Hands out what waits, as long as the protocol wants it.
 fn hand_out(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    while this.socket.is_reading() {
+    while this.core().is_reading() {
         let next = this.receiving.waiting.borrow_mut().pop_front();
         let Some((data, from)) = next else {
             return Ok(());
@@ -294,7 +290,7 @@ fn after_failure(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Ra
     if !this.receiving.waiting.borrow().is_empty() {
         if let (false, Some(event_loop)) = (
             this.receiving.scheduled.replace(true),
-            this.socket.event_loop.get(),
+            this.core().event_loop.get(),
         ) {
             EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
         }
@@ -309,7 +305,7 @@ fn deliver(this: &Ref<DatagramTransport>, data: &Obj, from: &Obj) -> Result<(), 
     let receive = match this.receiving.receive.get() {
         Some(receive) => receive,
         None => {
-            let protocol = this.socket.protocol.get().unwrap_or_else(|| Obj::none(py));
+            let protocol = this.core().protocol_or_none(py);
             let receive = protocol.attr(pyo3::intern!(py, "datagram_received"))?;
             this.receiving.receive.set(Some(receive.clone()));
             receive

@@ -12,12 +12,13 @@ use engine::{FlowControl, SocketAddrStorage};
 use super::DatagramTransport;
 use super::errors::{self, Failure};
 use crate::transports::addresses::plain_address;
+use crate::transports::core::{self, Transport};
 use crate::transports::imports;
 use crate::transports::outgoing::{
     self, Chunk, count_lost_write, pause_if_full, resume_if_drained,
 };
-use crate::transports::reports::{callback_failed, caught, in_context, os_exception};
-use crate::transports::socket::{self, unwatch_write, watch_write};
+use crate::transports::reports::{in_context, method_failed, os_exception};
+use crate::transports::socket::{unwatch_write, watch_write};
 
 /// What a queued datagram counts besides its bytes, and whether empty ones are sent: 3.13 and
 /// later count a header.
@@ -223,9 +224,7 @@ enum Sent {
 
 /// Sends one datagram.
 fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Sent, Raised> {
-    if let Some(event_loop) = this.socket.event_loop.get() {
-        event_loop.look_next();
-    }
+    this.core().look_next();
     let to = match target {
         Target::Peer => None,
         Target::Address(to) => Some(to),
@@ -234,7 +233,7 @@ fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Se
     if this.native.is_none() || !this.socket.descriptor.is_open() {
         return send_by_methods(this, data, target);
     }
-    let fd = this.socket.fd;
+    let fd = this.core().fd;
     let send = |bytes: &[u8]| match to {
         None => sys::send(fd, bytes),
         Some(to) => sys::send_to(fd, bytes, to),
@@ -313,21 +312,16 @@ fn keep(this: &Ref<DatagramTransport>, data: &Obj, target: Target) -> Result<(),
 
 /// The descriptor can be written.
 pub(super) fn on_writable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let py = this.py();
     let (true, Some(context), Some(event_loop)) = (
         this.socket.watches_write.get(),
         this.sending.context.get(),
-        this.socket.event_loop.get(),
+        this.core().event_loop.get(),
     ) else {
         return Ok(());
     };
     match in_context(&context, || flush(this)) {
         Ok(()) => Ok(()),
-        Err(raised) => {
-            let raised = Raised::raise(caught(py, raised)?);
-            let callback = this.as_obj().attr(pyo3::intern!(py, "sendto"))?;
-            callback_failed(&event_loop, &callback, &[], raised)
-        }
+        Err(raised) => method_failed(Some(event_loop), this.as_obj(), "sendto", &[], raised),
     }
 }
 
@@ -346,9 +340,9 @@ fn flush(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     unwatch_write(this)?;
-    if this.socket.closing.get() && this.socket.lost.get() == 0 {
+    if this.core().closing.get() && this.socket.lost.get() == 0 {
         this.socket.lost.set(1);
-        return socket::call_connection_lost(this, &Obj::none(this.py()));
+        return core::call_connection_lost(this, &Obj::none(this.py()));
     }
     Ok(())
 }
@@ -362,9 +356,7 @@ enum Queued {
 
 /// Sends some of the queue.
 fn send_queued(this: &Ref<DatagramTransport>) -> Result<Queued, Raised> {
-    if let Some(event_loop) = this.socket.event_loop.get() {
-        event_loop.look_next();
-    }
+    this.core().look_next();
     match send_batch(this) {
         Some(Ok(count)) => {
             (0..count).for_each(|_| this.sending.pop());
@@ -394,7 +386,7 @@ fn send_batch(this: &Ref<DatagramTransport>) -> Option<io::Result<usize>> {
         };
         count += 1;
     }
-    (count > 0).then(|| sys::send_many(this.socket.fd, &batch[..count]))
+    (count > 0).then(|| sys::send_many(this.core().fd, &batch[..count]))
 }
 
 #[cold]

@@ -7,19 +7,16 @@ use cpython::build::Builder;
 use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::sys;
 
-use super::super::core::{self, Core, Transport, callback_context, run_callback};
+use super::super::core::{self, Channel, Transport, callback_context, run_callback};
 use super::super::reading::{Received, receive_bytes};
-use super::super::reports::{in_context, os_exception};
-use super::channel::{self, Channel, OverPipe};
+use super::super::reports::{in_context, method_failed, os_exception};
+use super::channel::{self, OverPipe, PipeFile};
 use crate::event_loop::{EventLoop, Side};
 use crate::handles::Entry;
 
 /// The value of a transport that receives from a pipe.
 pub(crate) struct ReadPipeTransport {
-    channel: Channel,
-    /// Whether the loop watches the descriptor.
-    watching: Cell<bool>,
-    paused: Cell<bool>,
+    file: PipeFile,
     /// Much came with the last read.
     plenty: Cell<bool>,
     /// In which the protocol is called.
@@ -31,37 +28,9 @@ pub(crate) struct ReadPipeTransport {
     eof_context: Slot,
 }
 
-impl ReadPipeTransport {
-    fn stop_reading(&self) -> Result<(), Raised> {
-        self.channel.unwatch(Side::Read, &self.watching)
-    }
-}
-
-fn is_reading(this: &Ref<ReadPipeTransport>) -> bool {
-    !this.paused.get() && !this.channel.closing.get()
-}
-
-fn pause_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if !is_reading(this) {
-        return Ok(());
-    }
-    this.paused.set(true);
-    this.stop_reading()?;
-    channel::log_if_debug(this, "debug", "%r pauses reading")
-}
-
-fn resume_reading(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if this.channel.closing.get() || !this.paused.get() {
-        return Ok(());
-    }
-    this.paused.set(false);
-    channel::start_reading(this)?;
-    channel::log_if_debug(this, "debug", "%r resumes reading")
-}
-
 /// The descriptor can be read: one read of bounded size.
 pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if !this.watching.get() {
+    if !this.file.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.context.get() else {
@@ -70,7 +39,10 @@ pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
     match in_context(&context, || read(this)) {
         Ok(()) => Ok(()),
         // asyncio leaves to the handle what the protocol raises; the transport lives on.
-        Err(raised) => channel::callback_failed(this, "_start_reading", raised),
+        Err(raised) => {
+            let event_loop = this.core().event_loop.get();
+            method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
+        }
     }
 }
 
@@ -83,7 +55,7 @@ const PLENTY: usize = 16 * 1024;
 /// One read: through the thread's buffer, or, where much is to be expected, directly into a bytes
 /// object of the right size.
 fn receive(this: &Ref<ReadPipeTransport>) -> Result<Received, Raised> {
-    let (py, fd) = (this.py(), this.channel.fd);
+    let (py, fd) = (this.py(), this.core().fd);
     if this.plenty.get() {
         let ready = sys::readable_bytes(fd).unwrap_or_default();
         if ready >= PLENTY {
@@ -132,10 +104,8 @@ const EIO: i32 = 5;
 #[cold]
 fn look_up(this: &Ref<ReadPipeTransport>) -> Result<Obj, Raised> {
     let py = this.py();
-    let protocol = this.channel.protocol.get();
-    let receive = protocol
-        .unwrap_or_else(|| Obj::none(py))
-        .attr(pyo3::intern!(py, "data_received"))?;
+    let protocol = this.core().protocol_or_none(py);
+    let receive = protocol.attr(pyo3::intern!(py, "data_received"))?;
     this.receive.set(Some(receive.clone()));
     Ok(receive)
 }
@@ -143,14 +113,14 @@ fn look_up(this: &Ref<ReadPipeTransport>) -> Result<Obj, Raised> {
 /// The other end is closed: the protocol is told of it and loses the connection.
 fn on_eof(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
     let py = this.py();
-    channel::log_if_debug(this, "info", "%r was closed by peer")?;
+    core::log_if_debug(this, "info", "%r was closed by peer")?;
     let (Some(event_loop), Some(protocol)) =
-        (this.channel.event_loop.get(), this.channel.protocol.get())
+        (this.core().event_loop.get(), this.core().protocol.get())
     else {
         return Ok(());
     };
-    this.channel.closing.set(true);
-    this.stop_reading()?;
+    this.core().closing.set(true);
+    this.file.unwatch(Side::Read)?;
     let eof = protocol.attr(pyo3::intern!(py, "eof_received"))?;
     if EventLoop::is_fast(&event_loop) {
         this.eof_context.set(Some(callback_context(this)?));
@@ -164,7 +134,7 @@ fn on_eof(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
 
 /// An entry of ours has come to its turn.
 pub(super) fn run_deferred(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    let (Some(eof), Some(event_loop)) = (this.eof.take(), this.channel.event_loop.get()) else {
+    let (Some(eof), Some(event_loop)) = (this.eof.take(), this.core().event_loop.get()) else {
         return core::run_deferred(this);
     };
     let context = this.eof_context.take();
@@ -177,28 +147,23 @@ pub(super) fn run_deferred(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> 
 }
 
 fn close(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
-    if this.channel.closing.get() {
+    if this.core().closing.get() {
         return Ok(());
     }
     lose(this, None)
 }
 
 fn lose(this: &Ref<ReadPipeTransport>, exception: Option<Obj>) -> Result<(), Raised> {
-    this.stop_reading()?;
+    this.file.unwatch(Side::Read)?;
     channel::lose(this, exception)
 }
 
 impl Transport for ReadPipeTransport {
-    fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.channel.event_loop.get()
-    }
+    type Channel = PipeFile;
 
-    fn protocol(&self) -> Option<Obj> {
-        self.channel.protocol.get()
-    }
-
-    fn core(&self) -> &Core {
-        &self.channel.core
+    #[inline]
+    fn channel(&self) -> &PipeFile {
+        &self.file
     }
 
     fn set_reading_context(&self, context: Obj) {
@@ -206,30 +171,26 @@ impl Transport for ReadPipeTransport {
     }
 
     fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
-        let Some(event_loop) = this.channel.event_loop.get() else {
-            return Ok(());
-        };
-        if !is_reading(this) || this.watching.get() {
+        if !this.core().is_reading() || this.file.watches_read.get() {
             return Ok(());
         }
-        EventLoop::watch_side(&event_loop, Side::Read, this.channel.fd, this.as_obj())?;
-        this.watching.set(true);
-        Ok(())
+        this.file.watch(Side::Read, this.as_obj())
     }
 
-    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        channel::connection_lost(this, exception)
+    fn release(&self) {
+        self.context.set(None);
+        self.receive.set(None);
+        self.eof.set(None);
+        self.eof_context.set(None);
     }
 }
 
 impl OverPipe for ReadPipeTransport {
     const REFUSAL: &str = "Pipe transport is for pipes/sockets only.";
 
-    fn over(channel: Channel) -> ReadPipeTransport {
+    fn over(file: PipeFile) -> ReadPipeTransport {
         ReadPipeTransport {
-            channel,
-            watching: Cell::new(false),
-            paused: Cell::new(false),
+            file,
             plenty: Cell::new(false),
             context: Slot::default(),
             receive: Slot::default(),
@@ -238,24 +199,13 @@ impl OverPipe for ReadPipeTransport {
         }
     }
 
-    fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
     fn activity(&self) -> String {
-        channel::state(&self.watching).to_owned()
+        channel::state(&self.file.watches_read).to_owned()
     }
 
     fn set_protocol(&self, protocol: &Obj) {
         self.receive.set(None);
-        self.channel.protocol.set(Some(protocol.clone()));
-    }
-
-    fn release(&self) {
-        self.context.set(None);
-        self.receive.set(None);
-        self.eof.set(None);
-        self.eof_context.set(None);
+        self.file.core().protocol.set(Some(protocol.clone()));
     }
 }
 
@@ -267,39 +217,16 @@ impl Hot for ReadPipeTransport {
 
     fn build(builder: &mut Builder<Self>) {
         channel::build(builder);
-        builder
-            .method0(
-                c"is_reading",
-                c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.",
-                is_reading,
-            )
-            .method0(
-                c"pause_reading",
-                c"pause_reading($self, /)\n--\n\nPause the receiving end.",
-                pause_reading,
-            )
-            .method0(
-                c"resume_reading",
-                c"resume_reading($self, /)\n--\n\nResume the receiving end.",
-                resume_reading,
-            )
-            .method0(
-                c"close",
-                c"close($self, /)\n--\n\nClose the transport.",
-                close,
-            )
-            .method0(
-                c"_start_reading",
-                c"_start_reading($self, /)\n--\n\nStart to receive, unless paused or closing.",
-                channel::start_reading,
-            )
-            .get(c"_paused", c"Whether reading is paused.", |this| {
-                this.paused.get()
-            });
+        core::build_reading(builder);
+        builder.method0(
+            c"close",
+            c"close($self, /)\n--\n\nClose the transport.",
+            close,
+        );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
-        self.channel.traverse(visit);
+        self.file.traverse(visit);
         for slot in [&self.context, &self.receive, &self.eof, &self.eof_context] {
             visit.slot(slot);
         }
@@ -307,14 +234,14 @@ impl Hot for ReadPipeTransport {
 
     fn clear(&self) {
         self.release();
-        self.channel.clear();
+        self.file.clear();
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.channel.pipe.is_some()
+        self.file.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        channel::finalize(this);
+        core::finalize(this);
     }
 }

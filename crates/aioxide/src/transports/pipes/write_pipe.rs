@@ -8,51 +8,39 @@ use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
 use engine::FlowControl;
 use engine::sys::{self, FileKind};
 
-use super::super::core::{Core, Transport, callback_context};
+use super::super::core::{self, Channel, Transport, callback_context};
 use super::super::outgoing::{
-    self, Chunk, Outgoing, Plan, Sent, Writes, gathered, pause_if_full, resume_if_drained,
+    self, Chunk, Outgoing, Plan, Sent, Writes, gathered, is_changeable, pause_if_full,
+    resume_if_drained,
 };
-use super::super::reports::{in_context, os_exception};
-use super::channel::{self, Channel, OverPipe};
-use crate::event_loop::{EventLoop, Side};
+use super::super::reports::{in_context, method_failed, os_exception};
+use super::channel::{self, OverPipe, PipeFile};
+use crate::event_loop::Side;
 
 /// The value of a transport that sends to a pipe.
 pub(crate) struct WritePipeTransport {
-    channel: Channel,
+    /// The loop watches it for reading, too: it becomes readable when the reader ends.
+    file: PipeFile,
     outgoing: Outgoing,
-    /// Whether the loop watches for the end of the reader: then the descriptor becomes readable.
-    watching_peer: Cell<bool>,
     /// In which that is noticed.
     peer_context: Slot,
-    /// Whether the loop watches the descriptor for writing.
-    watching: Cell<bool>,
     /// In which `resume_writing` and a late `connection_lost` are called.
     context: Slot,
     /// asyncio's `_conn_lost`: counts failed writes.
     lost_writes: Cell<u32>,
 }
 
-impl WritePipeTransport {
-    fn unwatch(&self, side: Side) -> Result<(), Raised> {
-        let watching = match side {
-            Side::Read => &self.watching_peer,
-            Side::Write => &self.watching,
-        };
-        self.channel.unwatch(side, watching)
-    }
-}
-
 /// The reader has closed its end, or it is a socket and has sent something, which is nothing that
 /// it should do.
 pub(super) fn on_readable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
-    if !this.watching_peer.get() {
+    if !this.file.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.peer_context.get() else {
         return Ok(());
     };
     let noticed = in_context(&context, || {
-        channel::log_if_debug(this, "info", "%r was closed by peer")?;
+        core::log_if_debug(this, "info", "%r was closed by peer")?;
         let exception = if this.outgoing.is_empty() {
             None
         } else {
@@ -63,7 +51,10 @@ pub(super) fn on_readable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> 
     });
     match noticed {
         Ok(()) => Ok(()),
-        Err(raised) => channel::callback_failed(this, "_start_reading", raised),
+        Err(raised) => {
+            let event_loop = this.core().event_loop.get();
+            method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
+        }
     }
 }
 
@@ -72,7 +63,7 @@ fn write(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
     let Some(bytes) = data.as_bytes() else {
         return write_changeable(this, data);
     };
-    let (plan, fd) = (plan(this), this.channel.fd);
+    let (plan, fd) = (plan(this), this.core().fd);
     match plan.send(bytes, |bytes| sys::write(fd, bytes)) {
         Sent::Part(sent) => {
             let (chunk, sent) = Chunk::of_bytes(data, bytes, sent);
@@ -83,14 +74,11 @@ fn write(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
 }
 
 fn write_changeable(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
-    let py = this.py();
-    let accepted = data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(py))
-        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
-    if !accepted {
-        let class = Obj::class_of::<pyo3::exceptions::PyAssertionError>(py);
+    if !is_changeable(data) {
+        let class = Obj::class_of::<pyo3::exceptions::PyAssertionError>(this.py());
         return Err(Raised::raise_in_context(class.call1(&data.repr()?)?));
     }
-    let (plan, fd) = (plan(this), this.channel.fd);
+    let (plan, fd) = (plan(this), this.core().fd);
     let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::write(fd, bytes)));
     match outcome {
         Ok(Ok(sent)) => finish(this, sent),
@@ -100,10 +88,10 @@ fn write_changeable(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Ra
 }
 
 fn plan(this: &Ref<WritePipeTransport>) -> Plan {
-    if this.lost_writes.get() > 0 || this.channel.closing.get() {
+    if this.lost_writes.get() > 0 || this.core().closing.get() {
         Plan::Count
     } else if this.outgoing.is_empty() {
-        channel::look_next(&this.channel);
+        this.core().look_next();
         Plan::Send
     } else {
         Plan::Queue
@@ -124,10 +112,9 @@ fn finish(this: &Ref<WritePipeTransport>, sent: Sent) -> Result<(), Raised> {
 
 /// Keeps a chunk of which so much is sent, until the descriptor can be written.
 fn keep(this: &Ref<WritePipeTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
-    if let (false, Some(event_loop)) = (this.watching.get(), this.channel.event_loop.get()) {
+    if !this.file.watches_write.get() {
         this.context.set(Some(callback_context(this)?));
-        EventLoop::watch_side(&event_loop, Side::Write, this.channel.fd, this.as_obj())?;
-        this.watching.set(true);
+        this.file.watch(Side::Write, this.as_obj())?;
     }
     this.outgoing.push(chunk, sent);
     pause_if_full(this)
@@ -149,7 +136,7 @@ fn write_failed(this: &Ref<WritePipeTransport>, error: io::Error) -> Result<(), 
 
 /// The descriptor can be written.
 pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
-    if !this.watching.get() {
+    if !this.file.watches_write.get() {
         return Ok(());
     }
     let Some(context) = this.context.get() else {
@@ -157,14 +144,17 @@ pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> 
     };
     match in_context(&context, || flush(this)) {
         Ok(()) => Ok(()),
-        Err(raised) => channel::callback_failed(this, "write", raised),
+        Err(raised) => {
+            let event_loop = this.core().event_loop.get();
+            method_failed(event_loop, this.as_obj(), "write", &[], raised)
+        }
     }
 }
 
 /// Sends what the pipe takes in one call, and does what comes after the last byte.
 fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
-    let fd = this.channel.fd;
-    channel::look_next(&this.channel);
+    let fd = this.core().fd;
+    this.core().look_next();
     let sent = this.outgoing.send(
         |piece| sys::write(fd, piece),
         |pieces| sys::write_vectored(fd, pieces),
@@ -177,12 +167,12 @@ fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
     if !this.outgoing.is_empty() {
         return Ok(());
     }
-    this.unwatch(Side::Write)?;
+    this.file.unwatch(Side::Write)?;
     // asyncio's pipes resume when everything has left, not at the low water mark. The protocol
     // may write again at once.
     resume_if_drained(this)?;
-    if this.channel.closing.get() && this.outgoing.is_empty() {
-        this.unwatch(Side::Read)?;
+    if this.core().closing.get() && this.outgoing.is_empty() {
+        this.file.unwatch(Side::Read)?;
         return channel::lose_now(this);
     }
     Ok(())
@@ -190,11 +180,11 @@ fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
 
 /// `write_eof()` and `close()`: flush, then lose.
 fn close(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
-    if this.channel.closing.replace(true) {
+    if this.core().closing.replace(true) {
         return Ok(());
     }
     if this.outgoing.is_empty() {
-        this.unwatch(Side::Read)?;
+        this.file.unwatch(Side::Read)?;
         return channel::lose(this, None);
     }
     Ok(())
@@ -202,24 +192,19 @@ fn close(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
 
 /// `abort()` and what follows errors: lose now.
 fn abandon(this: &Ref<WritePipeTransport>, exception: Option<Obj>) -> Result<(), Raised> {
-    this.channel.closing.set(true);
+    this.core().closing.set(true);
     this.outgoing.clear();
-    this.unwatch(Side::Write)?;
-    this.unwatch(Side::Read)?;
+    this.file.unwatch(Side::Write)?;
+    this.file.unwatch(Side::Read)?;
     channel::lose(this, exception)
 }
 
 impl Transport for WritePipeTransport {
-    fn event_loop(&self) -> Option<Ref<EventLoop>> {
-        self.channel.event_loop.get()
-    }
+    type Channel = PipeFile;
 
-    fn protocol(&self) -> Option<Obj> {
-        self.channel.protocol.get()
-    }
-
-    fn core(&self) -> &Core {
-        &self.channel.core
+    #[inline]
+    fn channel(&self) -> &PipeFile {
+        &self.file
     }
 
     fn set_reading_context(&self, context: Obj) {
@@ -228,20 +213,15 @@ impl Transport for WritePipeTransport {
 
     /// Watches for the end of the reader; a terminal has data to read instead.
     fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
-        let channel = &this.channel;
-        let Some(event_loop) = channel.event_loop.get() else {
-            return Ok(());
-        };
-        if channel.kind == FileKind::CharacterDevice || channel.closing.get() {
+        if this.file.kind == FileKind::CharacterDevice || this.core().closing.get() {
             return Ok(());
         }
-        EventLoop::watch_side(&event_loop, Side::Read, channel.fd, this.as_obj())?;
-        this.watching_peer.set(true);
-        Ok(())
+        this.file.watch(Side::Read, this.as_obj())
     }
 
-    fn call_connection_lost(this: &Ref<Self>, exception: &Obj) -> Result<(), Raised> {
-        channel::connection_lost(this, exception)
+    fn release(&self) {
+        self.peer_context.set(None);
+        self.context.set(None);
     }
 }
 
@@ -258,34 +238,23 @@ impl Writes for WritePipeTransport {
 impl OverPipe for WritePipeTransport {
     const REFUSAL: &str = "Pipe transport is only for pipes, sockets and character devices";
 
-    fn over(channel: Channel) -> WritePipeTransport {
+    fn over(file: PipeFile) -> WritePipeTransport {
         WritePipeTransport {
-            channel,
+            file,
             outgoing: Outgoing::new(),
-            watching_peer: Cell::new(false),
             peer_context: Slot::default(),
-            watching: Cell::new(false),
             context: Slot::default(),
             lost_writes: Cell::new(0),
         }
     }
 
-    fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
     fn activity(&self) -> String {
-        let state = channel::state(&self.watching);
+        let state = channel::state(&self.file.watches_write);
         format!("{state} bufsize={}", self.outgoing.size())
     }
 
     fn set_protocol(&self, protocol: &Obj) {
-        self.channel.protocol.set(Some(protocol.clone()));
-    }
-
-    fn release(&self) {
-        self.peer_context.set(None);
-        self.context.set(None);
+        self.file.core().protocol.set(Some(protocol.clone()));
     }
 }
 
@@ -329,7 +298,7 @@ impl Hot for WritePipeTransport {
             .method0(
                 c"_start_reading",
                 c"_start_reading($self, /)\n--\n\nWatch for the end of the reader.",
-                channel::start_reading,
+                core::start_reading,
             )
             .get(c"_conn_lost", c"Counts failed writes.", |this| {
                 i64::from(this.lost_writes.get())
@@ -342,7 +311,7 @@ impl Hot for WritePipeTransport {
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
-        self.channel.traverse(visit);
+        self.file.traverse(visit);
         visit.slot(&self.peer_context);
         visit.slot(&self.context);
     }
@@ -350,14 +319,14 @@ impl Hot for WritePipeTransport {
     fn clear(&self) {
         self.release();
         self.outgoing.clear();
-        self.channel.clear();
+        self.file.clear();
     }
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
-        self.channel.pipe.is_some()
+        self.file.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        channel::finalize(this);
+        core::finalize(this);
     }
 }

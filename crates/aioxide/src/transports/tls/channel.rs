@@ -2,7 +2,7 @@
 
 use cpython::{Obj, Raised, Ref, Slot, Visit};
 
-use crate::transports::{StreamTransport, socket, writing};
+use crate::transports::{StreamTransport, core, socket, writing};
 
 /// The transport below, from `connection_made` to `connection_lost`. Without one, nothing happens.
 #[derive(Default)]
@@ -97,7 +97,7 @@ impl Channel {
             return Ok(());
         };
         match Ref::<StreamTransport>::of_exact(&transport) {
-            Some(native) => socket::pause_reading(native),
+            Some(native) => core::pause_reading(native),
             None => transport
                 .method(pyo3::intern!(transport.py(), "pause_reading"), &[])
                 .map(drop),
@@ -109,7 +109,7 @@ impl Channel {
             return Ok(());
         };
         match Ref::<StreamTransport>::of_exact(&transport) {
-            Some(native) => socket::resume_reading(native),
+            Some(native) => core::resume_reading(native),
             None => transport
                 .method(pyo3::intern!(transport.py(), "resume_reading"), &[])
                 .map(drop),

@@ -9,8 +9,7 @@ use super::protocol::SslProtocol;
 use super::reading::{self, call_eof_received};
 use super::state::{AppState, State, set_state};
 use super::writing::process_outgoing;
-use crate::transports::imports as common;
-use crate::transports::reports::report;
+use crate::transports::reports::{log_exception, report_failure};
 
 pub(super) fn build(builder: &mut Builder<SslProtocol>) {
     builder
@@ -202,21 +201,10 @@ pub(super) fn fatal_error(
         if !event_loop.debug() {
             return Ok(());
         }
-        let names = common(py).exc_info_name.get(py);
-        let logger = common(py).logger.get(py);
-        let (format, message) = (Obj::str(py, "%r: %s")?, Obj::str(py, message)?);
-        let call = [&format, this.as_obj(), &message, exception];
-        return logger
-            .method_named(pyo3::intern!(py, "debug"), &call, Some(names))
-            .map(drop);
+        return log_exception(this.as_obj(), message, exception);
     }
     if exception.is_instance(imports(py)?.cancelled_error.get(py))? {
         return Ok(());
     }
-    let parts = [
-        ("exception", exception),
-        ("transport", &transport),
-        ("protocol", this.as_obj()),
-    ];
-    report(&event_loop, message, &parts)
+    report_failure(&event_loop, message, exception, &transport, this.as_obj())
 }

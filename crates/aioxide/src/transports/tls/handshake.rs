@@ -10,7 +10,7 @@ use super::reading;
 use super::state::{AppState, State, set_state};
 use super::writing::process_outgoing;
 use crate::transports::imports as common;
-use crate::transports::reports::log_debug;
+use crate::transports::reports::log;
 
 pub(super) fn build(builder: &mut Builder<SslProtocol>) {
     builder
@@ -42,7 +42,7 @@ fn start(this: &Ref<SslProtocol>) -> Result<(), Raised> {
     let py = this.py();
     let event_loop = SslProtocol::event_loop(this)?;
     let start = if event_loop.debug() {
-        log_debug(this.as_obj(), "%r starts SSL handshake")?;
+        log(this.as_obj(), "debug", "%r starts SSL handshake")?;
         let time = pyo3::intern!(py, "time");
         Some(event_loop.as_obj().method(time, &[])?)
     } else {

@@ -13,7 +13,7 @@ use super::session::{self, MAX_SIZE};
 use super::state::{AppState, State, set_state};
 use super::writing::{self, process_outgoing};
 use crate::transports::imports as common;
-use crate::transports::reports::{caught, log_debug};
+use crate::transports::reports::{caught, log};
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_READ, in bytes.
 const HIGH_WATER: usize = 256 * 1024;
@@ -219,7 +219,7 @@ fn eof_received(this: &Ref<SslProtocol>) -> Result<Option<bool>, Raised> {
 fn end(this: &Ref<SslProtocol>) -> Result<Option<bool>, Raised> {
     let py = this.py();
     if SslProtocol::event_loop(this)?.debug() {
-        log_debug(this.as_obj(), "%r received EOF")?;
+        log(this.as_obj(), "debug", "%r received EOF")?;
     }
     match this.state.get() {
         State::DoHandshake => {

@@ -10,6 +10,7 @@ use super::marks::WaterMarks;
 use super::protocol::{SslProtocol, get_extra_info};
 use super::{closing, reading, writing};
 use crate::transports::imports as common;
+use crate::transports::outgoing::is_changeable;
 
 /// The value of the transport above TLS.
 pub(crate) struct SslTransport {
@@ -74,9 +75,7 @@ fn write(this: &Ref<SslTransport>, data: &Obj) -> Result<(), Raised> {
 /// The length of a bytearray or memoryview. Raises TypeError for what is neither.
 fn size_of_changeable(data: &Obj) -> Result<usize, Raised> {
     let py = data.py();
-    let accepted = data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(py))
-        || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(py));
-    if accepted {
+    if is_changeable(data) {
         return data.length();
     }
     let class = data.class().attr(pyo3::intern!(py, "__name__"))?;

@@ -11,7 +11,7 @@ use super::marks::{Ask, WaterMarks};
 use super::protocol::SslProtocol;
 use super::state::State;
 use crate::transports::imports as common;
-use crate::transports::reports::{caught, report};
+use crate::transports::reports::{caught, report_failure};
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_WRITE, in bytes.
 const HIGH_WATER: usize = 512 * 1024;
@@ -384,13 +384,9 @@ fn tell_app(this: &Ref<SslProtocol>, method: &str) -> Result<(), Raised> {
             let exception = caught(py, raised)?;
             let transport = this.app_transport.get();
             let transport = transport.map_or(none, Ref::into_obj);
-            let parts = [
-                ("exception", &exception),
-                ("transport", &transport),
-                ("protocol", this.as_obj()),
-            ];
             let event_loop = SslProtocol::event_loop(this)?;
-            report(&event_loop, &format!("protocol.{method}() failed"), &parts)
+            let message = format!("protocol.{method}() failed");
+            report_failure(&event_loop, &message, &exception, &transport, this.as_obj())
         }
     }
 }
