@@ -1,5 +1,6 @@
 //! Makes type objects of hot types.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use crate::functions::{keep, method_def};
 use crate::hot::{Hot, NoParent, Payload, Ref, offset_after, plain_offset};
 use crate::lifecycle::{clear, dealloc, finalize, traverse};
 use crate::obj::Obj;
+use crate::slot::Slot;
 use crate::trampolines::{
     Object, am_send, class_arg, getter, init, iternext, itself, many_args, new_child, new_plain,
     no_args, no_new, one_arg, setattro, setter, unary,
@@ -140,6 +142,31 @@ impl<T: Hot> Builder<T> {
             closure: std::ptr::null_mut(),
         });
         self
+    }
+
+    /// A property with a field behind it, which is empty while the property is None.
+    pub fn attribute<F>(&mut self, name: &'static CStr, doc: &'static CStr, field: F) -> &mut Self
+    where
+        F: Fn(&T) -> &Slot + Copy + 'static,
+    {
+        let set = move |this: &Ref<T>, value: Option<&Obj>| {
+            field(this).set(value.cloned().and_then(Obj::not_none));
+            Ok(())
+        };
+        self.get_set(name, doc, move |this| field(this).get(), set)
+    }
+
+    /// A property with a flag behind it, to which anything with a truth value can be assigned.
+    pub fn flag<F>(&mut self, name: &'static CStr, doc: &'static CStr, field: F) -> &mut Self
+    where
+        F: Fn(&T) -> &Cell<bool> + Copy + 'static,
+    {
+        let set = move |this: &Ref<T>, value: Option<&Obj>| {
+            let flag = value.map_or(Ok(false), Obj::truth)?;
+            field(this).set(flag);
+            Ok(())
+        };
+        self.get_set(name, doc, move |this| field(this).get(), set)
     }
 
     /// `__init__`.

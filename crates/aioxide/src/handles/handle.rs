@@ -550,24 +550,15 @@ impl Hot for Handle {
                     Ok(())
                 },
             )
-            .get_set(
+            .attribute(
                 c"_repr",
                 c"The text kept by cancel() in debug mode.",
-                |this| this.repr.get(),
-                |this, value| {
-                    this.repr.set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
+                |this| &this.repr,
             )
-            .get_set(
+            .attribute(
                 c"_source_traceback",
                 c"Where it was scheduled, in debug mode.",
-                |this| this.source_traceback.get(),
-                |this, value| {
-                    this.source_traceback
-                        .set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
+                |this| &this.source_traceback,
             );
     }
 

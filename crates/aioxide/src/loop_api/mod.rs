@@ -368,14 +368,10 @@ impl Hot for EventLoop {
                     Ok(())
                 },
             )
-            .get_set(
+            .attribute(
                 c"_thread_id",
                 c"threading.get_ident() of the thread that runs the loop.",
-                |this| this.thread_id.get(),
-                |this, value| {
-                    this.thread_id.set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
+                |this| &this.thread_id,
             )
             .get_set(
                 c"slow_callback_duration",
@@ -389,23 +385,15 @@ impl Hot for EventLoop {
                     Ok(())
                 },
             )
-            .get_set(
+            .attribute(
                 c"_current_handle",
                 c"The handle that runs, in debug mode.",
-                |this| this.current_handle.get(),
-                |this, value| {
-                    this.current_handle.set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
+                |this| &this.current_handle,
             )
-            .get_set(
+            .attribute(
                 c"_task_factory",
                 c"The task factory, or None.",
-                |this| this.task_factory.get(),
-                |this, value| {
-                    this.task_factory.set(value.cloned().and_then(Obj::not_none));
-                    Ok(())
-                },
+                |this| &this.task_factory,
             )
             .get_set(
                 c"_default_executor",
@@ -413,15 +401,10 @@ impl Hot for EventLoop {
                 |this| this.default_executor.get(),
                 executor::set_default_executor,
             )
-            .get_set(
+            .flag(
                 c"_executor_shutdown_called",
                 c"Whether the default executor takes no more calls.",
-                |this| this.executor_shutdown_called.get(),
-                |this, value| {
-                    let called = value.map_or(Ok(false), Obj::truth)?;
-                    this.executor_shutdown_called.set(called);
-                    Ok(())
-                },
+                |this| &this.executor_shutdown_called,
             )
             .get(c"_clock_resolution", c"Resolution of time(), in seconds.", |_| 1e-9);
     }

@@ -12,7 +12,6 @@ mod classes;
 mod content;
 mod draining;
 mod imports;
-mod properties;
 mod protocol;
 mod reader;
 mod reading;

@@ -10,7 +10,6 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::classes::{Class, Replaced};
 use super::imports::imports;
-use super::properties::{flag_property, slot_property};
 use super::reader::{StreamReader, is_debugging};
 use crate::coroutines::coroutine::Turn;
 use crate::event_loop::EventLoop;
@@ -272,32 +271,28 @@ impl Hot for StreamReaderProtocol {
                 c"resume_writing",
                 c"resume_writing($self, /)\n--\n\nThe write buffer has drained.",
                 StreamReaderProtocol::resume_writing,
+            )
+            .attribute(c"_loop", c"The loop.", |this| &this.event_loop)
+            .attribute(
+                c"_stream_reader_wr",
+                c"A weak reference to the reader.",
+                |this| &this.reader,
+            )
+            .attribute(
+                c"_drain_waiters",
+                c"The Futures on which drain() waits.",
+                |this| &this.drain_waiters,
+            )
+            .flag(
+                c"_paused",
+                c"Whether the write buffer is above high water.",
+                |this| &this.paused,
+            )
+            .flag(
+                c"_connection_lost",
+                c"Whether the connection is lost.",
+                |this| &this.connection_lost,
             );
-        slot_property!(builder, c"_loop", c"The loop.", event_loop);
-        slot_property!(
-            builder,
-            c"_stream_reader_wr",
-            c"A weak reference to the reader.",
-            reader
-        );
-        slot_property!(
-            builder,
-            c"_drain_waiters",
-            c"The Futures on which drain() waits.",
-            drain_waiters
-        );
-        flag_property!(
-            builder,
-            c"_paused",
-            c"Whether the write buffer is above high water.",
-            paused
-        );
-        flag_property!(
-            builder,
-            c"_connection_lost",
-            c"Whether the connection is lost.",
-            connection_lost
-        );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

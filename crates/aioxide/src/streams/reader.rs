@@ -8,7 +8,6 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use super::classes::{Class, Replaced};
 use super::content::Content;
 use super::imports::imports;
-use super::properties::{flag_property, slot_property};
 use super::reading::Read;
 use crate::coroutines::coroutine::Turn;
 use crate::event_loop::EventLoop;
@@ -461,28 +460,37 @@ impl Hot for StreamReader {
                 c"The most that a line may have, in bytes.",
                 StreamReader::shown_limit,
                 StreamReader::set_limit,
+            )
+            .attribute(
+                c"_loop",
+                c"The loop.",
+                |this| &this.event_loop,
+            )
+            .attribute(
+                c"_waiter",
+                c"The Future on which a reading coroutine waits.",
+                |this| &this.waiter,
+            )
+            .attribute(
+                c"_exception",
+                c"What reading raises.",
+                |this| &this.exception,
+            )
+            .attribute(
+                c"_transport",
+                c"The transport to be paused.",
+                |this| &this.transport,
+            )
+            .flag(
+                c"_eof",
+                c"Whether nothing more will come in.",
+                |this| &this.eof,
+            )
+            .flag(
+                c"_paused",
+                c"Whether the transport is paused.",
+                |this| &this.paused,
             );
-        slot_property!(builder, c"_loop", c"The loop.", event_loop);
-        slot_property!(
-            builder,
-            c"_waiter",
-            c"The Future on which a reading coroutine waits.",
-            waiter
-        );
-        slot_property!(builder, c"_exception", c"What reading raises.", exception);
-        slot_property!(
-            builder,
-            c"_transport",
-            c"The transport to be paused.",
-            transport
-        );
-        flag_property!(builder, c"_eof", c"Whether nothing more will come in.", eof);
-        flag_property!(
-            builder,
-            c"_paused",
-            c"Whether the transport is paused.",
-            paused
-        );
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

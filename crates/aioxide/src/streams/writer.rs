@@ -4,7 +4,6 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
 use super::imports::imports;
-use super::properties::slot_property;
 use super::reader::StreamReader;
 use crate::transports::{self, StreamTransport};
 
@@ -144,11 +143,11 @@ What is native of a StreamWriter.";
                     this.complete.set(value.cloned());
                     Ok(())
                 },
-            );
-        slot_property!(builder, c"_transport", c"The transport.", transport);
-        slot_property!(builder, c"_protocol", c"The protocol.", protocol);
-        slot_property!(builder, c"_reader", c"The reader, or None.", reader);
-        slot_property!(builder, c"_loop", c"The loop.", event_loop);
+            )
+            .attribute(c"_transport", c"The transport.", |this| &this.transport)
+            .attribute(c"_protocol", c"The protocol.", |this| &this.protocol)
+            .attribute(c"_reader", c"The reader, or None.", |this| &this.reader)
+            .attribute(c"_loop", c"The loop.", |this| &this.event_loop);
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

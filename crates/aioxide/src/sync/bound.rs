@@ -160,16 +160,9 @@ pub(super) fn build_bound<T: Primitive>(builder: &mut Builder<T>) {
             c"_get_loop($self, /)\n--\n\nThe running loop, to which it is bound from then on.",
             bind,
         )
-        .get_set(
-            c"_loop",
-            c"The loop it is bound to, or None.",
-            |this| this.bound().event_loop.get(),
-            |this, value| {
-                let event_loop = value.cloned().and_then(Obj::not_none);
-                this.bound().event_loop.set(event_loop);
-                Ok(())
-            },
-        )
+        .attribute(c"_loop", c"The loop it is bound to, or None.", |this| {
+            &this.bound().event_loop
+        })
         .method0(
             c"__reduce__",
             c"__reduce__($self, /)\n--\n\nHow to copy it.",

@@ -16,7 +16,7 @@ use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
 use super::call::{Acquired, Call, Operation, Stage};
 use super::deque::Deque;
 use super::lock::Lock;
-use super::waiters::{Waited, add_waiter, build_waiters, count_text, wake};
+use super::waiters::{add_waiter, build_waiters, count_text, wake};
 use super::{is_cancellation, originals};
 use crate::coroutines::coroutine::Turn;
 use crate::interop::asyncio;
@@ -221,7 +221,7 @@ impl Condition {
             return Call::wait_on(call, waiter);
         }
         Condition::release(this)?;
-        match add_waiter(this) {
+        match add_waiter(this, &this.waiters) {
             Ok(waiter) => Call::wait_on(call, waiter),
             Err(raised) => {
                 call.error.set(Some(raised.take(py)));
@@ -424,13 +424,6 @@ impl Primitive for Condition {
     }
 }
 
-impl Waited for Condition {
-    #[inline]
-    fn waiters(&self) -> &Deque {
-        &self.waiters
-    }
-}
-
 impl Hot for Condition {
     type Parent = NoParent;
     const NAME: &'static CStr = c"asyncio.locks.Condition";
@@ -444,7 +437,7 @@ impl Hot for Condition {
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
-        build_waiters(builder);
+        build_waiters(builder, |this| &this.waiters);
         if cfg!(Py_3_13) {
             builder.method1(
                 c"_notify",

@@ -10,7 +10,7 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref};
 use super::bound::{Bound, Primitive, build_bound, describe_state};
 use super::call::Acquired;
 use super::deque::Deque;
-use super::waiters::{Waited, add_waiter, build_waiters, count_text, wake};
+use super::waiters::{add_waiter, build_waiters, count_text, wake};
 
 /// The value of an Event.
 pub(super) struct Event {
@@ -72,7 +72,7 @@ impl Acquired for Event {
         if this.set.get() {
             return Ok(None);
         }
-        add_waiter(this).map(Some)
+        add_waiter(this, &this.waiters).map(Some)
     }
 
     fn finish(this: &Ref<Event>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised> {
@@ -92,13 +92,6 @@ impl Primitive for Event {
     }
 }
 
-impl Waited for Event {
-    #[inline]
-    fn waiters(&self) -> &Deque {
-        &self.waiters
-    }
-}
-
 impl Hot for Event {
     type Parent = NoParent;
     const NAME: &'static CStr = c"asyncio.locks.Event";
@@ -111,7 +104,7 @@ impl Hot for Event {
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
-        build_waiters(builder);
+        build_waiters(builder, |this| &this.waiters);
         builder
             .new_value(|_| Ok(Event::value(false)))
             .init(Event::init)
@@ -131,14 +124,6 @@ impl Hot for Event {
                 c"clear($self, /)\n--\n\nTake the flag back.",
                 |this| this.unset(),
             )
-            .get_set(
-                c"_value",
-                c"Whether the flag is set.",
-                |this| this.set.get(),
-                |this, value| {
-                    this.set.set(value.map_or(Ok(false), Obj::truth)?);
-                    Ok(())
-                },
-            );
+            .flag(c"_value", c"Whether the flag is set.", |this| &this.set);
     }
 }

@@ -10,7 +10,7 @@ use super::bound::{Bound, Primitive, build_bound, describe_state};
 use super::call::Acquired;
 use super::deque::Deque;
 use super::is_cancellation;
-use super::waiters::{Waited, add_waiter, all_cancelled, build_waiters, count_text, wake};
+use super::waiters::{add_waiter, all_cancelled, build_waiters, count_text, wake};
 
 /// The value of a Lock.
 pub(super) struct Lock {
@@ -94,7 +94,7 @@ impl Acquired for Lock {
             this.locked.set(true);
             return Ok(None);
         }
-        add_waiter(this).map(Some)
+        add_waiter(this, &this.waiters).map(Some)
     }
 
     #[inline]
@@ -142,13 +142,6 @@ impl Primitive for Lock {
     }
 }
 
-impl Waited for Lock {
-    #[inline]
-    fn waiters(&self) -> &Deque {
-        &self.waiters
-    }
-}
-
 impl Hot for Lock {
     type Parent = NoParent;
     const NAME: &'static CStr = c"asyncio.locks.Lock";
@@ -161,7 +154,7 @@ impl Hot for Lock {
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
-        build_waiters(builder);
+        build_waiters(builder, |this| &this.waiters);
         builder
             .new_value(|_| Ok(Lock::value()))
             .init(Lock::init)
@@ -182,14 +175,6 @@ impl Hot for Lock {
                 c"_wake_up_first($self, /)\n--\n\nLet the first who waits go on.",
                 Lock::wake_native,
             )
-            .get_set(
-                c"_locked",
-                c"Whether it is acquired.",
-                |this| this.locked.get(),
-                |this, value| {
-                    this.locked.set(value.map_or(Ok(false), Obj::truth)?);
-                    Ok(())
-                },
-            );
+            .flag(c"_locked", c"Whether it is acquired.", |this| &this.locked);
     }
 }

@@ -78,16 +78,9 @@ pub(super) fn build_queue(builder: &mut Builder<Queue>) {
                   immediate: drop those that are left.",
                 Queue::shut_down,
             )
-            .get_set(
-                c"_is_shutdown",
-                c"Whether it is shut down.",
-                |this| this.is_shut_down.get(),
-                |this, value| {
-                    let value = value.map_or(Ok(false), Obj::truth)?;
-                    this.is_shut_down.set(value);
-                    Ok(())
-                },
-            );
+            .flag(c"_is_shutdown", c"Whether it is shut down.", |this| {
+                &this.is_shut_down
+            });
     }
     builder
         .repr(repr)

@@ -12,7 +12,7 @@ use super::call::Acquired;
 use super::deque::Deque;
 use super::number::Number;
 use super::waiters::{
-    Waited, add_waiter, all_cancelled, build_waiters, count_text, is_cancelled, is_done, wake,
+    add_waiter, all_cancelled, build_waiters, count_text, is_cancelled, is_done, wake,
 };
 use super::{is_cancellation, originals};
 
@@ -141,7 +141,7 @@ impl Acquired for Semaphore {
             this.value.set(this.value.get().less_one());
             return Ok(None);
         }
-        add_waiter(this).map(Some)
+        add_waiter(this, &this.waiters).map(Some)
     }
 
     #[inline]
@@ -199,13 +199,6 @@ impl Primitive for Semaphore {
     }
 }
 
-impl Waited for Semaphore {
-    #[inline]
-    fn waiters(&self) -> &Deque {
-        &self.waiters
-    }
-}
-
 impl Hot for Semaphore {
     type Parent = NoParent;
     const NAME: &'static CStr = c"asyncio.locks.Semaphore";
@@ -219,7 +212,7 @@ impl Hot for Semaphore {
 
     fn build(builder: &mut Builder<Self>) {
         build_bound(builder);
-        build_waiters(builder);
+        build_waiters(builder, |this| &this.waiters);
         builder
             .new_value(|_: Python<'_>| Ok(Semaphore::empty()))
             .init(Semaphore::init)

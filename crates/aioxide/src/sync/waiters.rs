@@ -83,9 +83,9 @@ fn ask_all(waiters: &Deque) -> Result<bool, Raised> {
 
 /// A new Future to wait on, the last of those who wait.
 #[inline]
-pub(super) fn add_waiter<T: Primitive + Waited>(this: &Ref<T>) -> Result<Obj, Raised> {
+pub(super) fn add_waiter<T: Primitive>(this: &Ref<T>, waiters: &Deque) -> Result<Obj, Raised> {
     let waiter = new_waiter(this)?;
-    this.waiters().push(waiter.clone())?;
+    waiters.push(waiter.clone())?;
     Ok(waiter)
 }
 
@@ -97,25 +97,22 @@ pub(super) fn count_text(waiters: &Deque) -> Result<String, Raised> {
     Ok(format!(", waiters:{}", waiters.len()?))
 }
 
-/// Adds the attribute `_waiters`.
-pub(super) fn build_waiters<T: Primitive + Waited>(builder: &mut Builder<T>) {
+/// Adds the attribute `_waiters`, with this field behind it.
+pub(super) fn build_waiters<T, F>(builder: &mut Builder<T>, waiters: F)
+where
+    T: Primitive,
+    F: Fn(&T) -> &Deque + Copy + 'static,
+{
     builder.get_set(
         c"_waiters",
         c"The Futures of those who wait.",
-        |this| {
+        move |this| {
             let py = this.py();
-            this.waiters().show(py, originals(py).deque.get(py))
+            waiters(this).show(py, originals(py).deque.get(py))
         },
-        |this, value| {
-            this.waiters()
-                .put_in_place(value.cloned().and_then(Obj::not_none));
+        move |this, value| {
+            waiters(this).put_in_place(value.cloned().and_then(Obj::not_none));
             Ok(())
         },
     );
-}
-
-/// What tasks wait for in one queue.
-pub(super) trait Waited {
-    /// The queue.
-    fn waiters(&self) -> &Deque;
 }

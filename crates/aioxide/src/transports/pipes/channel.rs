@@ -220,16 +220,10 @@ pub(super) fn build<T: OverPipe>(builder: &mut Builder<T>) {
         .get(c"_fileno", c"Number of the descriptor.", |this| {
             i64::from(this.core().fd)
         })
-        .get_set(
+        .attribute(
             c"_pipe",
             c"The file object, until the connection is lost. Another one is closed in its place.",
-            |this| this.channel().pipe.get(),
-            |this, value| {
-                this.channel()
-                    .pipe
-                    .set(value.cloned().and_then(Obj::not_none));
-                Ok(())
-            },
+            |this| &this.channel().pipe,
         );
 }
 
