@@ -4,25 +4,21 @@ import asyncio
 import contextlib
 import socket
 
+import peers
+
 
 class Journal(asyncio.DatagramProtocol):
-    """Writes down every call."""
+    """Counterpart of the Journal of streams: writes down every call."""
+
+    note = peers.Journal.note
+    connection_made = peers.Journal.connection_made
+    pause_writing = peers.Journal.pause_writing
+    resume_writing = peers.Journal.resume_writing
+    connection_lost = peers.Journal.connection_lost
 
     def __init__(self, record=None):
-        self.calls = []
+        peers.Journal.__init__(self, record)
         self.received = []
-        self.record = record
-        self.transport = None
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def note(self, *call):
-        self.calls.append(call if len(call) > 1 else call[0])
-        if self.record is not None:
-            self.record(*call)
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.note("connection_made")
 
     def datagram_received(self, data, address):
         assert type(data) is bytes
@@ -31,18 +27,6 @@ class Journal(asyncio.DatagramProtocol):
 
     def error_received(self, error):
         self.note("error_received", type(error).__name__, getattr(error, "errno", None))
-
-    def pause_writing(self):
-        self.note("pause_writing")
-
-    def resume_writing(self):
-        self.note("resume_writing")
-
-    def connection_lost(self, error):
-        self.note("connection_lost", error and type(error).__name__)
-        self.transport = None
-        if not self.lost.done():
-            self.lost.set_result(None)
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -23,11 +24,12 @@ def socket_pair(family):
 
 
 async def receive(peer, count=None):
-    """`count` bytes from a plain socket, or all of them up to the end of file."""
+    """`count` bytes from a plain socket or descriptor, or all of them up to the end of file."""
+    read = functools.partial(os.read, peer) if isinstance(peer, int) else peer.recv
     data = bytearray()
     while count is None or len(data) < count:
         try:
-            chunk = peer.recv(65536 if count is None else min(65536, count - len(data)))
+            chunk = read(65536 if count is None else min(65536, count - len(data)))
         except BlockingIOError:
             await asyncio.sleep(0.001)
             continue

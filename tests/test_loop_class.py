@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import socket
@@ -42,16 +41,6 @@ def replaced(request, loop_class):
     yield replaced
     for loop in loops:
         finish(loop)
-
-
-@pytest.fixture
-def debug_log(asyncio_log):
-    """What asyncio's logger got, of the lowest level too."""
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.DEBUG)
-    yield asyncio_log
-    logger.setLevel(level)
 
 
 def run_once(loop):

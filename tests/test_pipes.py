@@ -11,7 +11,7 @@ import tty
 
 import pytest
 
-from peers import Journal, settle, until
+from peers import Journal, receive, settle, until
 
 BIG = bytes(range(256)) * 4096  # 1 MiB
 
@@ -58,20 +58,6 @@ class Writing(Reading):
         if not self.protocol.lost.done():
             self.transport.abort()
         await super().__aexit__(*error)
-
-    async def receive(self, count=None):
-        """So many bytes, or all up to the end."""
-        data = bytearray()
-        while count is None or len(data) < count:
-            try:
-                chunk = os.read(self.writer, 65536)
-            except BlockingIOError:
-                await asyncio.sleep(0.001)
-                continue
-            if not chunk:
-                break
-            data += chunk
-        return bytes(data)
 
 
 def test_the_life_of_a_reading_pipe(agree, debug):
@@ -256,12 +242,12 @@ def test_the_life_of_a_writing_pipe(agree, debug):
             transport.write(bytearray(b"one "))
             transport.write(memoryview(b"two "))
             transport.writelines([b"three ", bytearray(b"four")])
-            case.record(await pipe.receive(18))
+            case.record(await receive(pipe.writer, 18))
             transport.write_eof()
             transport.write_eof()
             case.record(transport.is_closing(), pipe.file.closed)
             await pipe.protocol.lost
-            case.record(await pipe.receive())
+            case.record(await receive(pipe.writer))
 
     record = agree(scenario, debug)
     assert record[4] == (b"hello ",)
@@ -278,7 +264,7 @@ def test_flow_control(agree, debug):
             size = transport.get_write_buffer_size()
             transport.write(b"end")
             case.record(transport.get_write_buffer_size() - size, 0 < size < len(BIG))
-            case.record(await pipe.receive(len(BIG) + 3) == BIG + b"end")
+            case.record(await receive(pipe.writer, len(BIG) + 3) == BIG + b"end")
             await until(lambda: not transport.get_write_buffer_size())
             await settle()
             with case.catch():
@@ -288,7 +274,7 @@ def test_flow_control(agree, debug):
             transport.write(BIG)
             transport.close()
             case.record(transport.is_closing())
-            case.record(await pipe.receive() == BIG)
+            case.record(await receive(pipe.writer) == BIG)
             await pipe.protocol.lost
 
     record = agree(scenario, debug)
@@ -304,7 +290,7 @@ def test_what_is_queued_is_a_copy(run):
             data[:] = bytes(len(data))
             pipe.transport.write(data)
             data[:] = b"1" * len(data)
-            assert await pipe.receive(2 * len(BIG)) == BIG + bytes(len(BIG))
+            assert await receive(pipe.writer, 2 * len(BIG)) == BIG + bytes(len(BIG))
 
     run(main)
 
@@ -317,7 +303,7 @@ def test_any_memoryview_is_sent_whole(run):
             pipe.transport.write(view.cast("I"))
             pipe.transport.write(view.cast("B", (1024, 1024)))
             pipe.transport.write(view[::2])
-            assert await pipe.receive(len(BIG) * 5 // 2) == BIG + BIG + BIG[::2]
+            assert await receive(pipe.writer, len(BIG) * 5 // 2) == BIG + BIG + BIG[::2]
 
     run(main)
 
@@ -340,7 +326,7 @@ def test_writing_after_the_end(agree):
                 pipe.transport.write(b"lost")
             pipe.transport.write(b"")
             await pipe.protocol.lost
-            case.record(await pipe.receive())
+            case.record(await receive(pipe.writer))
 
     record = agree(scenario)
     text = "pipe closed by peer or os.write(pipe, data) raised exception."
@@ -380,7 +366,7 @@ def test_abort_loses_what_waits(agree, debug):
             pipe.transport.abort()
             case.record(pipe.transport.get_write_buffer_size(), pipe.transport.is_closing())
             await pipe.protocol.lost
-            case.record(len(await pipe.receive()) < len(BIG))
+            case.record(len(await receive(pipe.writer)) < len(BIG))
 
     assert agree(scenario, debug)[-2:] == [("connection_lost", None), (True,)]
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import interpreter, machine, output, picture, table, targets  # noqa: E402
-from report.progress import progress  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
 from report.spread import Spread  # noqa: E402
 
 # program, title; figures are nanoseconds per operation except for the last
@@ -59,43 +57,22 @@ def measure(python: str, program: str, target: str, options: argparse.Namespace)
     """Nanoseconds (bytes for memory) per operation of one fresh process."""
     script = str(Path(__file__).with_name("measure.py"))
     settings = ["--seconds", str(options.seconds), "--gc", options.gc]
-    ended = subprocess.run(
-        [python, script, program, target, *settings],
-        capture_output=True,
-        text=True,
-        timeout=options.timeout,
-        env=interpreter.environment(),
-    )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise RuntimeError(lines[-1])
-    return json.loads(ended.stdout.splitlines()[-1])["per_operation"]
+    command = [python, script, program, target, *settings]
+    lines = interpreter.printed(command, options.timeout).splitlines()
+    return json.loads(lines[-1])["per_operation"]
 
 
 def collect(
     python: str, names: list[str], options: argparse.Namespace
 ) -> tuple[Samples, dict[str, str]]:
-    """All samples by row and target, and what failed; Ctrl-C ends it early with what there is."""
-    samples: Samples = {ROWS[program]: {} for program in options.only}
-    failed: dict[str, str] = {}
-    try:
-        for turn in range(options.rounds):
-            for program in options.only:
-                for name in names:
-                    title = f"{ROWS[program]} on {name}"
-                    if title in failed:
-                        continue
-                    progress(f"round {turn + 1} of {options.rounds}: {title}")
-                    try:
-                        value = measure(python, program, name, options)
-                    except (RuntimeError, subprocess.TimeoutExpired) as error:
-                        failed[title] = str(error)
-                        continue
-                    samples[ROWS[program]].setdefault(name, []).append(value)
-    except KeyboardInterrupt:
-        failed["the run"] = "ended early by Ctrl-C"
-    progress("")
-    return samples, failed
+    """All samples by row and target, and what failed."""
+    samples, failed = rounds.collect(
+        options.rounds,
+        [(program, name) for program in options.only for name in names],
+        ROWS.__getitem__,
+        lambda program, name: measure(python, program, name, options),
+    )
+    return {ROWS[program]: named for program, named in samples.items()}, failed
 
 
 def main() -> None:

@@ -16,8 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import interpreter, machine, output, picture, table, targets  # noqa: E402
-from report.progress import progress  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
 from report.spread import spreads  # noqa: E402
 
 PIPE = subprocess.PIPE
@@ -64,6 +63,10 @@ ROWS: dict[str, tuple[Callable[[int], Awaitable[None]], str, int]] = {
 }
 
 
+def title(row: str) -> str:
+    return ROWS[row][1]
+
+
 def measured(row: str, target: str) -> None:
     """The measured process: microseconds of time and of its own CPU per operation."""
     factory = targets.load(target)
@@ -78,42 +81,19 @@ def measured(row: str, target: str) -> None:
 
 def measure(python: str, row: str, target: str) -> dict[str, float]:
     """The figures of one fresh process; RuntimeError with the reason if it fails."""
-    ended = subprocess.run(
-        [python, __file__, "--measure", row, "--targets", target],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=interpreter.environment(),
+    command = [python, __file__, "--measure", row, "--targets", target]
+    return json.loads(interpreter.printed(command, 120).splitlines()[-1])
+
+
+def collect(python: str, names: list[str], count: int) -> tuple[Samples, dict[str, str]]:
+    """All samples of so many rounds, and what failed."""
+    samples, failed = rounds.collect(
+        count,
+        [(row, name) for row in ROWS for name in names],
+        title,
+        lambda row, name: measure(python, row, name),
     )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise RuntimeError(lines[-1])
-    return json.loads(ended.stdout.splitlines()[-1])
-
-
-def collect(python: str, names: list[str], rounds: int) -> tuple[Samples, dict[str, str]]:
-    """All samples and what failed; Ctrl-C ends it early with what there is."""
-    samples: Samples = {title: {} for _, title, _ in ROWS.values()}
-    failed: dict[str, str] = {}
-    turns = [(row, name) for row in ROWS for name in names]
-    try:
-        for turn in range(rounds):
-            for row, name in turns:
-                _, title, _ = ROWS[row]
-                what = f"{title} on {name}"
-                if what in failed:
-                    continue
-                progress(f"round {turn + 1} of {rounds}: {what}")
-                try:
-                    figures = measure(python, row, name)
-                except (RuntimeError, subprocess.TimeoutExpired) as error:
-                    failed[what] = str(error)
-                    continue
-                samples[title].setdefault(name, []).append(figures)
-    except KeyboardInterrupt:
-        failed["the run"] = "ended early by Ctrl-C"
-    progress("")
-    return samples, failed
+    return {title(row): named for row, named in samples.items()}, failed
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,7 @@ from load import (  # noqa: E402
     certificates,
     measure,
 )
-from report import interpreter, machine, output, picture, table, targets  # noqa: E402
-from report.progress import progress  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
 from report.spread import Spread, best, number  # noqa: E402
 
 SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
@@ -61,25 +59,9 @@ def collect(
         if not setting.tls and not setting.reconnect:
             turns += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
         turns += [(case, name) for case in measured for name in names]
-    samples: Samples = {case: {} for case, _ in turns}
-    failed: dict[str, str] = {}
-    try:
-        for turn in range(options.rounds):
-            for case, name in turns:
-                title = f"{case.title()} on {name}"
-                if title in failed:
-                    continue
-                progress(f"round {turn + 1} of {options.rounds}: {title}")
-                try:
-                    figures = measure(setting, case, name)
-                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                    failed[title] = str(error)
-                    continue
-                samples[case].setdefault(name, []).append(figures)
-    except KeyboardInterrupt:
-        failed["the run"] = "ended early by Ctrl-C"
-    progress("")
-    return samples, failed
+    return rounds.collect(
+        options.rounds, turns, Case.title, lambda case, name: measure(setting, case, name)
+    )
 
 
 def floor_of(case: Case) -> Case:
@@ -91,7 +73,7 @@ def floor_of(case: Case) -> Case:
 def rows(samples: Samples, figure: str) -> dict[str, dict[str, Spread]]:
     """One figure's spreads by row and target, each row with the floor of its load."""
     spreads = {
-        case: {name: Spread.of([one[figure] for one in rounds]) for name, rounds in named.items()}
+        case: {name: Spread.of([one[figure] for one in them]) for name, them in named.items()}
         for case, named in samples.items()
     }
     return {
@@ -213,9 +195,9 @@ def main() -> None:
     )
     subtitle = f"times better than the best peer, longer is better · {head['Machine']}"
     data = [
-        {**asdict(case), "target": name, "rounds": rounds}
+        {**asdict(case), "target": name, "rounds": them}
         for case, named in samples.items()
-        for name, rounds in named.items()
+        for name, them in named.items()
     ]
     kinds = [kind for kind in ("unix", "tls", "reconnect") if getattr(options, kind)]
     name = "-".join(["net", *kinds])

@@ -23,8 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from load import cpu_seconds  # noqa: E402
-from report import interpreter, machine, output, picture, table, targets  # noqa: E402
-from report.progress import progress  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
 from report.spread import spreads  # noqa: E402
 
 # asyncio is a peer here: no loop is far from it
@@ -176,7 +175,7 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
         if client:
             length = [str(options.warmup), str(options.seconds)]
             asking = [options.python, __file__, "--ask", port, *length, "--targets", target]
-            return json.loads(_output(options, asking, 0))
+            return json.loads(interpreter.printed(asking, 120, _on(options, 0)))
         _wrk(options, port, options.warmup)
         before = cpu_seconds(server.pid)
         figures = _wrk(options, port, options.seconds)
@@ -187,11 +186,9 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
 def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, float]:
     """Load for some seconds (whole ones, at least one, are what wrk knows)."""
     length = f"{max(1, round(seconds))}s"
-    text = _output(
-        options,
-        ["wrk", "-t1", f"-c{CONNECTIONS}", "-d", length, "--latency", f"http://127.0.0.1:{port}/"],
-        1,
-    )
+    address = f"http://127.0.0.1:{port}/"
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d", length, "--latency", address]
+    text = interpreter.printed(command, 120, _on(options, 1))
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(text.strip().splitlines()[-3])
     requests, took = re.search(r"(\d+) requests in ([\d.]+)s", text).groups()
@@ -203,22 +200,6 @@ def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, fl
     }
 
 
-def _output(options: argparse.Namespace, command: list[str], processor: int) -> str:
-    """What a command prints; RuntimeError with its last line if it fails."""
-    ended = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=interpreter.environment(),
-        preexec_fn=_on(options, processor),
-    )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise RuntimeError(lines[-1])
-    return ended.stdout
-
-
 def _on(options: argparse.Namespace, which: int) -> Callable[[], None] | None:
     """What puts a child process on its processor, when they are pinned."""
     if not options.pin:
@@ -228,26 +209,14 @@ def _on(options: argparse.Namespace, which: int) -> Callable[[], None] | None:
 
 
 def collect(options: argparse.Namespace, names: list[str]) -> tuple[Samples, dict[str, str]]:
-    """All samples and what failed; Ctrl-C ends it early with what there is."""
-    samples: Samples = {ROWS[row]: {} for row in options.rows}
-    failed: dict[str, str] = {}
-    try:
-        for turn in range(options.rounds):
-            for row, name in [(row, name) for row in options.rows for name in names]:
-                what = f"{ROWS[row]} on {name}"
-                if what in failed:
-                    continue
-                progress(f"round {turn + 1} of {options.rounds}: {what}")
-                try:
-                    figures = measure(options, row, name)
-                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                    failed[what] = str(error)
-                    continue
-                samples[ROWS[row]].setdefault(name, []).append(figures)
-    except KeyboardInterrupt:
-        failed["the run"] = "ended early by Ctrl-C"
-    progress("")
-    return samples, failed
+    """All samples and what failed."""
+    samples, failed = rounds.collect(
+        options.rounds,
+        [(row, name) for row in options.rows for name in names],
+        ROWS.__getitem__,
+        lambda row, name: measure(options, row, name),
+    )
+    return {ROWS[row]: named for row, named in samples.items()}, failed
 
 
 def arguments() -> argparse.Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -30,3 +31,22 @@ def environment() -> dict[str, str]:
     }
     kept["PYTHONHASHSEED"] = "0"
     return kept
+
+
+def printed(
+    command: Sequence[str], timeout: float, before: Callable[[], None] | None = None
+) -> str:
+    """What a measured process prints within so many seconds; `before` runs in it first.
+    RuntimeError with its last line if it fails."""
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        preexec_fn=before,
+    )
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+        raise RuntimeError(lines[-1])
+    return ended.stdout
