@@ -190,6 +190,252 @@ fn time(this: &Ref<EventLoop>) -> f64 {
     EventLoop::now_seconds(this)
 }
 
+/// The methods that programs call.
+fn build_calls(builder: &mut Builder<EventLoop>) {
+    builder
+        .method(
+            c"call_soon",
+            c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
+            EventLoop::call_soon,
+        )
+        .method(
+            c"call_soon_threadsafe",
+            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+            EventLoop::call_soon_threadsafe,
+        )
+        .method(
+            c"call_later",
+            c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
+            EventLoop::call_later,
+        )
+        .method(
+            c"call_at",
+            c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
+            EventLoop::call_at,
+        )
+        .method0(
+            c"time",
+            c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
+            time,
+        )
+        .method0(c"create_future", c"create_future($self, /)\n--\n\nA Future of this loop.", create_future)
+        .method(
+            c"create_task",
+            c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
+            create_task,
+        )
+        .method(
+            c"set_task_factory",
+            c"set_task_factory($self, factory)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
+            set_task_factory,
+        )
+        .method0(
+            c"get_task_factory",
+            c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
+            |this| this.task_factory.get(),
+        )
+        .method(
+            c"run_in_executor",
+            c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
+            executor::run_in_executor,
+        )
+        .method0(
+            c"run_forever",
+            c"run_forever($self, /)\n--\n\nRun until stop() is called.",
+            EventLoop::run_forever,
+        )
+        .method0(
+            c"_run_once",
+            c"_run_once($self, /)\n--\n\nOne iteration, for who runs the loop by himself.",
+            EventLoop::run_one_iteration,
+        )
+        .method0(
+            c"stop",
+            c"stop($self, /)\n--\n\nLet the running iteration be the last.",
+            |this| this.stop(),
+        )
+        .method0(
+            c"is_running",
+            c"is_running($self, /)\n--\n\nWhether the loop runs.",
+            |this| this.is_running(),
+        )
+        .method0(
+            c"is_closed",
+            c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
+            |this| this.is_closed(),
+        )
+        .method0(
+            c"get_debug",
+            c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
+            |this| this.debug(),
+        )
+        .method(
+            c"set_debug",
+            c"set_debug($self, enabled)\n--\n\nEnter or leave debug mode.",
+            set_debug,
+        );
+}
+
+/// What asyncio's code and ours call of it.
+fn build_native(builder: &mut Builder<EventLoop>) {
+    builder
+        .method0(c"_check_closed", c"Raise RuntimeError if closed.", |this| {
+            this.check_closed(this.py())
+        })
+        .method0(
+            c"_close_native",
+            c"Release the queue and the descriptors.",
+            EventLoop::close,
+        )
+        .method0(
+            c"_signal_wakeup_fd",
+            c"What signal.set_wakeup_fd gets.",
+            |this| i64::from(this.signal_fd()),
+        )
+        .method0(
+            c"_write_to_self",
+            c"Wake the loop, from any thread.",
+            |this| this.wake(),
+        )
+        .method1(
+            c"_timer_handle_cancelled",
+            c"A scheduled timer was cancelled.",
+            |this, _| {
+                EventLoop::timer_cancelled(this);
+            },
+        )
+        .method(
+            c"_add_reader",
+            c"Watch a descriptor for reading.",
+            |this, args| EventLoop::add_side(this, Side::Read, args),
+        )
+        .method1(
+            c"_remove_reader",
+            c"Stop watching for reading.",
+            |this, file| EventLoop::remove_side(this, Side::Read, file),
+        )
+        .method(
+            c"_add_writer",
+            c"Watch a descriptor for writing.",
+            |this, args| EventLoop::add_side(this, Side::Write, args),
+        )
+        .method1(
+            c"_remove_writer",
+            c"Stop watching for writing.",
+            |this, file| EventLoop::remove_side(this, Side::Write, file),
+        )
+        .method1(
+            c"_ensure_fd_no_transport",
+            c"Raise RuntimeError if a transport has the descriptor.",
+            transports::ensure_fd_no_transport,
+        )
+        .method(
+            c"_make_socket_transport",
+            c"A transport for a connected stream socket.",
+            transports::make_socket_transport,
+        )
+        .method(
+            c"_make_read_pipe_transport",
+            c"A transport that receives from a pipe.",
+            transports::pipes::make_read_pipe_transport,
+        )
+        .method(
+            c"_make_write_pipe_transport",
+            c"A transport that sends to a pipe.",
+            transports::pipes::make_write_pipe_transport,
+        )
+        .method(
+            c"_make_child_transport",
+            c"A transport for a child process.",
+            subprocess::make_child_transport,
+        )
+        .method(
+            c"_make_datagram_transport",
+            c"A transport for a datagram socket.",
+            transports::make_datagram_transport,
+        )
+        .method(
+            c"_start_serving",
+            c"Accept connections on a listening socket.",
+            operations::start_serving,
+        )
+        .method(
+            c"_stop_serving",
+            c"Stop accepting and close the listening socket.",
+            operations::stop_serving,
+        );
+}
+
+/// What asyncio keeps in attributes.
+fn build_state(builder: &mut Builder<EventLoop>) {
+    builder
+        .get(c"_closed", c"Whether the loop was closed.", |this| {
+            this.is_closed()
+        })
+        .get_set(
+            c"_debug",
+            c"Whether the loop is in debug mode.",
+            |this| this.debug(),
+            |this, value| {
+                this.set_debug(match value {
+                    Some(value) => value.truth()?,
+                    None => false,
+                });
+                Ok(())
+            },
+        )
+        .get_set(
+            c"_stopping",
+            c"Whether the running iteration is the last.",
+            |this| this.is_stopping(),
+            |this, value| {
+                this.set_stopping(value.is_some_and(Obj::is_true_object));
+                Ok(())
+            },
+        )
+        .attribute(
+            c"_thread_id",
+            c"threading.get_ident() of the thread that runs the loop.",
+            |this| &this.thread_id,
+        )
+        .get_set(
+            c"slow_callback_duration",
+            c"Callbacks that take so many seconds are reported in debug mode.",
+            |this| match this.slow_callback_duration.get() {
+                Some(limit) => Ok(limit),
+                None => Obj::float(this.py(), 0.1),
+            },
+            |this, value| {
+                this.slow_callback_duration.set(value.cloned());
+                Ok(())
+            },
+        )
+        .attribute(
+            c"_current_handle",
+            c"The handle that runs, in debug mode.",
+            |this| &this.current_handle,
+        )
+        .attribute(c"_task_factory", c"The task factory, or None.", |this| {
+            &this.task_factory
+        })
+        .get_set(
+            c"_default_executor",
+            c"What run_in_executor(None, ...) uses.",
+            |this| this.default_executor.get(),
+            executor::set_default_executor,
+        )
+        .flag(
+            c"_executor_shutdown_called",
+            c"Whether the default executor takes no more calls.",
+            |this| &this.executor_shutdown_called,
+        )
+        .get(
+            c"_clock_resolution",
+            c"Resolution of time(), in seconds.",
+            |_| 1e-9,
+        );
+}
+
 impl Hot for EventLoop {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.EventLoop";
@@ -197,216 +443,13 @@ impl Hot for EventLoop {
         c"The native part of aioxide.Loop: queue, timers, descriptors, tasks, transports.";
     cpython::hot_type!();
 
-    #[allow(clippy::too_many_lines)]
     fn build(builder: &mut Builder<Self>) {
         builder
             .new_value(EventLoop::value)
-            .on_set_attribute(EventLoop::attribute_set)
-            .method(
-                c"call_soon",
-                c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
-                EventLoop::call_soon,
-            )
-            .method(
-                c"call_soon_threadsafe",
-                c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
-                EventLoop::call_soon_threadsafe,
-            )
-            .method(
-                c"call_later",
-                c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
-                EventLoop::call_later,
-            )
-            .method(
-                c"call_at",
-                c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
-                EventLoop::call_at,
-            )
-            .method0(
-                c"time",
-                c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
-                time,
-            )
-            .method0(c"create_future", c"create_future($self, /)\n--\n\nA Future of this loop.", create_future)
-            .method(
-                c"create_task",
-                c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
-                create_task,
-            )
-            .method(
-                c"set_task_factory",
-                c"set_task_factory($self, factory)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
-                set_task_factory,
-            )
-            .method0(
-                c"get_task_factory",
-                c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
-                |this| this.task_factory.get(),
-            )
-            .method(
-                c"run_in_executor",
-                c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
-                executor::run_in_executor,
-            )
-            .method0(
-                c"run_forever",
-                c"run_forever($self, /)\n--\n\nRun until stop() is called.",
-                EventLoop::run_forever,
-            )
-            .method0(
-                c"_run_once",
-                c"_run_once($self, /)\n--\n\nOne iteration, for who runs the loop by himself.",
-                EventLoop::run_one_iteration,
-            )
-            .method0(
-                c"stop",
-                c"stop($self, /)\n--\n\nLet the running iteration be the last.",
-                |this| this.stop(),
-            )
-            .method0(
-                c"is_running",
-                c"is_running($self, /)\n--\n\nWhether the loop runs.",
-                |this| this.is_running(),
-            )
-            .method0(
-                c"is_closed",
-                c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
-                |this| this.is_closed(),
-            )
-            .method0(
-                c"get_debug",
-                c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
-                |this| this.debug(),
-            )
-            .method(
-                c"set_debug",
-                c"set_debug($self, enabled)\n--\n\nEnter or leave debug mode.",
-                set_debug,
-            )
-            .method0(c"_check_closed", c"Raise RuntimeError if closed.", |this| {
-                this.check_closed(this.py())
-            })
-            .method0(c"_close_native", c"Release the queue and the descriptors.", EventLoop::close)
-            .method0(c"_signal_wakeup_fd", c"What signal.set_wakeup_fd gets.", |this| {
-                i64::from(this.signal_fd())
-            })
-            .method0(c"_write_to_self", c"Wake the loop, from any thread.", |this| this.wake())
-            .method1(c"_timer_handle_cancelled", c"A scheduled timer was cancelled.", |this, _| {
-                EventLoop::timer_cancelled(this);
-            })
-            .method(c"_add_reader", c"Watch a descriptor for reading.", |this, args| {
-                EventLoop::add_side(this, Side::Read, args)
-            })
-            .method1(c"_remove_reader", c"Stop watching for reading.", |this, file| {
-                EventLoop::remove_side(this, Side::Read, file)
-            })
-            .method(c"_add_writer", c"Watch a descriptor for writing.", |this, args| {
-                EventLoop::add_side(this, Side::Write, args)
-            })
-            .method1(c"_remove_writer", c"Stop watching for writing.", |this, file| {
-                EventLoop::remove_side(this, Side::Write, file)
-            })
-            .method1(
-                c"_ensure_fd_no_transport",
-                c"Raise RuntimeError if a transport has the descriptor.",
-                transports::ensure_fd_no_transport,
-            )
-            .method(
-                c"_make_socket_transport",
-                c"A transport for a connected stream socket.",
-                transports::make_socket_transport,
-            )
-            .method(
-                c"_make_read_pipe_transport",
-                c"A transport that receives from a pipe.",
-                transports::pipes::make_read_pipe_transport,
-            )
-            .method(
-                c"_make_write_pipe_transport",
-                c"A transport that sends to a pipe.",
-                transports::pipes::make_write_pipe_transport,
-            )
-            .method(
-                c"_make_child_transport",
-                c"A transport for a child process.",
-                subprocess::make_child_transport,
-            )
-            .method(
-                c"_make_datagram_transport",
-                c"A transport for a datagram socket.",
-                transports::make_datagram_transport,
-            )
-            .method(
-                c"_start_serving",
-                c"Accept connections on a listening socket.",
-                operations::start_serving,
-            )
-            .method(
-                c"_stop_serving",
-                c"Stop accepting and close the listening socket.",
-                operations::stop_serving,
-            )
-            .get(c"_closed", c"Whether the loop was closed.", |this| this.is_closed())
-            .get_set(
-                c"_debug",
-                c"Whether the loop is in debug mode.",
-                |this| this.debug(),
-                |this, value| {
-                    this.set_debug(match value {
-                        Some(value) => value.truth()?,
-                        None => false,
-                    });
-                    Ok(())
-                },
-            )
-            .get_set(
-                c"_stopping",
-                c"Whether the running iteration is the last.",
-                |this| this.is_stopping(),
-                |this, value| {
-                    this.set_stopping(value.is_some_and(Obj::is_true_object));
-                    Ok(())
-                },
-            )
-            .attribute(
-                c"_thread_id",
-                c"threading.get_ident() of the thread that runs the loop.",
-                |this| &this.thread_id,
-            )
-            .get_set(
-                c"slow_callback_duration",
-                c"Callbacks that take so many seconds are reported in debug mode.",
-                |this| match this.slow_callback_duration.get() {
-                    Some(limit) => Ok(limit),
-                    None => Obj::float(this.py(), 0.1),
-                },
-                |this, value| {
-                    this.slow_callback_duration.set(value.cloned());
-                    Ok(())
-                },
-            )
-            .attribute(
-                c"_current_handle",
-                c"The handle that runs, in debug mode.",
-                |this| &this.current_handle,
-            )
-            .attribute(
-                c"_task_factory",
-                c"The task factory, or None.",
-                |this| &this.task_factory,
-            )
-            .get_set(
-                c"_default_executor",
-                c"What run_in_executor(None, ...) uses.",
-                |this| this.default_executor.get(),
-                executor::set_default_executor,
-            )
-            .flag(
-                c"_executor_shutdown_called",
-                c"Whether the default executor takes no more calls.",
-                |this| &this.executor_shutdown_called,
-            )
-            .get(c"_clock_resolution", c"Resolution of time(), in seconds.", |_| 1e-9);
+            .on_set_attribute(EventLoop::attribute_set);
+        build_calls(builder);
+        build_native(builder);
+        build_state(builder);
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

@@ -286,7 +286,6 @@ impl Hot for SubprocessTransport {
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
 
-    #[allow(clippy::too_many_lines)]
     fn build(builder: &mut Builder<Self>) {
         extra_info::build(builder, |this| &this.extra);
         builder

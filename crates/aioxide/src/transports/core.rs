@@ -202,6 +202,26 @@ pub(super) fn build<T: Transport>(builder: &mut Builder<T>) {
         );
 }
 
+/// `close()` and `abort()`.
+pub(super) fn build_closing<T, C, A>(builder: &mut Builder<T>, close: C, abort: A)
+where
+    T: Hot,
+    C: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+    A: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+{
+    builder
+        .method0(
+            c"close",
+            c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
+            close,
+        )
+        .method0(
+            c"abort",
+            c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
+            abort,
+        );
+}
+
 /// The methods and properties of transports that receive.
 pub(super) fn build_reading<T: Transport>(builder: &mut Builder<T>) {
     builder

@@ -6,13 +6,13 @@
 //! there is one read, one call of the protocol and one write: no attribute is looked up, nothing
 //! is told to the selector.
 //!
-//! - [`core`]: what all share: how their first and their last callbacks are scheduled.
+//! - [`core`]: what all share: their loop and protocol, pausing, and how their first and their
+//!   last callbacks are scheduled.
 //! - [`outgoing`]: the write buffer and flow control.
 //! - [`datagram`]: UDP and Unix datagrams.
 //! - [`pipes`]: pipes, whose transports go one way.
 //! - [`descriptor`]: who owns the descriptor.
-//! - [`socket`]: what streams and datagrams have of their socket: closing, errors, pausing,
-//!   `connection_lost`.
+//! - [`socket`]: what streams and datagrams have of their socket: watching it, closing, errors.
 //! - [`stream`]: streams: the type, its Python face, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
 //! - [`feeding`]: readers that get their bytes past `data_received`.

@@ -168,17 +168,8 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
 }
 
 fn build_closing<T: OverSocket>(builder: &mut Builder<T>) {
+    core::build_closing(builder, close, |this| force_close(this, None));
     builder
-        .method0(
-            c"close",
-            c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
-            close,
-        )
-        .method0(
-            c"abort",
-            c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
-            |this| force_close(this, None),
-        )
         .method(
             c"_force_close",
             c"_force_close($self, /, exc)\n--\n\nClose the transport immediately.",

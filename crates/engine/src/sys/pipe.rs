@@ -58,7 +58,7 @@ pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 /// most `IOV_MAX` slices.
 ///
 /// # Errors
-/// As [`write`]; also `EINVAL` for too many slices.
+/// As [`write()`]; also `EINVAL` for too many slices.
 #[inline]
 pub fn write_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let count = slices.len() as libc::c_int;

@@ -267,6 +267,7 @@ impl Hot for WritePipeTransport {
     fn build(builder: &mut Builder<Self>) {
         channel::build(builder);
         outgoing::build(builder);
+        core::build_closing(builder, close, |this| abandon(this, None));
         builder
             .method(
                 c"write",
@@ -284,16 +285,6 @@ impl Hot for WritePipeTransport {
                 c"can_write_eof",
                 c"can_write_eof($self, /)\n--\n\nReturn True: write_eof() is supported.",
                 |_| true,
-            )
-            .method0(
-                c"close",
-                c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
-                close,
-            )
-            .method0(
-                c"abort",
-                c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
-                |this| abandon(this, None),
             )
             .method0(
                 c"_start_reading",

@@ -9,6 +9,7 @@ use super::imports::imports;
 use super::marks::WaterMarks;
 use super::protocol::{SslProtocol, get_extra_info};
 use super::{closing, reading, writing};
+use crate::transports::core::build_closing;
 use crate::transports::imports as common;
 use crate::transports::outgoing::is_changeable;
 
@@ -272,6 +273,7 @@ impl Hot for SslTransport {
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
+        build_closing(builder, close, |this| force_close(this, None));
         builder
             .new_value(|_| {
                 Ok(SslTransport {
@@ -298,16 +300,6 @@ impl Hot for SslTransport {
                 c"is_closing",
                 c"is_closing($self, /)\n--\n\nReturn True if the transport is closing or closed.",
                 is_closing,
-            )
-            .method0(
-                c"close",
-                c"close($self, /)\n--\n\nClose the transport. Buffered data will be flushed.",
-                close,
-            )
-            .method0(
-                c"abort",
-                c"abort($self, /)\n--\n\nClose the transport immediately. Buffered data is lost.",
-                |this| force_close(this, None),
             )
             .method(
                 c"_force_close",
