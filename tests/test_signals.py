@@ -24,14 +24,22 @@ def press(signum=signal.SIGINT):
     signal.raise_signal(signum)
 
 
-def press_soon(delay=0.02):
-    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
+def press_soon(loop, signum=signal.SIGINT):
+    """Send this process a signal, Ctrl-C by default, when the loop has run for a while."""
+
+    def wait_and_press():
+        while not loop.is_running():
+            time.sleep(0.001)
+        time.sleep(0.02)
+        os.kill(os.getpid(), signum)
+
+    thread = threading.Thread(target=wait_and_press)
+    thread.start()
+    return thread
 
 
 def test_ctrl_c_while_idle_in_the_selector(loop):
-    thread = press_soon()
+    thread = press_soon(loop)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     thread.join()
@@ -40,7 +48,7 @@ def test_ctrl_c_while_idle_in_the_selector(loop):
 
 
 def test_ctrl_c_while_waiting_for_a_timer(loop):
-    thread = press_soon()
+    thread = press_soon(loop)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(asyncio.sleep(50))
@@ -85,7 +93,7 @@ def test_ctrl_c_while_callbacks_never_stop_coming(loop):
         loop.call_soon(again)
 
     loop.call_soon(again)
-    thread = press_soon()
+    thread = press_soon(loop)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     thread.join()
@@ -97,7 +105,7 @@ def test_a_busy_python_callback_is_interrupted(loop):
             pass
 
     loop.call_soon(spin)
-    thread = press_soon()
+    thread = press_soon(loop)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     thread.join()
@@ -115,7 +123,7 @@ def test_runner_cancels_the_main_task(aio, where):
             elif where == "callback":
                 asyncio.get_running_loop().call_soon(press)
             else:
-                seen.append(press_soon())
+                seen.append(press_soon(asyncio.get_running_loop()))
             while where == "busy":
                 await asyncio.sleep(0)
             await asyncio.sleep(50)
@@ -221,25 +229,23 @@ def test_exceptions_of_signal_handlers_propagate(loop, usr1):
         raise Mine
 
     signal.signal(usr1, handler)
-    timer = threading.Timer(0.02, os.kill, (os.getpid(), usr1))
-    timer.start()
+    thread = press_soon(loop, usr1)
     with pytest.raises(Mine):
         loop.run_forever()
-    timer.join()
+    thread.join()
     assert loop.run_until_complete(asyncio.sleep(0, "goes on")) == "goes on"
 
 
 def test_signal_handlers_run_while_the_loop_sleeps(loop, usr1):
     seen = []
     signal.signal(usr1, lambda signum, frame: (seen.append(signum), loop.call_soon(loop.stop)))
-    timer = threading.Timer(0.02, os.kill, (os.getpid(), usr1))
-    timer.start()
+    thread = press_soon(loop, usr1)
     loop.call_later(50, print)
     # without a wake-up descriptor asyncio notices at the next event; aioxide and asyncio alike
     # are woken by one that add_signal_handler sets
     loop.add_signal_handler(signal.SIGUSR2, print)
     loop.run_forever()
-    timer.join()
+    thread.join()
     loop.remove_signal_handler(signal.SIGUSR2)
     assert seen == [usr1]
 
@@ -392,7 +398,7 @@ def test_interrupted_system_calls_do_not_matter(run, usr1):
         start = loop.time()
         await asyncio.sleep(0.05)
         assert loop.time() - start >= 0.05
-        timer.join()
+        thread.join()
         loop.remove_signal_handler(usr1)
 
     run(main)
