@@ -303,3 +303,24 @@ def test_native_tasks_on_a_loop_of_asyncios_in_daemon_threads(aio):
     text = BUSY + "aio.install()\nstart(loop_class)"
     for _ in range(3):
         assert program(aio, text).stdout == "end\n"
+
+
+def test_threads_of_the_executor_may_be_at_work_when_the_program_ends(aio):
+    """The interpreter is told not to wait for a call that never ends."""
+    text = """
+    import threading
+    def interrupt():
+        while not threading._SHUTTING_DOWN:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+    def work():
+        working.set()
+        while True:
+            pass
+    working = threading.Event()
+    loop = aio.new_event_loop()
+    loop.run_in_executor(None, work)
+    working.wait()
+    threading.Thread(target=interrupt, daemon=True).start()
+    """
+    assert "KeyboardInterrupt" in program(aio, text).stderr

@@ -13,6 +13,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use cpython::build::Builder;
+use cpython::thread_exit::stop_at_exit;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::Waker;
 
@@ -141,6 +142,8 @@ impl JobQueue {
     ///
     /// `executor` is a weak reference to the executor.
     fn work(this: &Ref<JobQueue>, executor: &Obj) -> Result<(), Raised> {
+        // It may be in a call when the program is interrupted while it waits for it at its end.
+        stop_at_exit();
         let py = this.py();
         let parked = Arc::new(Parked {
             thread: std::thread::current(),
