@@ -398,7 +398,7 @@ def test_interrupted_system_calls_do_not_matter(run, usr1):
         start = loop.time()
         await asyncio.sleep(0.05)
         assert loop.time() - start >= 0.05
-        thread.join()
+        timer.join()
         loop.remove_signal_handler(usr1)
 
     run(main)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import sys
 
 import pytest
@@ -52,6 +53,39 @@ def test_what_does_not_fit_waits(agree, tmp_path):
 
     record = agree(scenario)
     assert record[2][0][0] == b"unchanged"
+
+
+def test_a_finaliser_that_sends_while_the_queue_is_looked_at(run, tmp_path):
+    """Before 3.12 the garbage collector runs wherever an object is made."""
+
+    class Garbage:
+        def __init__(self, transport):
+            self.transport, self.cycle = transport, self
+
+        def __del__(self):
+            self.transport.sendto(b"from a finaliser")
+
+    async def main():
+        ours, theirs = named_pair(tmp_path, "queue")
+        with theirs:
+            async with endpoint(sock=ours) as (transport, _):
+                fill(transport)
+                for _ in range(50):
+                    transport.sendto(b"more")
+                gc.collect()
+                Garbage(transport)
+                old = gc.get_threshold()
+                # in the middle of what reading the queue makes
+                gc.set_threshold(25)
+                try:
+                    assert len(transport._buffer) >= 51
+                finally:
+                    gc.set_threshold(*old)
+                gc.collect()
+                assert transport._buffer[-1][0] == b"from a finaliser"
+                transport.abort()
+
+    run(main)
 
 
 def test_flow_control(agree, tmp_path):

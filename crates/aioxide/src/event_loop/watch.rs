@@ -209,12 +209,11 @@ impl EventLoop {
             .borrow()
             .get(fd)
             .is_some_and(|watch| watch.silent);
-        match &*this.selector.borrow() {
-            Some(selector) => selector
-                .arm(fd, u64::from(fd.unsigned_abs()), interest, silent)
-                .map_err(|error| Raised::os_error(this.py(), error)),
+        let armed = match &*this.selector.borrow() {
+            Some(selector) => selector.arm(fd, u64::from(fd.unsigned_abs()), interest, silent),
             None => Ok(()),
-        }
+        };
+        armed.map_err(|error| Raised::os_error(this.py(), error))
     }
 
     /// Whether the operation waits for the descriptor: nobody has taken its place.

@@ -15,6 +15,7 @@ use super::imports;
 use super::reports::{caught, report_failure};
 
 /// Bytes that wait.
+#[derive(Clone)]
 pub(crate) enum Chunk {
     /// A `bytes` object, which never changes: kept, not copied.
     Bytes(Obj),

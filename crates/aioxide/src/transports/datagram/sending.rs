@@ -26,6 +26,7 @@ const HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
 const SENDS_EMPTY: bool = cfg!(Py_3_13);
 
 /// Where a datagram goes.
+#[derive(Clone)]
 enum Target {
     /// To the peer that the socket is connected to.
     Peer,
@@ -34,6 +35,7 @@ enum Target {
     Object(Obj),
 }
 
+#[derive(Clone)]
 struct Packet {
     data: Chunk,
     target: Target,
@@ -424,17 +426,15 @@ fn send_first_by_methods(this: &Ref<DatagramTransport>) -> Result<Queued, Raised
 /// What asyncio calls `_buffer`: a deque of pairs.
 fn queue_copy(this: &Ref<DatagramTransport>) -> Result<Obj, Raised> {
     let py = this.py();
+    // Making objects may run the garbage collector, and finalisers that send.
+    let queue = this.sending.queue.borrow().clone();
     let list = Obj::list(py)?;
-    let copies: Result<Vec<Obj>, Raised> = {
-        let queue = this.sending.queue.borrow();
-        let copy = |packet: &Packet| {
-            let address = address_of(py, &packet.target)?;
-            Obj::tuple(py, &[Obj::bytes(py, packet.bytes())?, address])
-        };
-        queue.iter().map(copy).collect()
-    };
-    for copy in copies? {
-        list.append(&copy)?;
+    for packet in &queue {
+        let address = address_of(py, &packet.target)?;
+        list.append(&Obj::tuple(
+            py,
+            &[Obj::bytes(py, packet.bytes())?, address],
+        )?)?;
     }
     imports(py).deque.get(py).call1(&list)
 }
