@@ -312,7 +312,10 @@ def test_threads_of_the_executor_may_be_at_work_when_the_program_ends(aio):
     def interrupt():
         while not threading._SHUTTING_DOWN:
             time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            os.kill(os.getpid(), signal.SIGINT)
+            # again: where it comes just before the main thread waits, that waits on
+            time.sleep(0.2)
     def work():
         working.set()
         while True:
