@@ -72,9 +72,12 @@ class Place:
         program = kind(self.aio, self.loop, seed, *options)
         collecting = gc.isenabled()
         gc.disable()
-        # pytest keeps what is logged, and with a traceback of asyncio's all that its frames hold
-        chaining = logging.getLogger("concurrent.futures")
+        # pytest keeps what is logged: with a traceback of asyncio's all that its frames hold, and
+        # with a slow callback its handle, as each takes a second of the programs' time
+        chaining, slow = logging.getLogger("concurrent.futures"), logging.getLogger("asyncio")
         chaining.disabled = True
+        level = slow.level
+        slow.setLevel(logging.ERROR)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
@@ -94,6 +97,7 @@ class Place:
                 gc.collect()
         finally:
             chaining.disabled = False
+            slow.setLevel(level)
             self.loop.set_exception_handler(None)
             if collecting:
                 gc.enable()
