@@ -755,8 +755,9 @@ if CHILD_WATCHERS:
                 watcher.attach_loop(asyncio.get_running_loop())
                 asyncio.set_child_watcher(watcher)
 
+                # one by one: asyncio's watchers lose a status where SIGCHLD interrupts their handler
                 async def one(number):
-                    process = await asyncio.create_subprocess_shell(f"exit {{number}}")
+                    process = await asyncio.create_subprocess_shell(f"sleep 0.{{number + 1}}; exit {{number}}")
                     return await process.wait()
 
                 print(await asyncio.gather(*map(one, range(5))))
