@@ -133,12 +133,12 @@ fuzz_target!(|steps: Vec<Step>| {
                 pair.sent(count);
             }
             Step::Limits { high, low } => {
-                let (high, low) = (high.map(usize::from), low.map(usize::from));
+                let (high, low) = (high.map(i64::from), low.map(i64::from));
                 let before = (pair.flow.high(), pair.flow.low());
                 match pair.flow.set_limits(high, low) {
                     Ok(()) => {
-                        assert!(high.is_none_or(|high| high == pair.flow.high()));
-                        assert!(low.is_none_or(|low| low == pair.flow.low()));
+                        assert!(high.is_none_or(|high| high == pair.flow.high() as i64));
+                        assert!(low.is_none_or(|low| low == pair.flow.low() as i64));
                         pair.grown();
                     }
                     Err(error) => {

@@ -3,7 +3,7 @@
 Ways in, from the smallest change to none at all:
 
     aioxide.run(main())               instead of asyncio.run(main())
-    import aioxide as asyncio         every public name of asyncio, native where there is a native one
+    import aioxide as asyncio         every public name of asyncio, native where there is one
     aioxide.install()                 asyncio's own names now mean aioxide's objects
     python -m aioxide program.py      an unchanged program
 
@@ -28,6 +28,7 @@ from ._aioxide import (
     Semaphore,
     Task,
     TimerHandle,
+    __version__,
     all_tasks,
     create_task,
     current_task,
@@ -36,13 +37,9 @@ from ._aioxide import (
     sleep,
     to_thread,
 )
-from ._futures import run_coroutine_threadsafe, wrap_future
-from ._attributes import make_quick as _make_quick
-from ._install import DEPRECATED as _DEPRECATED
-from ._install import install, replacements, uninstall
-from ._loop import Loop
-from ._policy import EventLoopPolicy
-from ._streams import (
+from ._cold.futures import run_coroutine_threadsafe, wrap_future
+from ._cold.loop import Loop
+from ._cold.streams import (
     StreamReader,
     StreamReaderProtocol,
     StreamWriter,
@@ -51,8 +48,11 @@ from ._streams import (
     start_server,
     start_unix_server,
 )
-
-__version__ = "0.1.0"
+from ._ways_in import policy as _policy
+from ._ways_in.attributes import make_quick as _make_quick
+from ._ways_in.install import DEPRECATED as _DEPRECATED
+from ._ways_in.install import install, replacements, uninstall
+from ._ways_in.policy import EventLoopPolicy
 
 __all__ = (
     "Barrier",
@@ -102,21 +102,28 @@ def new_event_loop():
 def run(main, *, debug=None, loop_factory=None):
     """Run a coroutine on a new loop and return its result, as asyncio.run() does.
 
-    `loop_factory` is there for calls written for asyncio.run(); without it the loop is aioxide's.
+    The loop is aioxide's, unless `loop_factory` makes another or the program has set a policy of
+    its own, which then makes it.
     """
     if _asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
-    with _asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
+    makes_loop = loop_factory is None and _policy.is_asyncios()
+    if makes_loop:
+        loop_factory = _policy.make_current_loop
+    with _asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        # Then the runner tells the policy when the loop is no longer the current one.
+        runner._set_event_loop |= makes_loop
         return runner.run(main)
 
 
 def _add_names_of_asyncio():
-    """Every public name of asyncio that is not here yet: our object where there is one."""
+    """Add every public name of asyncio that is not here yet: aioxide's object where there is
+    one."""
     ours = replacements()
     public = set(_asyncio.__all__)
     for name, value in vars(_asyncio).items():
         its = not isinstance(value, _ModuleType) or value.__name__.startswith("asyncio.")
-        if name in public or its and not name.startswith("_"):
+        if name in public or (its and not name.startswith("_")):
             globals().setdefault(name, ours.get(id(value), value))
     return (*__all__, *(name for name in _asyncio.__all__ if name not in __all__))
 
@@ -131,7 +138,7 @@ def __dir__():
 if _sys.version_info >= (3, 14):
 
     def __getattr__(name):
-        # With a warning of asyncio's.
+        # asyncio warns of it.
         if name in _DEPRECATED:
             return getattr(_asyncio, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,8 @@
 import asyncio
 import sys
 from asyncio import ALL_COMPLETED as ALL_COMPLETED
+from asyncio import FIRST_COMPLETED as FIRST_COMPLETED
+from asyncio import FIRST_EXCEPTION as FIRST_EXCEPTION
 from asyncio import AbstractEventLoop as AbstractEventLoop
 from asyncio import AbstractServer as AbstractServer
 from asyncio import BaseEventLoop as BaseEventLoop
@@ -11,8 +13,6 @@ from asyncio import BufferedProtocol as BufferedProtocol
 from asyncio import CancelledError as CancelledError
 from asyncio import DatagramProtocol as DatagramProtocol
 from asyncio import DatagramTransport as DatagramTransport
-from asyncio import FIRST_COMPLETED as FIRST_COMPLETED
-from asyncio import FIRST_EXCEPTION as FIRST_EXCEPTION
 from asyncio import IncompleteReadError as IncompleteReadError
 from asyncio import InvalidStateError as InvalidStateError
 from asyncio import LimitOverrunError as LimitOverrunError
@@ -26,7 +26,7 @@ from asyncio import Server as Server
 from asyncio import SubprocessProtocol as SubprocessProtocol
 from asyncio import SubprocessTransport as SubprocessTransport
 from asyncio import Timeout as Timeout
-from asyncio import TimeoutError as TimeoutError
+from asyncio import TimeoutError as TimeoutError  # noqa: A004 (asyncio's name)
 from asyncio import Transport as Transport
 from asyncio import WriteTransport as WriteTransport
 from asyncio import _enter_task as _enter_task
@@ -74,20 +74,20 @@ from ._aioxide import ensure_future as ensure_future
 from ._aioxide import iscoroutine as iscoroutine
 from ._aioxide import sleep as sleep
 from ._aioxide import to_thread as to_thread
-from ._futures import run_coroutine_threadsafe as run_coroutine_threadsafe
-from ._futures import wrap_future as wrap_future
-from ._install import install as install
-from ._install import uninstall as uninstall
-from ._loop import Loop as Loop
-from ._loop import Loop as SelectorEventLoop
-from ._policy import EventLoopPolicy as EventLoopPolicy
-from ._streams import StreamReader as StreamReader
-from ._streams import StreamReaderProtocol as StreamReaderProtocol
-from ._streams import StreamWriter as StreamWriter
-from ._streams import open_connection as open_connection
-from ._streams import open_unix_connection as open_unix_connection
-from ._streams import start_server as start_server
-from ._streams import start_unix_server as start_unix_server
+from ._cold.futures import run_coroutine_threadsafe as run_coroutine_threadsafe
+from ._cold.futures import wrap_future as wrap_future
+from ._cold.loop import Loop as Loop
+from ._cold.loop import Loop as SelectorEventLoop
+from ._cold.streams import StreamReader as StreamReader
+from ._cold.streams import StreamReaderProtocol as StreamReaderProtocol
+from ._cold.streams import StreamWriter as StreamWriter
+from ._cold.streams import open_connection as open_connection
+from ._cold.streams import open_unix_connection as open_unix_connection
+from ._cold.streams import start_server as start_server
+from ._cold.streams import start_unix_server as start_unix_server
+from ._ways_in.install import install as install
+from ._ways_in.install import uninstall as uninstall
+from ._ways_in.policy import EventLoopPolicy as EventLoopPolicy
 
 __all__: tuple[str, ...] = (
     "Barrier",
@@ -129,6 +129,8 @@ __all__: tuple[str, ...] = (
 )
 __all__ += (
     "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
     "AbstractEventLoop",
     "AbstractServer",
     "BaseEventLoop",
@@ -139,8 +141,6 @@ __all__ += (
     "CancelledError",
     "DatagramProtocol",
     "DatagramTransport",
-    "FIRST_COMPLETED",
-    "FIRST_EXCEPTION",
     "IncompleteReadError",
     "InvalidStateError",
     "LimitOverrunError",
@@ -195,7 +195,8 @@ if sys.version_info >= (3, 12):
 
 if sys.version_info >= (3, 13):
     from asyncio import QueueShutDown as QueueShutDown
-    from ._loop import Loop as EventLoop
+
+    from ._cold.loop import Loop as EventLoop
 
     __all__ += (
         "EventLoop",

@@ -2,6 +2,6 @@
 
 # Nothing more may stand here: the program takes over this module's namespace.
 if __name__ == "__main__":
-    from aioxide._runner import main
+    from aioxide._ways_in.runner import main
 
     main()

@@ -12,7 +12,8 @@
 //! | [`tasks`] | Task |
 //! | [`sync`] | locks, queues |
 //! | [`waiting`] | gather, wait, timeouts, task groups |
-//! | [`transports`] | TCP and Unix streams, TLS, datagrams, pipes |
+//! | [`transports`] | TCP and Unix streams, datagrams, pipes |
+//! | [`tls`] | TLS above these transports, or any other |
 //! | [`operations`] | accepting connections, `sock_*` |
 //! | [`streams`] | readers and writers |
 //! | [`subprocess`] | child processes |
@@ -37,6 +38,8 @@ mod sync;
 mod waiting;
 
 mod transports;
+
+mod tls;
 
 mod operations;
 
@@ -80,25 +83,24 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
         tasks::keep_mirror(py, of_task);
     }
     sync::build(py)?;
-    waiting::build(py)?;
-    transports::build(py)?;
-    operations::build(py)?;
-    streams::build(py)?;
-    subprocess::build(py)?;
-    executor::build(py)?;
+    let mut registry = handles::Registry::default();
+    waiting::build(py, &mut registry)?;
+    transports::build(py, &mut registry)?;
+    tls::build(py, &mut registry)?;
+    operations::build(py, &mut registry)?;
+    streams::build(py, &mut registry)?;
+    subprocess::build(py, &mut registry)?;
+    executor::build(py, &mut registry)?;
 
-    handles::Runners {
-        read: subprocess::read_ready,
-        write: operations::write_ready,
-        call: executor::deferred,
-        tell: futures::tell,
+    registry.complete(handles::served::Kinds {
+        notify: futures::notify,
         alarm: futures::alarm,
+        ended: tasks::ended,
         timer_cancelled: event_loop::EventLoop::note_timer_cancelled,
         reclaim: event_loop::EventLoop::reclaim_context,
         debug: event_loop::EventLoop::debug_of,
-    }
-    .register();
-    event_loop::EventLoop::step_by(tasks::run);
+    });
+    event_loop::watch_clock(py)?;
 
     let name = module.attr(pyo3::intern!(py, "__name__"))?;
     add::<handles::Handle>(py, module, "Handle")?;
@@ -114,8 +116,8 @@ fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     add::<streams::StreamWriter>(py, module, "StreamWriter")?;
     add::<streams::StreamReaderProtocol>(py, module, "StreamReaderProtocol")?;
     add::<subprocess::SubprocessTransport>(py, module, "SubprocessTransport")?;
-    add::<transports::tls::SslProtocol>(py, module, "SSLProtocol")?;
-    add::<transports::tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
+    add::<tls::SslProtocol>(py, module, "SSLProtocol")?;
+    add::<tls::SslTransport>(py, module, "_SSLProtocolTransport")?;
     add::<executor::JobQueue>(py, module, "_JobQueue")?;
     coroutines::add_functions(py, module)?;
     executor::add_functions(py, module)?;

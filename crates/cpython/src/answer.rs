@@ -6,9 +6,9 @@ use crate::error::Raised;
 use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
 
-/// What a function may return to Python.
+/// A type whose values a function may return to Python.
 pub trait Answer {
-    /// As a new reference, or an exception.
+    /// Converts the value to a new reference. Fails if CPython raises an exception.
     fn answer(self, py: Python<'_>) -> Result<Obj, Raised>;
 }
 

@@ -14,14 +14,14 @@ pub struct Args<'a> {
 
 enum Keywords<'a> {
     None,
-    /// Names in a tuple, values behind the positional arguments (vectorcall).
+    /// The names in a tuple; the values lie behind the positional arguments (vectorcall).
     Vector(&'a Obj, &'a [Obj]),
-    /// A dict (`tp_init`, `tp_new`).
+    /// All keyword arguments in a dict (`tp_init`, `tp_new`).
     Dict(&'a Obj),
 }
 
 impl<'a> Args<'a> {
-    /// From a vectorcall.
+    /// The arguments of a vectorcall.
     pub(crate) fn vector(positional: &'a [Obj], names: Option<&'a Obj>, values: &'a [Obj]) -> Self {
         let keywords = match names {
             Some(names) if names.tuple_len() > 0 => Keywords::Vector(names, values),
@@ -33,7 +33,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// From a tuple's items and a dict.
+    /// The arguments of a call by tuple and dict.
     pub(crate) fn classic(positional: &'a [Obj], keywords: Option<&'a Obj>) -> Self {
         Args {
             positional,
@@ -41,7 +41,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The positional arguments, if there are no others.
+    /// The positional arguments, if there are no keyword arguments.
     #[inline]
     pub fn only_positional(&self) -> Option<&'a [Obj]> {
         matches!(self.keywords, Keywords::None).then_some(self.positional)
@@ -116,7 +116,8 @@ impl<'a> Args<'a> {
         Ok((tuple, dict))
     }
 
-    /// The keyword argument, borrowed as the positional ones are; of a vectorcall only.
+    /// The keyword argument of that name, borrowed as the positional ones are. Only a vectorcall
+    /// lends it; otherwise there is none.
     pub fn named(&self, name: &str) -> Option<&'a Obj> {
         let Keywords::Vector(names, values) = &self.keywords else {
             return None;
@@ -128,13 +129,28 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// The keyword argument of a function that has only this one, besides any number of
-    /// positional arguments. Raises TypeError if there are others.
+    /// The keyword argument of a function that takes any number of positional arguments and only
+    /// this one by keyword. Raises TypeError if there are others.
     pub fn only_keyword(&self, function: &str, name: &str) -> Result<Option<Obj>, Raised> {
         self.keyword_besides(function, name, &[])
     }
 
-    /// A keyword argument. Raises TypeError if there are others than it and `rest`.
+    /// Raises TypeError if there is a keyword argument, as a Python function of any number of
+    /// positional arguments does.
+    pub fn no_keywords(&self, function: &str) -> Result<(), Raised> {
+        match self.keyword_names()?.first() {
+            Some(key) => Err(Raised::type_error(
+                key.py(),
+                &format!(
+                    "{function}() got an unexpected keyword argument '{}'",
+                    key.to_string()?
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The keyword argument `name`. Raises TypeError if there are others than it and `rest`.
     pub fn keyword_besides(
         &self,
         function: &str,
@@ -191,6 +207,15 @@ impl<'a> Args<'a> {
         // SAFETY: a call from Python is in progress, so the thread is attached.
         let py = unsafe { pyo3::Python::assume_attached() };
         let given = self.positional.len();
+        let all = given + self.keyword_count();
+        if all > N {
+            let plural = if N == 1 { "" } else { "s" };
+            let kind = if required < N { "at most" } else { "exactly" };
+            let by_name = if given == 0 { "keyword " } else { "" };
+            let text =
+                format!("{function}() takes {kind} {N} {by_name}argument{plural} ({all} given)");
+            return Err(Raised::type_error(py, &text));
+        }
         if given > positional {
             let plural = if positional == 1 { "" } else { "s" };
             let kind = if required == positional {
@@ -250,8 +275,8 @@ impl<'a> Args<'a> {
         }
         Ok(bound)
     }
-    /// The one argument of a method that asyncio has written in Python, given by position or by
-    /// name. Raises TypeError as a Python function does.
+    /// The one argument of a method that asyncio has in Python, given by position or by name.
+    /// Raises TypeError as a Python function does.
     #[inline]
     pub fn one(&self, function: &str, parameter: &str) -> Result<&'a Obj, Raised> {
         match (self.positional, &self.keywords) {
@@ -262,7 +287,7 @@ impl<'a> Args<'a> {
 
     #[cold]
     fn one_slowly(&self, function: &str, parameter: &str) -> Result<&'a Obj, Raised> {
-        self.check_as_python(1, function, &[parameter], 1)?;
+        self.check_as_python(1, function, &[parameter], 1, 1)?;
         let given = self.positional.first();
         given.or_else(|| self.named(parameter)).ok_or_else(|| {
             // SAFETY: a call from Python is in progress, so the thread is attached.
@@ -281,10 +306,11 @@ impl<'a> Args<'a> {
         parameters: &[&str; N],
         required: usize,
     ) -> Result<[Option<Obj>; N], Raised> {
-        self.bind_beside(1, function, parameters, required)
+        self.bind_beside(1, function, parameters, N, required)
     }
 
-    /// The same of a function: the first parameter is `self` where it is a method.
+    /// As [`Args::bind_as_python`], for a function instead of a method: there is no `self` to
+    /// count.
     #[inline]
     pub fn bind_function<const N: usize>(
         &self,
@@ -292,21 +318,36 @@ impl<'a> Args<'a> {
         parameters: &[&str; N],
         required: usize,
     ) -> Result<[Option<Obj>; N], Raised> {
-        self.bind_beside(0, function, parameters, required)
+        self.bind_beside(0, function, parameters, N, required)
     }
 
-    /// The same beside so many arguments that are already taken.
+    /// As [`Args::bind_function`], for a function whose first `positional` parameters alone may be
+    /// given by position.
+    #[inline]
+    pub fn bind_function_in_part<const N: usize>(
+        &self,
+        function: &str,
+        parameters: &[&str; N],
+        positional: usize,
+        required: usize,
+    ) -> Result<[Option<Obj>; N], Raised> {
+        self.bind_beside(0, function, parameters, positional, required)
+    }
+
+    /// Binds the arguments. `taken` is the number of arguments that Python counts beside these: 1
+    /// for `self`, otherwise 0.
     #[inline]
     fn bind_beside<const N: usize>(
         &self,
         taken: usize,
         function: &str,
         parameters: &[&str; N],
+        positional: usize,
         required: usize,
     ) -> Result<[Option<Obj>; N], Raised> {
         let plain = matches!(self.keywords, Keywords::None);
-        if !plain || self.positional.len() < required || self.positional.len() > N {
-            self.check_as_python(taken, function, parameters, required)?;
+        if !plain || self.positional.len() < required || self.positional.len() > positional {
+            self.check_as_python(taken, function, parameters, positional, required)?;
         }
         let mut bound = [const { None }; N];
         for (index, slot) in bound.iter_mut().enumerate() {
@@ -318,13 +359,14 @@ impl<'a> Args<'a> {
         Ok(bound)
     }
 
-    /// Raises the TypeError of a Python method for these arguments, if they do not fit.
+    /// Raises TypeError as a Python method does, if the arguments do not fit.
     #[cold]
     fn check_as_python(
         &self,
         taken: usize,
         function: &str,
         parameters: &[&str],
+        positional: usize,
         required: usize,
     ) -> Result<(), Raised> {
         // SAFETY: a call from Python is in progress, so the thread is attached.
@@ -335,7 +377,7 @@ impl<'a> Args<'a> {
             let key = key.to_string()?;
             let problem = match parameters.iter().position(|name| *name == key) {
                 None => "an unexpected keyword argument",
-                Some(index) if index < given => "multiple values for argument",
+                Some(index) if index < given.min(positional) => "multiple values for argument",
                 Some(_) => {
                     names.push(key);
                     continue;
@@ -344,19 +386,36 @@ impl<'a> Args<'a> {
             let text = format!("{function}() got {problem} '{key}'");
             return Err(Raised::type_error(py, &text));
         }
-        // Python counts `self`.
-        let (least, most) = (required + taken, parameters.len() + taken);
+        // Python's messages count `self`.
+        let (least, most) = (required + taken, positional + taken);
         let given_and_self = given + taken;
-        if given > parameters.len() {
+        if given > positional {
             let takes = if least == most {
                 format!("{most}")
             } else {
                 format!("from {least} to {most}")
             };
             let plural = if most == 1 { "" } else { "s" };
+            let by_name = names.iter().filter(|name| {
+                let place = parameters.iter().position(|parameter| parameter == name);
+                place.is_some_and(|place| place >= positional)
+            });
+            // Python's message also counts the keyword-only arguments that were given.
+            let more = match by_name.count() {
+                0 => String::new(),
+                count => {
+                    let plurals =
+                        [given_and_self, count].map(|count| if count == 1 { "" } else { "s" });
+                    let [plural, plural_by_name] = plurals;
+                    format!(
+                        " positional argument{plural} (and {count} keyword-only \
+                         argument{plural_by_name})"
+                    )
+                }
+            };
             let text = format!(
-                "{function}() takes {takes} positional argument{plural} but {given_and_self} were \
-                 given"
+                "{function}() takes {takes} positional argument{plural} but {given_and_self}{more} \
+                 were given"
             );
             return Err(Raised::type_error(py, &text));
         }
@@ -374,8 +433,8 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The value of a name in a dict of keyword arguments: comparing the few names that there are
-/// costs less than making a string and its hash to look one up.
+/// The value of a name in a dict of keyword arguments. The dict has few names: comparing them costs
+/// less than making a string and its hash for a look-up.
 fn find(keywords: &Obj, name: &str) -> Result<Option<Obj>, Raised> {
     let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: the dict is alive and nothing that runs here changes it; what it lends is alive as
@@ -390,7 +449,7 @@ fn find(keywords: &Obj, name: &str) -> Result<Option<Obj>, Raised> {
     Ok(None)
 }
 
-/// The TypeError of a Python function without these arguments.
+/// The TypeError of a Python function whose arguments `absent` are missing.
 #[cold]
 fn missing(py: pyo3::Python<'_>, function: &str, absent: &[&str]) -> Raised {
     let quoted: Vec<String> = absent.iter().map(|name| format!("'{name}'")).collect();

@@ -9,9 +9,9 @@ use crate::error::Raised;
 use crate::obj::{Obj, done};
 
 impl Obj {
-    /// Calls `body` with the object's bytes, which must lie in one piece. They are the owner's
-    /// own memory: `body` is `Send`, which keeps Python objects out of it, so that no Python code
-    /// changes them under it. Raises BufferError or TypeError if there are no such bytes.
+    /// Calls `body` with the object's bytes, which must lie in one piece. They are the owner's own
+    /// memory. `body` is `Send`, which keeps Python objects out of it, so no Python code changes
+    /// the bytes meanwhile. Raises BufferError or TypeError if there are no such bytes.
     #[inline]
     pub fn with_buffer<R>(&self, body: impl FnOnce(&[u8]) -> R + Send) -> Result<R, Raised> {
         let mut place = MaybeUninit::uninit();
@@ -36,7 +36,7 @@ impl Obj {
     }
 
     /// A new `bytes` object with what `fill` writes into memory for at most `size` bytes. `fill`
-    /// answers with what it has written, from the memory's start on: only then is it known to be
+    /// returns what it has written, from the memory's start on: only that part is known to be
     /// initialized. The outer error is CPython's (no memory), the inner one `fill`'s.
     #[inline]
     pub fn bytes_filled<E>(
@@ -58,7 +58,7 @@ impl Obj {
         match fill(room) {
             Ok(filled) if filled.as_ptr() == start => {
                 let filled = filled.len();
-                // The rest of the memory must not be seen.
+                // The rest of the memory is not initialized: the object must not show it.
                 crate::lend::cut(bytes, filled).map(Ok)
             }
             Ok(filled) => Obj::bytes(py, filled).map(Ok),
@@ -66,7 +66,7 @@ impl Obj {
         }
     }
 
-    /// Whether it is a `bytes` object, of no subclass.
+    /// Whether the object is a `bytes` object and not one of a subclass.
     #[inline]
     pub fn is_bytes_exact(&self) -> bool {
         // SAFETY: only compares the type.
@@ -88,8 +88,8 @@ impl Obj {
     }
 }
 
-/// A buffer that is held; released when dropped. It stays where CPython has filled it, as it may
-/// point into itself.
+/// A buffer, released when dropped. It stays where CPython has filled it, because it may point into
+/// itself.
 struct View<'a>(&'a mut ffi::Py_buffer);
 
 impl<'a> View<'a> {
@@ -110,7 +110,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Where the bytes are, never null, and how many.
+    /// The address of the bytes, never null, and their number.
     #[inline]
     fn span(&self) -> (*mut u8, usize) {
         match NonNull::new(self.0.buf.cast::<u8>()) {

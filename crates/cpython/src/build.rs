@@ -8,19 +8,20 @@ use std::sync::atomic::Ordering;
 use pyo3::{Python, ffi};
 
 use crate::args::Args;
+use crate::attributes::{InlineValues, inline_values, managed_dict};
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
-use crate::hot::{Hot, NoParent, Payload, Ref, offset_after, plain_offset};
+use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, plain_offset};
 use crate::lifecycle::{clear, dealloc, finalize, traverse};
 use crate::obj::Obj;
 use crate::slot::Slot;
 use crate::trampolines::{
-    Object, am_send, class_arg, getter, init, iternext, itself, many_args, new_child, new_plain,
-    no_args, no_new, one_arg, setattro, setter, unary,
+    Object, am_send, class_arg, dict_getter, dict_setter, getter, init, iternext, itself,
+    many_args, new_child, new_plain, no_args, no_new, one_arg, setattro, setter, unary,
 };
 
 pub use crate::answer::Answer;
-pub use crate::functions::{MethodDef, bound_method, function};
+pub use crate::functions::{MethodDef, bound_method, bound_method0, function};
 pub use crate::trampolines::Next;
 
 /// Collects methods, properties and slots of a hot type.
@@ -31,7 +32,9 @@ pub struct Builder<T: Hot> {
     has_new: bool,
     has_dict: bool,
     has_weak_references: bool,
-    /// Names that the slots give the type and Python code is not to see.
+    /// The getter and the setter of an instance's `__dict__`.
+    dict_access: (ffi::getter, ffi::setter),
+    /// Names that the slots give the type and that Python code must not see.
     hidden: Vec<&'static CStr>,
     phantom: PhantomData<T>,
 }
@@ -121,7 +124,7 @@ impl<T: Hot> Builder<T> {
         self
     }
 
-    /// A property that can be read and set (`None` as value: deleted).
+    /// A property that can be read, set and deleted. Deleting passes `None` to the setter.
     pub fn get_set<F, R, G>(
         &mut self,
         name: &'static CStr,
@@ -144,7 +147,7 @@ impl<T: Hot> Builder<T> {
         self
     }
 
-    /// A property with a field behind it, which is empty while the property is None.
+    /// A property backed by a field. The field is empty while the property is None.
     pub fn attribute<F>(&mut self, name: &'static CStr, doc: &'static CStr, field: F) -> &mut Self
     where
         F: Fn(&T) -> &Slot + Copy + 'static,
@@ -156,7 +159,7 @@ impl<T: Hot> Builder<T> {
         self.get_set(name, doc, move |this| field(this).get(), set)
     }
 
-    /// A property with a flag behind it, to which anything with a truth value can be assigned.
+    /// A property backed by a flag. Any object with a truth value can be assigned.
     pub fn flag<F>(&mut self, name: &'static CStr, doc: &'static CStr, field: F) -> &mut Self
     where
         F: Fn(&T) -> &Cell<bool> + Copy + 'static,
@@ -213,9 +216,9 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_am_await, unary::<T, F, R> as *mut c_void)
     }
 
-    /// `await object` iterates over the object itself, by its [`Builder::step`]; whoever calls
-    /// `__await__()` gets what the function makes. Python code does not see that the object can
-    /// be iterated: only the interpreter's `await` does.
+    /// Lets `await object` iterate over the object itself, by its [`Builder::step`]. A caller of
+    /// `__await__()` gets what the function makes. Python code does not see that the object can be
+    /// iterated: only the interpreter's `await` does.
     pub fn awaits_itself<F, R>(&mut self, doc: &'static CStr, _: F) -> &mut Self
     where
         F: Fn(&Ref<T>) -> R + Copy + 'static,
@@ -241,14 +244,26 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_am_send, am_send::<T, F> as *mut c_void)
     }
 
-    /// Lets instances have attributes of their own, in a dict that is made for the first of them.
-    /// Not for types that are the parent of others.
+    /// Lets instances have attributes of their own, in a dict that is made for the first one. A
+    /// type that is the parent of others must not use it.
     pub fn instance_dict(&mut self) -> &mut Self {
         self.has_dict = true;
         self
     }
 
-    /// Lets instances be referred to weakly. Not for types that are the parent of others.
+    /// As [`Builder::instance_dict`], and calls the first function before anyone gets an instance's
+    /// `__dict__`, the second before an instance gets another dict.
+    pub fn watched_dict<F, G>(&mut self, _: F, _: G) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+        G: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+    {
+        self.dict_access = (dict_getter::<T, F>, dict_setter::<T, G>);
+        T::info().watches_dict.store(true, Ordering::Relaxed);
+        self.instance_dict()
+    }
+
+    /// Lets instances be referred to weakly. A type that is the parent of others must not use it.
     pub fn weak_references(&mut self) -> &mut Self {
         self.has_weak_references = true;
         self
@@ -263,8 +278,8 @@ impl<T: Hot> Builder<T> {
         self.slot(ffi::Py_tp_str, unary::<T, F, R> as *mut c_void)
     }
 
-    /// Tells CPython where instances keep their dict and their weak references: in the words
-    /// from `end` on. Returns where those end.
+    /// Tells CPython where instances keep their dict and their weak references: in the words from
+    /// `end` on. Returns the end of those words.
     fn add_members(&mut self, end: usize) -> usize {
         let mut members = Vec::new();
         let mut end = end;
@@ -296,14 +311,15 @@ impl<T: Hot> Builder<T> {
     fn add_dict(&mut self) {
         self.getsets.push(ffi::PyGetSetDef {
             name: c"__dict__".as_ptr(),
-            get: Some(ffi::PyObject_GenericGetDict),
-            set: Some(ffi::PyObject_GenericSetDict),
+            get: Some(self.dict_access.0),
+            set: Some(self.dict_access.1),
             doc: std::ptr::null(),
             closure: std::ptr::null_mut(),
         });
     }
 
-    /// Is told the name of each attribute before it is set or deleted on an instance.
+    /// Calls the function with the name of each attribute before it is set or deleted on an
+    /// instance.
     pub fn on_set_attribute<F>(&mut self, _: F) -> &mut Self
     where
         F: Fn(&Ref<T>, &Obj) + Copy + 'static,
@@ -337,7 +353,7 @@ where
     }
 }
 
-/// Size of a type's objects.
+/// The size of a type's objects, in bytes.
 pub fn basic_size(class: &Obj) -> usize {
     // SAFETY: checked to be a type.
     unsafe {
@@ -350,10 +366,13 @@ pub fn basic_size(class: &Obj) -> usize {
 
 /// Builds the type object of a hot type.
 ///
-/// `base` is the foreign base type, `room` the least size of header and foreign part together
-/// (so that a parent and its child agree on where the parent's value lies, although their
-/// foreign bases differ in size; see also [`Hot::MOVES_IN_CHILD`]). A parent is built before its child. Raises RuntimeError if the
-/// two do not agree, and what CPython raises for types that cannot be.
+/// `base` is the foreign base type. `room` is the least size of header and foreign part together:
+/// by it a parent and its child agree on where the parent's value lies, although their foreign
+/// bases differ in size (see also [`Hot::MOVES_IN_CHILD`]). A parent is built before its child.
+///
+/// # Errors
+/// RuntimeError if parent and child do not agree, and whatever CPython raises for a type that it
+/// refuses.
 pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<Obj, Raised> {
     let info = T::info();
     if !info.class().is_null() {
@@ -364,7 +383,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         .max(room)
         .next_multiple_of(align_of::<usize>());
     if !T::BASED && offset_after::<T>(base_size) != plain_offset::<T>() {
-        let text = "the type has a base after all";
+        let text = "the type has a base although it declares none";
         return Err(Raised::runtime_error(py, text));
     }
     let mut builder = Builder::<T> {
@@ -375,6 +394,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         hidden: Vec::new(),
         has_dict: false,
         has_weak_references: false,
+        dict_access: (ffi::PyObject_GenericGetDict, ffi::PyObject_GenericSetDict),
         phantom: PhantomData,
     };
     T::build(&mut builder);
@@ -427,9 +447,9 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             return Err(Raised::runtime_error(py, text));
         }
         for name in &builder.hidden {
-            // Out of the dict alone: deleting the attribute would empty the slot.
+            // The name goes out of the dict alone: deleting the attribute would empty the slot.
             if ffi::PyDict_DelItemString((*pointer).tp_dict, name.as_ptr()) < 0 {
-                return Err(Raised);
+                return Err(Raised::by_cpython());
             }
         }
         if let Some(base) = base {
@@ -448,14 +468,30 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         }
         info.weakrefs_offset
             .store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);
-        info.managed_dict
-            .store(managed_dict(pointer), Ordering::Relaxed);
         info.base_size.store(base_size, Ordering::Relaxed);
         info.parent_offset
             .store(T::Parent::place(base_size), Ordering::Relaxed);
+        let managed = managed_dict(pointer);
+        let of_base = match managed {
+            0 => (*pointer).tp_dictoffset.max(0) as isize,
+            managed => managed,
+        };
         if builder.has_dict {
             info.dict_offset.store(value_end, Ordering::Relaxed);
         }
+        let attributes = match (builder.has_dict, of_base) {
+            (true, _) => value_end as isize,
+            (false, UNKNOWN) => TYPE_WORD,
+            (false, place) => place,
+        };
+        let (managed, attributes, values) = match inline_values(py, pointer)? {
+            InlineValues::Never => (managed, attributes, 0),
+            InlineValues::At(place) => (managed, attributes, place),
+            InlineValues::Unknown => (UNKNOWN, TYPE_WORD, UNKNOWN),
+        };
+        info.managed_dict.store(managed, Ordering::Relaxed);
+        info.attributes.store(attributes, Ordering::Relaxed);
+        info.inline_values.store(values, Ordering::Relaxed);
         info.offset
             .store(offset_after::<T>(base_size), Ordering::Relaxed);
         // The type lives as long as the process: its address is in `info`.
@@ -465,31 +501,11 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
     }
 }
 
-/// Where objects of the type have their managed dict: since 3.12 the word behind that of their
-/// managed weak references, whose place the type says.
+/// The nearest base that no Python code has made: its slots look after the foreign part.
 ///
-/// # Safety
-/// The type is ready.
-unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
-    const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
-    const WEAK_REFERENCES: isize = -4 * size_of::<usize>() as isize;
-    // SAFETY: by the contract.
-    unsafe {
-        if (*class).tp_flags as std::ffi::c_ulong & MANAGED_DICT == 0 {
-            return 0;
-        }
-        if cfg!(Py_3_12) && (*class).tp_weaklistoffset == WEAK_REFERENCES {
-            return WEAK_REFERENCES + size_of::<usize>() as isize;
-        }
-    }
-    crate::hot::UNKNOWN
-}
-
-/// The nearest base that is no class made in Python: its slots look after the foreign part.
-///
-/// Those of Python's classes start at the object's own type and look for the first base with
-/// other slots, which would be ours: they would call each other without end. What such classes
-/// add (`__slots__`) stays empty in hot types.
+/// The slots of a class made in Python start at the object's own type and look for the first base
+/// with other slots. That would be ours, and the two would call each other without end. What such a
+/// class adds (`__slots__`) stays empty in hot types.
 fn native_base(py: Python<'_>, base: &Obj) -> Result<Object, Raised> {
     let probe = Obj::class_of::<pyo3::types::PyType>(py).call(&[
         &Obj::str(py, "probe")?,
@@ -511,9 +527,9 @@ fn native_base(py: Python<'_>, base: &Obj) -> Result<Object, Raised> {
 }
 
 /// Puts a hot parent between a hot child and the child's foreign base in the method resolution
-/// order, so that `issubclass(Child, Parent)` holds though both have foreign bases whose layouts
-/// CPython cannot combine. Sound because the child holds the parent's value at the parent's
-/// offset ([`build`] sees to that), so that the parent's methods work on it.
+/// order. Then `issubclass(Child, Parent)` holds, though both have foreign bases whose layouts
+/// CPython cannot combine. This is sound: [`build`] sees to it that the child holds the parent's
+/// value at the parent's offset, so the parent's methods work on it.
 ///
 /// Raises RuntimeError if one of them is not built.
 pub fn adopt<T: Hot>(py: Python<'_>) -> Result<(), Raised>

@@ -1,12 +1,12 @@
-//! Functions with attributes: what a built-in function lacks.
+//! Functions with attributes, which a built-in function lacks.
 //!
 //! A native function that stands for an `async def` must say so: `inspect.iscoroutinefunction`
-//! looks for a marker among its attributes, `inspect.signature` for `__code__`. So an object of this
-//! type has attributes: `__name__`, `__qualname__`, `__doc__` and what the caller sets before it
-//! [`seal`]s the object. Those are kept apart from its `__dict__`, as a function of Python keeps
-//! its own: `functools.wraps()` copies the dict, and what wraps a coroutine function need not be
-//! one. As functions of Python it can be referenced weakly and binds when it is a class's
-//! attribute; it is called by vectorcall, without making a bound method where it is called at once.
+//! looks for a marker among its attributes, `inspect.signature` for `__code__`. So an object of
+//! this type has attributes: `__name__`, `__qualname__`, `__doc__` and those that are set before
+//! [`seal`] is called. These facts are kept apart from its `__dict__`, as a Python function keeps
+//! its own: `functools.wraps()` copies the dict, and the wrapper of a coroutine function need not
+//! be one. Like a Python function, the object can be referenced weakly, and it binds when it is the
+//! attribute of a class. It is called by vectorcall; a call as a method makes no bound method.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -18,13 +18,14 @@ use crate::args::Args;
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
+use crate::panics::guarded;
 use crate::trampolines::{free_function, quick_call};
 
-/// The object. `facts` and the last two are null only before it is filled.
+/// The object's fields. `facts` and the last two are null only before it is filled.
 #[repr(C)]
 struct Callable {
     header: ffi::PyObject,
-    /// A dict of what it is: what was set before it was sealed.
+    /// A dict of the attributes that were set before the object was sealed.
     facts: *mut ffi::PyObject,
     sealed: bool,
     dict: *mut ffi::PyObject,
@@ -36,8 +37,8 @@ struct Callable {
 /// The type, built once and kept for ever.
 static CLASS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`. Called as
-/// a method, the instance comes first among its arguments.
+/// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`. When it is
+/// called as a method, the instance is the first of its arguments.
 pub fn callable<F, R>(py: Python<'_>, name: &str, doc: &str, _: F) -> Result<Obj, Raised>
 where
     F: Fn(Python<'_>, &Args<'_>) -> R + Copy + 'static,
@@ -60,9 +61,9 @@ where
     Ok(made)
 }
 
-/// As [`callable`], of a hot type: called on an object of exactly this type, or of the subclass that it
-/// remembers ([`Ref::remember_class`]), with `COUNT` arguments and no keywords, it is `quick` that is
-/// called, with these arguments.
+/// As [`callable`], with a short way for a method of a hot type. `quick` is called instead where
+/// the object is of exactly this type, or of the subclass that it remembers
+/// ([`Ref::remember_class`]), and gets `COUNT` arguments and no keywords.
 pub fn quick_method<T, Q, F, R, const COUNT: usize>(
     py: Python<'_>,
     name: &str,
@@ -108,8 +109,14 @@ where
     }
 }
 
-/// What `made`, a [`callable`], has for attributes by now is what it is: readable and writable as
-/// before, but further ones go into its `__dict__`.
+/// The bound method of `made`, a [`callable`], and an object.
+pub fn bound(made: &Obj, instance: &Obj) -> Result<Obj, Raised> {
+    // SAFETY: both are alive.
+    unsafe { Obj::from_owned(PyMethod_New(made.as_ptr(), instance.as_ptr())) }
+}
+
+/// Ends the making of `made`, a [`callable`]: the attributes that it has by now are its facts. They
+/// stay readable and writable, and further attributes go into its `__dict__`.
 pub fn seal(made: &Obj) {
     assert!(
         made.class().as_ptr() == CLASS.load(Ordering::Relaxed),
@@ -119,7 +126,7 @@ pub fn seal(made: &Obj) {
     unsafe { (*made.as_ptr().cast::<Callable>()).sealed = true }
 }
 
-/// `__getattribute__`: the facts first.
+/// `__getattribute__`, which looks among the facts first.
 unsafe extern "C" fn get_attribute(
     object: *mut ffi::PyObject,
     name: *mut ffi::PyObject,
@@ -167,21 +174,15 @@ unsafe extern "C" fn doc(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi
     // SAFETY: CPython calls this attached, on an object of the type; the name is alive.
     unsafe {
         let py = Python::assume_attached();
-        let facts = (*object.cast::<Callable>()).facts;
-        let name = pyo3::intern!(py, "__doc__");
-        let found = ffi::PyDict_GetItemWithError(facts, name.as_ptr());
-        if !found.is_null() {
-            ffi::Py_INCREF(found);
-            found
-        } else if ffi::PyErr_Occurred().is_null() {
-            Obj::none(py).into_ptr()
-        } else {
-            std::ptr::null_mut()
-        }
+        let facts = Obj::from_pointer(&(*object.cast::<Callable>()).facts);
+        guarded(py, std::ptr::null_mut(), || {
+            let found = facts.dict_get(&Obj::str(py, "__doc__")?)?;
+            Ok(found.unwrap_or_else(|| Obj::none(py)).into_ptr())
+        })
     }
 }
 
-/// `__dir__()`: with the facts.
+/// `__dir__()`, which includes the facts.
 unsafe extern "C" fn names(
     object: *mut ffi::PyObject,
     _: *mut ffi::PyObject,
@@ -191,14 +192,13 @@ unsafe extern "C" fn names(
     unsafe {
         let py = Python::assume_attached();
         let facts = (*object.cast::<Callable>()).facts;
-        let listed = || -> Result<Obj, Raised> {
+        guarded(py, std::ptr::null_mut(), || {
             let base = Obj::class_of::<pyo3::PyAny>(py);
             let all = base.method(pyo3::intern!(py, "__dir__"), &[Obj::from_pointer(&object)])?;
             let keys = Obj::from_owned(ffi::PyDict_Keys(facts))?;
             all.method(pyo3::intern!(py, "extend"), &[&keys])?;
-            Ok(all)
-        };
-        listed().map_or(std::ptr::null_mut(), Obj::into_ptr)
+            Ok(all.into_ptr())
+        })
     }
 }
 
@@ -225,18 +225,15 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: CPython calls this attached, on an object of the type.
     unsafe {
         let py = Python::assume_attached();
-        let name = Obj::from_pointer(&object)
-            .attr(pyo3::intern!(py, "__qualname__"))
-            .and_then(|name| name.str_of())
-            .and_then(|name| name.to_string());
-        match name.and_then(|name| Obj::str(py, &format!("<function {name} at {object:p}>"))) {
-            Ok(text) => text.into_ptr(),
-            Err(Raised) => std::ptr::null_mut(),
-        }
+        guarded(py, std::ptr::null_mut(), || {
+            let name = Obj::from_pointer(&object).attr(pyo3::intern!(py, "__qualname__"))?;
+            let name = name.str_of()?.to_string()?;
+            Obj::str(py, &format!("<function {name} at {object:p}>")).map(Obj::into_ptr)
+        })
     }
 }
 
-/// `__reduce__()`: by name, as functions are pickled and copied.
+/// `__reduce__()`, which names the function, as functions are pickled and copied.
 unsafe extern "C" fn reduce(
     object: *mut ffi::PyObject,
     _: *mut ffi::PyObject,
@@ -244,10 +241,10 @@ unsafe extern "C" fn reduce(
     // SAFETY: CPython calls this attached, on an object of the type.
     unsafe {
         let py = Python::assume_attached();
-        match Obj::from_pointer(&object).attr(pyo3::intern!(py, "__qualname__")) {
-            Ok(name) => name.into_ptr(),
-            Err(Raised) => std::ptr::null_mut(),
-        }
+        guarded(py, std::ptr::null_mut(), || {
+            let name = Obj::from_pointer(&object).attr(pyo3::intern!(py, "__qualname__"))?;
+            Ok(name.into_ptr())
+        })
     }
 }
 
@@ -271,7 +268,7 @@ unsafe extern "C" fn traverse(
     }
 }
 
-/// Leaves the facts, which whoever looks at it relies on; no cycle goes through them.
+/// Clears all but the facts, on which later calls rely. No cycle goes through them.
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: CPython calls this on an object of the type; the field is emptied first.
     unsafe {
@@ -403,7 +400,7 @@ fn class(_py: Python<'_>) -> Result<Obj, Raised> {
             | ffi::Py_TPFLAGS_HAVE_GC
             | ffi::Py_TPFLAGS_HAVE_VECTORCALL
             | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
-            // The interpreter remembers where it has found a method only of such types.
+            // The interpreter's cache of looked-up methods holds only immutable types.
             | ffi::Py_TPFLAGS_IMMUTABLETYPE
             | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
         let mut spec = ffi::PyType_Spec {

@@ -27,7 +27,21 @@ impl Obj {
         self.call_named(arguments, None)
     }
 
-    /// `self(*arguments)` where the last of them are keyword arguments with the tuple's names.
+    /// `self(*arguments)` of references that lie one after another in memory.
+    pub fn call_all(&self, arguments: &[Obj]) -> Result<Obj, Raised> {
+        // SAFETY: all are alive; Obj is a transparent pointer.
+        unsafe {
+            Obj::from_owned(ffi::PyObject_Vectorcall(
+                self.as_ptr(),
+                arguments.as_ptr().cast(),
+                arguments.len(),
+                std::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// `self(*arguments)` where the last arguments are keyword arguments; `names` is the tuple of
+    /// their names.
     #[inline]
     pub fn call_named(&self, arguments: &[&Obj], names: Option<&Obj>) -> Result<Obj, Raised> {
         let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
@@ -80,7 +94,7 @@ impl Obj {
         self.method_named(name, arguments, None)
     }
 
-    /// `self.name(*arguments)` where the last of them are keyword arguments.
+    /// `self.name(*arguments)` where the last arguments are keyword arguments.
     pub fn method_named(
         &self,
         name: &Bound<'_, PyString>,
@@ -105,7 +119,7 @@ impl Obj {
     }
 }
 
-/// Calls a function with an array of the objects' pointers (on the stack if they are few).
+/// Calls a function with an array of the objects' pointers, which is on the stack if they are few.
 #[inline]
 fn with_pointers<R>(objects: &[&Obj], call: impl FnOnce(*const *mut ffi::PyObject) -> R) -> R {
     let mut few = [std::ptr::null_mut(); 8];

@@ -28,7 +28,7 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PyList_New(0)) }
     }
 
-    /// A list of so many items, made one by one.
+    /// A list of `length` items, each made by `item` from its index.
     pub fn list_of(
         _py: Python<'_>,
         length: usize,
@@ -64,7 +64,7 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PySet_New(iterable.as_ptr())) }
     }
 
-    /// The length of a set; 0 of anything else.
+    /// The length of a set; 0 for anything else.
     #[inline]
     pub fn set_len(&self) -> usize {
         // SAFETY: the size is read of sets only.
@@ -77,16 +77,16 @@ impl Obj {
         }
     }
 
-    /// Removes from a set; whether it was there.
+    /// Removes an item from a set. Returns whether it was there.
     pub fn discard(&self, item: &Obj) -> Result<bool, Raised> {
         // SAFETY: CPython checks that self is a set.
         match unsafe { ffi::PySet_Discard(self.as_ptr(), item.as_ptr()) } {
-            -1 => Err(Raised),
+            -1 => Err(Raised::by_cpython()),
             found => Ok(found == 1),
         }
     }
 
-    /// The length of a tuple; 0 of anything else.
+    /// The length of a tuple; 0 for anything else.
     #[inline]
     pub fn tuple_len(&self) -> usize {
         // SAFETY: the size is read of tuples only.
@@ -123,7 +123,7 @@ impl Obj {
         done(unsafe { ffi::PySet_Add(self.as_ptr(), item.as_ptr()) })
     }
 
-    /// The value of a dict's key.
+    /// The value of a dict's key, if it is there.
     #[inline]
     pub fn dict_get(&self, key: &Obj) -> Result<Option<Obj>, Raised> {
         // SAFETY: CPython checks that self is a dict; the result is borrowed.
@@ -157,7 +157,7 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PyObject_GetIter(self.as_ptr())) }
     }
 
-    /// `next(self)`, of an iterator; nothing at its end.
+    /// `next(self)` of an iterator. Returns nothing at its end.
     pub fn next(&self) -> Result<Option<Obj>, Raised> {
         // SAFETY: the object is alive and was checked to be an iterator; PyIter_Next returns a new
         // reference or null.

@@ -1,12 +1,13 @@
 //! Driving coroutines.
 
-use pyo3::ffi;
+use pyo3::{Python, ffi};
 
-use crate::error::Raised;
+use crate::error::{Raised, set_cause, set_context};
 use crate::obj::Obj;
+use crate::stack::{self, Nested};
 use crate::trampolines::itself;
 
-/// What a step of a coroutine gave.
+/// The outcome of one step of a coroutine.
 pub enum Step {
     /// It waits on an object.
     Yielded(Obj),
@@ -23,13 +24,30 @@ pub fn send_none(coroutine: &Obj) -> Step {
     unsafe { send_pointer(coroutine, ffi::Py_None()) }
 }
 
-/// As [`send_none`], a value.
+/// As [`send_none`], but sends a value and checks the depth of the recursion: a native coroutine
+/// calls it, and such calls may nest without end.
+#[inline(always)]
 pub fn send(coroutine: &Obj, value: &Obj) -> Step {
+    if stack::is_low() {
+        return send_counted(coroutine, value);
+    }
     // SAFETY: the value is alive.
     unsafe { send_pointer(coroutine, value.as_ptr()) }
 }
 
-/// Sends an object, which the caller keeps alive.
+#[cold]
+fn send_counted(coroutine: &Obj, value: &Obj) -> Step {
+    match Nested::enter(coroutine.py()) {
+        // SAFETY: the value is alive.
+        Ok(_nested) => unsafe { send_pointer(coroutine, value.as_ptr()) },
+        Err(raised) => Step::Raised(raised),
+    }
+}
+
+/// Sends an object.
+///
+/// # Safety
+/// The caller keeps the object alive.
 #[inline(always)]
 unsafe fn send_pointer(coroutine: &Obj, value: *mut ffi::PyObject) -> Step {
     let mut result = std::ptr::null_mut();
@@ -43,7 +61,7 @@ unsafe fn send_pointer(coroutine: &Obj, value: *mut ffi::PyObject) -> Step {
         match (outcome, Obj::from_owned_opt(result)) {
             (ffi::PySendResult::PYGEN_NEXT, Some(result)) => Step::Yielded(result),
             (ffi::PySendResult::PYGEN_RETURN, Some(result)) => Step::Returned(result),
-            _ => Step::Raised(Raised),
+            _ => Step::Raised(Raised::by_cpython()),
         }
     }
 }
@@ -60,36 +78,89 @@ fn am_send(object: &Obj) -> Option<ffi::sendfunc> {
     }
 }
 
-/// Throws an exception into a coroutine, generator or iterator, as `yield from` does: one that
-/// has no `throw` is left where it is.
-pub fn throw(coroutine: &Obj, exception: Obj) -> Step {
+/// Throws into a coroutine, generator or iterator by calling its `throw` with these arguments.
+/// Returns nothing if it has no `throw`.
+pub fn throw(coroutine: &Obj, arguments: &[Obj]) -> Option<Step> {
     let py = coroutine.py();
-    let thrown = match coroutine.attr_opt(pyo3::intern!(py, "throw")) {
-        Ok(Some(throw)) => throw.call1(&exception),
-        Ok(None) => Err(Raised::raise(exception)),
+    let thrown = match throw_method(coroutine) {
+        Ok(throw) => throw?.call_all(arguments),
         Err(raised) => Err(raised),
     };
-    match thrown {
+    Some(match thrown {
         Ok(yielded) => Step::Yielded(yielded),
         Err(raised) => match stop_iteration_value(raised, py) {
             Ok(value) => Step::Returned(value),
             Err(raised) => Step::Raised(raised),
         },
-    }
+    })
 }
 
-/// Closes a coroutine, generator or iterator, if it can be closed.
+/// Calls the method. The call takes part in the interpreter's recursion check.
+#[inline(never)]
+fn throw_method(coroutine: &Obj) -> Result<Option<Obj>, Raised> {
+    let py = coroutine.py();
+    stack::check(py)?;
+    coroutine.attr_opt(pyo3::intern!(py, "throw"))
+}
+
+/// Closes a coroutine, generator or iterator, if it has a `close`. A failure to look for `close` is
+/// reported as unraisable, as the interpreter does.
 pub fn close(coroutine: &Obj) -> Result<(), Raised> {
-    match coroutine.attr_opt(pyo3::intern!(coroutine.py(), "close"))? {
-        Some(close) => close.call0().map(drop),
-        None => Ok(()),
+    let py = coroutine.py();
+    stack::check(py)?;
+    match coroutine.attr_opt(pyo3::intern!(py, "close")) {
+        Ok(Some(close)) => close.call0().map(drop),
+        Ok(None) => Ok(()),
+        Err(raised) => {
+            raised.report_unraisable(Some(coroutine));
+            Ok(())
+        }
     }
 }
 
-/// What `await object` sends into.
+/// The outcome of an `await` at which an exception arises that the awaited object has not raised,
+/// such as one that is thrown into the coroutine itself. Since 3.12 a StopIteration is taken for a
+/// returned value there.
+pub fn outcome_at_await(raised: Raised, py: Python<'_>) -> Result<Obj, Raised> {
+    if cfg!(Py_3_12) {
+        stop_iteration_value(raised, py)
+    } else {
+        Err(raised)
+    }
+}
+
+/// The exception by which a coroutine ends. A StopIteration would be taken for a returned value, so
+/// it becomes the cause of a RuntimeError (PEP 479). `kind` is the word for the coroutine in that
+/// message.
+#[inline]
+pub fn leave(exception: Obj, kind: &str) -> Raised {
+    let stop = Obj::class_of::<pyo3::exceptions::PyStopIteration>(exception.py());
+    if exception.is_subtype_of(&stop) {
+        return leave_by_stop_iteration(exception, kind);
+    }
+    Raised::raise(exception)
+}
+
+#[cold]
+fn leave_by_stop_iteration(exception: Obj, kind: &str) -> Raised {
+    let py = exception.py();
+    let class = Obj::class_of::<pyo3::exceptions::PyRuntimeError>(py);
+    let text = Obj::str(py, &format!("{kind} raised StopIteration"));
+    match text.and_then(|text| class.call1(&text)) {
+        Ok(error) => {
+            set_cause(&error, exception.clone());
+            set_context(&error, exception);
+            Raised::raise(error)
+        }
+        Err(raised) => raised,
+    }
+}
+
+/// The iterator into which `await object` sends.
 ///
 /// # Errors
-/// TypeError for what cannot be awaited, RuntimeError for a coroutine that somebody awaits.
+/// TypeError for an object that cannot be awaited, RuntimeError for a coroutine that is already
+/// being awaited.
 pub fn await_iterator(object: &Obj) -> Result<Obj, Raised> {
     let py = object.py();
     if object.is_coroutine_exact() {
@@ -111,6 +182,11 @@ pub fn await_iterator(object: &Obj) -> Result<Obj, Raised> {
             None => return Err(cannot_await(object)),
         }
     };
+    if iterator.is_coroutine_exact()
+        || iterator.is_generator_exact() && is_iterable_coroutine(&iterator)?
+    {
+        return Err(Raised::type_error(py, "__await__() returned a coroutine"));
+    }
     // SAFETY: the object is alive.
     if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
         let text = format!(
@@ -119,14 +195,11 @@ pub fn await_iterator(object: &Obj) -> Result<Obj, Raised> {
         );
         return Err(Raised::type_error(py, &text));
     }
-    if iterator.is_coroutine_exact() {
-        return Err(Raised::type_error(py, "__await__() returned a coroutine"));
-    }
     Ok(iterator)
 }
 
-/// Whether `await object` iterates over the object itself, as [`Builder::awaits_itself`] makes it:
-/// no class of the program's has put an `__await__` before that.
+/// Whether `await object` iterates over the object itself, as [`Builder::awaits_itself`] lets it:
+/// no class of the program has overridden its `__await__`.
 ///
 /// [`Builder::awaits_itself`]: crate::build::Builder::awaits_itself
 #[inline]
@@ -161,7 +234,8 @@ fn cannot_await(object: &Obj) -> Raised {
     }
 }
 
-fn type_name(object: &Obj) -> Result<String, Raised> {
+/// `type(object).__name__`.
+pub fn type_name(object: &Obj) -> Result<String, Raised> {
     let py = object.py();
     object
         .class()
@@ -169,9 +243,9 @@ fn type_name(object: &Obj) -> Result<String, Raised> {
         .to_string()
 }
 
-/// A coroutine of a coroutine function's code that never runs: its frame, at the first line, is
-/// what a coroutine without one shows of the function that it stands for. Who lets go of it closes
-/// it before, or there is a warning that nobody has awaited it.
+/// A coroutine of a coroutine function's code that never runs. A native coroutine has no frame of
+/// its own: it shows the frame of this one, at the first line of the function that it stands for.
+/// The owner closes it before letting it go; otherwise Python warns that it was never awaited.
 pub fn standing(code: &Obj) -> Result<Obj, Raised> {
     const CO_VARARGS: i64 = 0x4;
     const CO_VARKEYWORDS: i64 = 0x8;
@@ -196,8 +270,8 @@ pub fn standing(code: &Obj) -> Result<Obj, Raised> {
     function.call0()
 }
 
-/// Takes the value of the StopIteration that is set, if it is one.
-pub fn stop_iteration_value(raised: Raised, py: pyo3::Python<'_>) -> Result<Obj, Raised> {
+/// Takes the value out of the StopIteration that is set. Any other exception stays raised.
+pub fn stop_iteration_value(raised: Raised, py: Python<'_>) -> Result<Obj, Raised> {
     // SAFETY: the token proves that we are attached; a Raised says that an exception is set.
     let is_stop = unsafe { ffi::PyErr_ExceptionMatches(ffi::PyExc_StopIteration) != 0 };
     if !is_stop {
@@ -207,11 +281,16 @@ pub fn stop_iteration_value(raised: Raised, py: pyo3::Python<'_>) -> Result<Obj,
     exception.attr(pyo3::intern!(py, "value"))
 }
 
-/// Sets StopIteration with a value, which may be any object (tuples and exceptions too).
+/// Raises StopIteration with a value, which may be any object (tuples and exceptions too). For None
+/// the exception has no arguments.
 pub fn raise_stop_iteration(value: &Obj) -> Raised {
     // SAFETY: the class is called with one argument, the exception is then raised as it is.
     unsafe {
         let class = ffi::PyExc_StopIteration;
+        if value.is_none() {
+            ffi::PyErr_SetNone(class);
+            return Raised::by_cpython();
+        }
         match Obj::from_owned(ffi::PyObject_CallOneArg(class, value.as_ptr())) {
             Ok(exception) => Raised::raise(exception),
             Err(raised) => raised,

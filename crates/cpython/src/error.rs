@@ -4,13 +4,22 @@ use pyo3::{PyErr, PyTypeInfo, Python, ffi};
 
 use crate::obj::Obj;
 
-/// "A Python exception is set in this thread." The error half of every result here: it costs
+/// "A Python exception is set in this thread." The error half of every result here. It costs
 /// nothing to pass on, where PyO3's `PyErr` is fetched and restored at each step.
+///
+/// Only this crate makes one, after a function of CPython has failed. Without an exception set, the
+/// interpreter would read the failure as a result; from an iterator, as its end.
 #[derive(Debug)]
 #[must_use]
-pub struct Raised;
+pub struct Raised(());
 
 impl Raised {
+    /// The exception that a function of CPython has just set.
+    #[inline]
+    pub(crate) const fn by_cpython() -> Raised {
+        Raised(())
+    }
+
     /// Raises an exception.
     pub fn raise(exception: Obj) -> Raised {
         // SAFETY: an Obj is at hand, so we are attached. Only instances of BaseException are set,
@@ -41,11 +50,11 @@ impl Raised {
                 }
             }
         }
-        Raised
+        Raised::by_cpython()
     }
 
-    /// Raises an exception as the `raise` statement does: what is being handled becomes its
-    /// `__context__`. `raise` is for one that was raised before and goes on.
+    /// Raises an exception as the `raise` statement does: the exception that is being handled
+    /// becomes its `__context__`. [`Raised::raise`] is for one that was raised before and goes on.
     pub fn raise_in_context(exception: Obj) -> Raised {
         if !exception.is_exception() {
             return Raised::raise(exception);
@@ -53,7 +62,7 @@ impl Raised {
         let class = exception.class();
         // SAFETY: both are alive, and the second is an instance of the first.
         unsafe { ffi::PyErr_SetObject(class.as_ptr(), exception.as_ptr()) };
-        Raised
+        Raised::by_cpython()
     }
 
     /// Raises an exception of a class known to PyO3, with a message.
@@ -69,7 +78,7 @@ impl Raised {
             Ok(text) => unsafe { ffi::PyErr_SetObject(class.as_ptr(), text.as_ptr()) },
             Err(raised) => return raised,
         }
-        Raised
+        Raised::by_cpython()
     }
 
     /// Raises a TypeError.
@@ -87,11 +96,11 @@ impl Raised {
         Raised::new::<pyo3::exceptions::PyRuntimeError>(py, message)
     }
 
-    /// Raises an OSError (its subclass by the error number), with number and text in `errno` and
+    /// Raises an OSError (of the subclass for its number), with number and text in `errno` and
     /// `strerror`.
     #[cold]
     pub fn os_error(py: Python<'_>, error: std::io::Error) -> Raised {
-        // PyO3 keeps the text alone.
+        // PyO3 would pass the text alone.
         let Some(code) = error.raw_os_error() else {
             return Raised::from_py_err(py, error.into());
         };
@@ -107,13 +116,13 @@ impl Raised {
         }
     }
 
-    /// Raises what PyO3 caught.
+    /// Raises the exception that PyO3 has caught.
     pub fn from_py_err(py: Python<'_>, error: PyErr) -> Raised {
         error.restore(py);
-        Raised
+        Raised::by_cpython()
     }
 
-    /// Takes the exception for PyO3.
+    /// Takes the exception as PyO3's error.
     pub fn into_py_err(self, py: Python<'_>) -> PyErr {
         PyErr::fetch(py)
     }
@@ -124,7 +133,7 @@ impl Raised {
         if unsafe { ffi::PyErr_Occurred() }.is_null() {
             Ok(())
         } else {
-            Err(Raised)
+            Err(Raised::by_cpython())
         }
     }
 
@@ -164,7 +173,7 @@ impl Raised {
         }
     }
 
-    /// What `take` gives when a foreign function failed without an exception.
+    /// The exception that `take` returns if a foreign function failed without setting one.
     fn missing(py: Python<'_>) -> Obj {
         let message = "error return without exception set";
         Obj::from_bound(
@@ -189,6 +198,28 @@ impl Raised {
         // SAFETY: a Raised says that an exception is set in this thread, so it is attached; the
         // object is alive or null.
         unsafe { ffi::PyErr_WriteUnraisable(object.map_or(std::ptr::null_mut(), Obj::as_ptr)) }
+    }
+}
+
+/// Calls a function with one argument where no code can catch its exception. The accelerator calls
+/// the loop's exception handler in this way while an object goes.
+pub fn call_uncaught(function: &Obj, argument: &Obj) {
+    let Err(raised) = function.call1(argument) else {
+        return;
+    };
+    #[cfg(not(Py_3_14))]
+    raised.report_unraisable(Some(function));
+    #[cfg(Py_3_14)]
+    {
+        // SAFETY: CPython exports it with this signature; PyO3 does not declare it.
+        unsafe extern "C" {
+            fn PyErr_FormatUnraisable(format: *const std::ffi::c_char, ...);
+        }
+        let Raised(()) = raised;
+        let text = c"Exception ignored while calling asyncio function %R";
+        // SAFETY: an exception is set in this thread, so it is attached; the text asks for one
+        // object, which is alive.
+        unsafe { PyErr_FormatUnraisable(text.as_ptr(), function.as_ptr()) };
     }
 }
 
@@ -221,13 +252,28 @@ pub fn preserving<R>(py: Python<'_>, body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs pending signal handlers of Python; raises what they raise (KeyboardInterrupt, mostly).
+/// Runs `body` as in an `except` block of the exception: it becomes the `__context__` of what is
+/// raised there, and `sys.exc_info()` returns it.
+pub fn handling<R>(exception: &Obj, body: impl FnOnce() -> R) -> R {
+    // SAFETY: an Obj is at hand, so we are attached. What was handled before is a new reference or
+    // null, and is put back as it was.
+    unsafe {
+        let before = Obj::from_owned_opt(ffi::PyErr_GetHandledException());
+        ffi::PyErr_SetHandledException(exception.as_ptr());
+        let result = body();
+        let before = before.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr);
+        ffi::PyErr_SetHandledException(before);
+        result
+    }
+}
+
+/// Runs pending signal handlers of Python. Fails if one raises (KeyboardInterrupt, mostly).
 pub fn check_signals(_py: Python<'_>) -> Result<(), Raised> {
     // SAFETY: the token proves that we are attached.
     crate::obj::done(unsafe { ffi::PyErr_CheckSignals() })
 }
 
-/// Adds traceback, keeps `__context__` clean: sets the traceback of an exception.
+/// Sets the traceback of an exception, and does not touch its `__context__`.
 pub fn set_traceback(exception: &Obj, traceback: &Obj) {
     // SAFETY: both are alive; CPython checks the types.
     unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback.as_ptr()) };
@@ -239,7 +285,10 @@ pub fn traceback(exception: &Obj) -> Option<Obj> {
         return None;
     }
     // SAFETY: it is an exception.
-    unsafe { Obj::from_owned_opt(ffi::PyException_GetTraceback(exception.as_ptr())) }
+    let traceback =
+        unsafe { Obj::from_owned_opt(ffi::PyException_GetTraceback(exception.as_ptr())) };
+    // Before 3.12, None stands there after the traceback was taken off.
+    traceback.and_then(Obj::not_none)
 }
 
 /// Sets an exception's `__context__`.
@@ -258,7 +307,7 @@ pub fn set_cause(exception: &Obj, cause: Obj) {
     }
 }
 
-/// As `raise exception from None`: a traceback shows no context.
+/// Marks an exception as `raise exception from None` does: a traceback shows no context.
 pub fn suppress_context(exception: &Obj) {
     if exception.is_exception() {
         // SAFETY: it is an exception; no cause is given.
@@ -266,13 +315,20 @@ pub fn suppress_context(exception: &Obj) {
     }
 }
 
-/// The exception that was being handled when this one was raised.
+/// The `__context__` of an exception: the exception that was being handled when it was raised.
 pub fn context(exception: &Obj) -> Option<Obj> {
     if !exception.is_exception() {
         return None;
     }
     // SAFETY: it is an exception; returns a new reference or null.
     unsafe { Obj::from_owned_opt(ffi::PyException_GetContext(exception.as_ptr())) }
+}
+
+/// Whether `given`, an exception, a class of exceptions or anything else, matches the class as in
+/// an `except` clause.
+pub fn given_matches(given: &Obj, class: &Obj) -> bool {
+    // SAFETY: both are alive; an object that is no exception matches nothing.
+    unsafe { ffi::PyErr_GivenExceptionMatches(given.as_ptr(), class.as_ptr()) != 0 }
 }
 
 /// Whether the interpreter is shutting down.
@@ -293,7 +349,7 @@ pub fn is_finalizing(_py: Python<'_>) -> bool {
     }
 }
 
-/// Issues a warning of a class; fails where warnings are errors.
+/// Issues a warning of a class. Fails where warnings are errors.
 pub fn warn(class: &Obj, message: &std::ffi::CStr, stack_level: isize) -> Result<(), Raised> {
     // SAFETY: all are alive.
     crate::obj::done(unsafe {

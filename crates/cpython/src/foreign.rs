@@ -1,10 +1,10 @@
 //! Fields of another extension's objects and of the thread state.
 //!
-//! Some state of CPython has no function to reach it quickly: which task runs is a field of the
-//! thread state, a task's coroutine a field of the accelerator's struct. Debuggers find such
-//! fields by a table of offsets that CPython keeps in a section of the library's file; so do
-//! we. Nothing here trusts the table blindly: an offset is used only after a probe object has
-//! shown the expected value there.
+//! Some state of CPython has no function that reaches it quickly: the running task is a field of
+//! the thread state, a task's coroutine a field of the accelerator's struct. Debuggers find such
+//! fields by a table of offsets that CPython keeps in a section of the library's file, and so does
+//! this module. It does not trust the table: it uses an offset only after a probe object has shown
+//! the expected value there.
 
 use std::marker::PhantomData;
 
@@ -26,7 +26,7 @@ pub fn section_words(file: &std::path::Path, section: &str) -> Option<Vec<u64>> 
     let short = |at: usize| -> Option<usize> {
         Some(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?).into())
     };
-    // A 64-bit little-endian ELF file; on any other the fields stay unknown.
+    // Only a 64-bit little-endian ELF file is read; on other systems the fields stay unknown.
     if data.get(..6)? != b"\x7fELF\x02\x01" {
         return None;
     }
@@ -48,31 +48,31 @@ pub fn section_words(file: &std::path::Path, section: &str) -> Option<Vec<u64>> 
     None
 }
 
-/// Where something lies in the foreign part of the objects of a hot type: within it, as was checked
-/// when it was made.
-struct Place<T: Hot> {
+/// The place of a value in the foreign part of the objects of a hot type. It was checked to lie
+/// within that part.
+struct FieldPlace<T: Hot> {
     offset: usize,
     phantom: PhantomData<fn(&T)>,
 }
 
-impl<T: Hot> Clone for Place<T> {
+impl<T: Hot> Clone for FieldPlace<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Hot> Copy for Place<T> {}
+impl<T: Hot> Copy for FieldPlace<T> {}
 
-impl<T: Hot> Place<T> {
-    /// The place, if so many bytes there lie in the foreign part of the type's objects.
-    fn new(offset: usize, size: usize) -> Option<Place<T>> {
+impl<T: Hot> FieldPlace<T> {
+    /// The place, if `size` bytes at `offset` lie in the foreign part of the type's objects.
+    fn new(offset: usize, size: usize) -> Option<FieldPlace<T>> {
         let end = T::info()
             .base_size
             .load(std::sync::atomic::Ordering::Relaxed);
         let within = offset >= size_of::<ffi::PyObject>()
             && offset % size == 0
             && offset.checked_add(size)? <= end;
-        within.then_some(Place {
+        within.then_some(FieldPlace {
             offset,
             phantom: PhantomData,
         })
@@ -92,7 +92,7 @@ impl<T: Hot> Place<T> {
     }
 }
 
-/// The bytes of a sample object, for as long as it is not changed.
+/// The bytes of a sample object, valid as long as it does not change.
 fn bytes(sample: &Obj) -> &[u8] {
     let size = crate::build::basic_size(&sample.class());
     // SAFETY: the sample is alive, and of this size.
@@ -105,7 +105,7 @@ fn word_at(sample: &Obj, offset: usize) -> Option<usize> {
 }
 
 /// A field that holds a reference in the foreign part of a hot type's objects.
-pub struct Field<T: Hot>(Place<T>);
+pub struct Field<T: Hot>(FieldPlace<T>);
 
 impl<T: Hot> Field<T> {
     /// The field at an offset, if the sample object holds the expected reference there.
@@ -113,14 +113,14 @@ impl<T: Hot> Field<T> {
         Self::holding(sample, offset, expected.as_ptr() as usize)
     }
 
-    /// The field at an offset, if the sample object holds nothing there.
+    /// The field at an offset, if the sample object's is empty.
     pub fn verified_empty(sample: &Obj, offset: u64) -> Option<Self> {
         Self::holding(sample, offset, 0)
     }
 
     fn holding(sample: &Obj, offset: u64, expected: usize) -> Option<Self> {
         let offset = usize::try_from(offset).ok()?;
-        let place = Place::<T>::new(offset, size_of::<usize>())?;
+        let place = FieldPlace::<T>::new(offset, size_of::<usize>())?;
         (word_at(sample, offset)? == expected).then_some(Field(place))
     }
 
@@ -134,15 +134,15 @@ impl<T: Hot> Field<T> {
         found.next().is_none().then_some(field)
     }
 
-    /// Replaces the reference in an object's foreign part; `tp_clear` of the foreign base
-    /// releases the last one.
+    /// Replaces the reference in an object's foreign part. At the end, `tp_clear` of the foreign
+    /// base releases the one that is there.
     #[inline]
     pub fn set(&self, object: &Ref<T>, value: Option<Obj>) {
         drop(self.replace(object, value));
     }
 
-    /// Puts a reference into the field of a new object, where there is nothing: what there was would
-    /// never be released.
+    /// Puts a reference into the field of a new object. The field must be empty: a reference in it
+    /// would never be released.
     #[inline(always)]
     pub fn begin(&self, object: &Ref<T>, value: Obj) {
         debug_assert!(self.is_empty(object));
@@ -150,7 +150,7 @@ impl<T: Hot> Field<T> {
         unsafe { *self.0.of::<*mut ffi::PyObject>(object) = value.into_ptr() };
     }
 
-    /// As [`Field::set`], and returns what was there.
+    /// As [`Field::set`], and returns the old reference.
     #[inline]
     pub fn replace(&self, object: &Ref<T>, value: Option<Obj>) -> Option<Obj> {
         let new = value.map_or(std::ptr::null_mut(), Obj::into_ptr);
@@ -179,7 +179,7 @@ impl<T: Hot> Field<T> {
         unsafe { *self.0.of::<*mut ffi::PyObject>(object) == expected.as_ptr() }
     }
 
-    /// Releases the reference in an object's foreign part if a slot holds the same.
+    /// Releases the reference in an object's foreign part if a slot holds the same one.
     #[inline]
     pub fn empty_if_same(&self, object: &Ref<T>, slot: &Slot) -> bool {
         let same = slot.inspect(|held| self.holds(object, held)) == Some(true);
@@ -189,7 +189,7 @@ impl<T: Hot> Field<T> {
         same
     }
 
-    /// Whether an object's foreign part holds nothing there.
+    /// Whether the field of an object's foreign part is empty.
     #[inline]
     pub fn is_empty(&self, object: &Ref<T>) -> bool {
         // SAFETY: only compares addresses.
@@ -197,9 +197,9 @@ impl<T: Hot> Field<T> {
     }
 }
 
-/// A number of one byte or of four in the foreign part of a hot type's objects.
+/// A number of one or four bytes in the foreign part of a hot type's objects.
 pub struct Number<T: Hot> {
-    place: Place<T>,
+    place: FieldPlace<T>,
     wide: bool,
 }
 
@@ -207,7 +207,7 @@ impl<T: Hot> Number<T> {
     /// The one-byte number at an offset, if the sample object holds the expected one there.
     pub fn byte(sample: &Obj, offset: u64, expected: u8) -> Option<Self> {
         let offset = usize::try_from(offset).ok()?;
-        let place = Place::<T>::new(offset, 1)?;
+        let place = FieldPlace::<T>::new(offset, 1)?;
         (*bytes(sample).get(offset)? == expected).then_some(Number { place, wide: false })
     }
 
@@ -226,7 +226,7 @@ impl<T: Hot> Number<T> {
         let mut found =
             (0..before.len()).filter(|index| before[*index] == 0 && now[*index] == after);
         let index = found.next()?;
-        let place = Place::<T>::new(first + index * 4, 4)?;
+        let place = FieldPlace::<T>::new(first + index * 4, 4)?;
         found
             .next()
             .is_none()
@@ -246,12 +246,12 @@ impl<T: Hot> Number<T> {
         }
     }
 
-    /// Zeroes the number, in an object that is about to go, and what else lies in its word: other
-    /// numbers, for references have words of their own. As a word, since it is looked at as one
-    /// right away, for which the processor would wait after a smaller store.
+    /// Zeroes the number in an object that is about to go, and the other numbers in the same word
+    /// (references have words of their own). It writes a whole word: the next step reads the word,
+    /// and the processor would stall after a smaller store.
     #[inline]
     pub fn empty(&self, object: &Ref<T>) {
-        let word = Place::<T> {
+        let word = FieldPlace::<T> {
             offset: self.place.offset & !(size_of::<usize>() - 1),
             phantom: PhantomData,
         };
@@ -274,32 +274,32 @@ impl<T: Hot> Number<T> {
     }
 }
 
-/// A whole number in the C struct of another extension's objects, to be read.
+/// A whole number in the C struct of another extension's objects. It is only read.
 #[derive(Clone, Copy, Debug)]
-pub struct Int {
+pub struct IntField {
     offset: usize,
     wide: bool,
 }
 
-impl Int {
+impl IntField {
     /// The number of four bytes at an offset behind the object's header, if the sample object
     /// holds the expected one there.
-    pub fn narrow(sample: &Obj, offset: usize, expected: i64) -> Option<Int> {
+    pub fn narrow(sample: &Obj, offset: usize, expected: i64) -> Option<IntField> {
         let offset = size_of::<ffi::PyObject>() + offset;
         let wide = false;
-        let int = Int { offset, wide };
+        let int = IntField { offset, wide };
         (offset % 4 == 0 && int.read(sample) == Some(expected)).then_some(int)
     }
 
-    /// The same, of eight bytes.
-    pub fn wide(sample: &Obj, offset: usize, expected: i64) -> Option<Int> {
+    /// As [`IntField::narrow`], for a number of eight bytes.
+    pub fn wide(sample: &Obj, offset: usize, expected: i64) -> Option<IntField> {
         let offset = size_of::<ffi::PyObject>() + offset;
-        let int = Int { offset, wide: true };
+        let int = IntField { offset, wide: true };
         (offset % 8 == 0 && int.read(sample) == Some(expected)).then_some(int)
     }
 
-    /// The number in an object of the sample's class. In objects of another class it has no
-    /// meaning; nothing if they are too small.
+    /// The number in an object of the sample's class; in an object of another class it has no
+    /// meaning. Returns nothing if the object is too small.
     #[inline]
     pub fn read(self, object: &Obj) -> Option<i64> {
         // SAFETY: an object is at least as large as its class says, and all of it is initialized;
@@ -328,8 +328,8 @@ pub struct ThreadField {
 impl ThreadField {
     /// The field at an offset of the current thread's state, if the expected reference is there.
     ///
-    /// The offset comes from CPython's own table ([`section_words`]) and the table says how large
-    /// the state is; it must lie within.
+    /// The offset and the size of the state come from CPython's own table ([`section_words`]). The
+    /// field must lie within the state.
     pub fn verified(
         _py: Python<'_>,
         offset: u64,
@@ -385,6 +385,21 @@ impl ThreadField {
         }
     }
 
+    /// The current thread's reference, if there is one and the field `guard` holds an object that
+    /// is not None.
+    #[inline]
+    pub fn get_guarded(self, py: Python<'_>, guard: ThreadField) -> Option<Obj> {
+        // SAFETY: attached, by the token; both fields are null or a counted reference, as verified.
+        unsafe {
+            let state = ffi::PyThreadState_Get().cast::<u8>();
+            let guarding = *state.add(guard.offset).cast::<*mut ffi::PyObject>();
+            let held = *state.add(self.offset).cast::<*mut ffi::PyObject>();
+            let is_given = !guarding.is_null() && !Obj::from_pointer(&guarding).is_none();
+            let _ = py;
+            (is_given && !held.is_null()).then(|| Obj::from_borrowed(held))
+        }
+    }
+
     /// Whether the current thread's reference is this object.
     #[inline]
     pub fn holds(self, object: &Obj) -> bool {
@@ -401,11 +416,12 @@ impl ThreadField {
     }
 }
 
-/// A field of the current thread's state that was filled; of no other thread, as it cannot be sent.
+/// A field of the current thread's state that was filled. It cannot be sent, so it belongs to no
+/// other thread.
 pub struct Filled(*mut *mut ffi::PyObject);
 
 impl Filled {
-    /// Empties the field if it still holds the reference; says whether it did.
+    /// Empties the field if it still holds the reference. Returns whether it did.
     #[inline]
     pub fn empty(&self, value: &Obj) -> bool {
         // SAFETY: the thread's state lives as long as the thread runs code; the field owns its
@@ -425,7 +441,7 @@ impl Filled {
 /// head is in the thread state and whose nodes are in the foreign part of objects.
 pub struct ThreadList<T: Hot> {
     head: usize,
-    node: Place<T>,
+    node: FieldPlace<T>,
 }
 
 #[repr(C)]
@@ -436,17 +452,17 @@ struct Node {
 
 impl<T: Hot> ThreadList<T> {
     /// The list with its head and node at the offsets, if the sample object is its only or last
-    /// member. `size` is that of the thread state.
+    /// member. `size` is the size of the thread state, in bytes.
     pub fn verified(sample: &Obj, head: u64, size: u64, node: u64) -> Option<Self> {
         let node = usize::try_from(node).ok()?;
         if head % 8 != 0 || head.checked_add(16)? > size || size > 1 << 20 {
             return None;
         }
         let (next, previous) = (node, node.checked_add(size_of::<usize>())?);
-        Place::<T>::new(previous, size_of::<usize>())?;
+        FieldPlace::<T>::new(previous, size_of::<usize>())?;
         let list = ThreadList {
             head: usize::try_from(head).ok()?,
-            node: Place::new(next, size_of::<usize>())?,
+            node: FieldPlace::new(next, size_of::<usize>())?,
         };
         let head = list.head_of_thread();
         let address = sample.as_ptr() as usize + node;
@@ -460,8 +476,8 @@ impl<T: Hot> ThreadList<T> {
         unsafe { ffi::PyThreadState_Get().cast::<u8>().add(self.head).cast() }
     }
 
-    /// Appends the object to the current thread's list, unless it is in one. The list does not
-    /// keep it alive: [`ThreadList::unlink`] must come before it goes.
+    /// Appends the object to the current thread's list, unless it is in one. The list does not keep
+    /// it alive: [`ThreadList::unlink`] must be called before the object goes.
     #[inline]
     pub fn link(&self, object: &Ref<T>) {
         // SAFETY: nodes of a linked list are alive (see above); this is CPython's own layout.

@@ -10,7 +10,7 @@ use crate::args::Args;
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
 use crate::obj::Obj;
-use crate::trampolines::{free_function, one_arg};
+use crate::trampolines::{free_function, no_args, one_arg};
 
 /// A row of a table of methods.
 pub(crate) fn method_def(
@@ -74,24 +74,29 @@ where
     F: Fn(&Ref<T>, &Obj) -> R + Copy + 'static,
     R: Answer + 'static,
 {
-    let table = definition.table.get_or_init(|| {
-        let pointer = ffi::PyMethodDefPointer {
-            PyCFunction: one_arg::<T, F, R>,
-        };
-        let def = method_def(definition.name, pointer, ffi::METH_O, definition.doc);
-        Table(keep(vec![def]))
-    });
-    // SAFETY: the definition is kept for ever; the function keeps `this` alive.
-    unsafe {
-        Obj::from_owned(ffi::PyCFunction_NewEx(
-            table.0,
-            this.as_obj().as_ptr(),
-            std::ptr::null_mut(),
-        ))
-    }
+    let function = ffi::PyMethodDefPointer {
+        PyCFunction: one_arg::<T, F, R>,
+    };
+    definition.bind(this, function, ffi::METH_O)
 }
 
-/// Name and docstring of a [`bound_method`], in a static.
+/// As [`bound_method`], for a method without arguments.
+pub fn bound_method0<T: Hot, F, R>(
+    this: &Ref<T>,
+    definition: &'static MethodDef,
+    _: F,
+) -> Result<Obj, Raised>
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer + 'static,
+{
+    let function = ffi::PyMethodDefPointer {
+        PyCFunction: no_args::<T, F, R>,
+    };
+    definition.bind(this, function, ffi::METH_NOARGS)
+}
+
+/// The name and docstring of a [`bound_method`], kept in a static.
 pub struct MethodDef {
     name: &'static CStr,
     doc: &'static CStr,
@@ -112,6 +117,26 @@ impl MethodDef {
             name,
             doc,
             table: OnceLock::new(),
+        }
+    }
+
+    fn bind<T: Hot>(
+        &'static self,
+        this: &Ref<T>,
+        function: ffi::PyMethodDefPointer,
+        flags: c_int,
+    ) -> Result<Obj, Raised> {
+        let table = self.table.get_or_init(|| {
+            let def = method_def(self.name, function, flags, self.doc);
+            Table(keep(vec![def]))
+        });
+        // SAFETY: the definition is kept for ever; the function keeps `this` alive.
+        unsafe {
+            Obj::from_owned(ffi::PyCFunction_NewEx(
+                table.0,
+                this.as_obj().as_ptr(),
+                std::ptr::null_mut(),
+            ))
         }
     }
 }

@@ -12,48 +12,48 @@
 //! base's size is known only then.
 
 use std::cell::UnsafeCell;
-use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 
 use pyo3::{Python, ffi};
 
+use crate::attributes::{has_inline_values, has_inline_values_at_end};
 use crate::build::Builder;
 use crate::error::Raised;
 use crate::lifecycle::Visit;
-use crate::obj::Obj;
+use crate::obj::{Obj, new_reference};
 
-/// The value inside the objects of a hot type, and what CPython needs to know of it.
+/// The value inside the objects of a hot type, and what CPython needs to know about the type.
 ///
-/// Methods take `&self` although they change the value: any call into Python may come back to
-/// the same object, so the fields are [`Slot`](crate::Slot)s and `Cell`s.
+/// Methods take `&self` although they change the value: any call into Python may come back to the
+/// same object, so the fields are [`Slot`](crate::Slot)s and `Cell`s.
 pub trait Hot: Sized + 'static {
     /// The value that lies before this one: another hot type, or [`NoParent`].
     type Parent: Payload;
 
-    /// Full name, `module.Class`.
+    /// The full name, `module.Class`.
     const NAME: &'static std::ffi::CStr;
-    /// Docstring.
+    /// The docstring.
     const DOC: &'static std::ffi::CStr;
-    /// How many freed objects of exactly this type wait to be used again.
+    /// The number of freed objects of exactly this type that are kept at most, to be used again.
     const FREELIST: usize = 0;
-    /// Whether new objects are shown to the garbage collector at once. Where they are not, who
-    /// holds them must traverse them as its own ([`Visit::inside`]), and [`Ref::track`] those
-    /// that others may hold in a cycle.
+    /// Whether new objects are shown to the garbage collector at once. Where they are not, the
+    /// object that holds one must traverse it as a part of itself ([`Visit::inside`]), and must
+    /// call [`Ref::track`] on one that others may hold in a cycle.
     const TRACKED: bool = true;
     /// Whether Python code may subclass the type.
     const SUBCLASSABLE: bool = true;
     /// Whether objects of the type's child hold the value at another place, because the child's
-    /// foreign base is larger. Each look at a value then asks for the object's type.
+    /// foreign base is larger. Every access to a value then looks at the object's type first.
     const MOVES_IN_CHILD: bool = false;
 
-    /// Whether there is anything between an object's header and the value: a foreign base or a
-    /// parent. Where there is not, the value lies at a place that the compiler knows.
+    /// Whether a foreign base or a parent lies between an object's header and the value. Otherwise
+    /// the value lies at a place that the compiler knows.
     const BASED: bool = true;
 
-    /// Whether [`Hot::finalize`] ever has something to do.
+    /// Whether [`Hot::finalize`] can have something to do.
     const FINALIZES: bool = true;
 
     /// Where the type's address and offsets are kept; see [`hot_type!`](crate::hot_type).
@@ -68,25 +68,26 @@ pub trait Hot: Sized + 'static {
     /// Releases what can be part of a cycle.
     fn clear(&self);
 
-    /// Whether [`Hot::finalize`] has something to do; asked before each deallocation.
+    /// Whether [`Hot::finalize`] has something to do for this object. Called before each
+    /// deallocation.
     fn needs_finalizer(&self, _parent: &Self::Parent) -> bool {
         false
     }
 
-    /// An object is about to go and still whole: takes it out of the lists it may be in. Must not
-    /// run foreign code, which could find the object by a weak reference.
+    /// Takes an object that is about to go, and is still whole, out of the lists that it may be in.
+    /// Must not run foreign code, which could find the object by a weak reference.
     fn leave(_this: &Ref<Self>) {}
 
     /// Releases what the type itself has put into the foreign part of an object that is about to
-    /// go, and zeroes those fields; the object's values are gone already.
+    /// go, and zeroes those fields. The object's values are gone already.
     fn empty_foreign_part(_this: &Ref<Self>) {}
 
-    /// `tp_finalize`: the object is about to go, and still whole. An exception that is set is
-    /// kept around the call.
+    /// `tp_finalize`: called when the object is about to go and is still whole. An exception that
+    /// is set is kept around the call.
     fn finalize(_this: &Ref<Self>) {}
 
-    /// Whether [`Hot::finalize`] has run: for CPython the object stays marked so. A type that has
-    /// noted it itself knows it without a call.
+    /// Whether [`Hot::finalize`] has run. CPython marks such an object for good. A type that keeps
+    /// a mark of its own answers without a call.
     #[inline]
     fn was_finalized(this: &Ref<Self>) -> bool {
         // SAFETY: the object is whole; objects of hot types are made for the collector.
@@ -94,12 +95,12 @@ pub trait Hot: Sized + 'static {
     }
 }
 
-/// "This hot type has no other below it."
+/// The [`Hot::Parent`] of a hot type that derives from no other.
 pub struct NoParent;
 
 /// A value at an offset of an object: that of a hot type, or nothing.
 pub trait Payload: Sized + 'static {
-    /// Where the value ends, given where the foreign base ends.
+    /// The offset at which the value ends, given the end of the foreign base.
     #[doc(hidden)]
     fn end(base_size: usize) -> usize;
     /// Drops the value.
@@ -132,11 +133,11 @@ pub trait Payload: Sized + 'static {
     /// The object is one of this type, and whole.
     #[doc(hidden)]
     unsafe fn clear_value(object: *mut ffi::PyObject);
-    /// Where the value lies, given where the foreign base ends.
+    /// The offset at which the value begins, given the end of the foreign base.
     #[doc(hidden)]
     fn place(base_size: usize) -> usize;
-    /// Notes a child whose foreign base ends there; false if it would have the value where nobody
-    /// looks for it.
+    /// Notes a child whose foreign base ends at that offset. Returns false if the value would lie
+    /// where no code looks for it.
     #[doc(hidden)]
     fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool;
 }
@@ -218,12 +219,12 @@ impl<T: Hot> Payload for T {
     }
 }
 
-/// Where a hot type's own value begins.
+/// The offset at which a hot type's own value begins.
 pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
     T::Parent::end(base_size).next_multiple_of(align_of::<T>().max(8))
 }
 
-/// Where the value begins in objects of a type that is not [`Hot::BASED`].
+/// The offset of the value in objects of a type that is not [`Hot::BASED`].
 pub(crate) const fn plain_offset<T>() -> usize {
     let align = if align_of::<T>() > 8 {
         align_of::<T>()
@@ -233,21 +234,24 @@ pub(crate) const fn plain_offset<T>() -> usize {
     size_of::<ffi::PyObject>().next_multiple_of(align)
 }
 
-/// What is known of a hot type once it is built.
+/// The facts about a hot type that are known once it is built.
 ///
-/// These are process-wide facts, written once when the module is imported and never changed
-/// (the module refuses a second interpreter), and the freelist, which the GIL guards.
+/// They hold for the process: they are written once, when the module is imported, and never change
+/// (the module refuses a second interpreter). The freelist changes, and the GIL guards it.
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
-    /// Where the parent's value lies in objects of this type.
+    /// The offset of the parent's value in objects of this type.
     pub(crate) parent_offset: AtomicUsize,
-    /// The child whose objects hold the value elsewhere, and where.
+    /// The child whose objects hold the value at another offset, and that offset.
     child: AtomicPtr<ffi::PyTypeObject>,
     offset_in_child: AtomicUsize,
-    /// A subclass that many objects are of, kept for ever: it is known without a search.
+    /// The subclass of most objects that are not of exactly this type. It is kept for ever, and
+    /// recognized by its address, without a search.
     subclass: AtomicPtr<ffi::PyTypeObject>,
-    /// Size of the header and the foreign base's part.
+    /// A subclass whose objects count as objects of another type; null if there is none.
+    left_out: AtomicPtr<ffi::PyTypeObject>,
+    /// The size of the header and the foreign base's part.
     pub(crate) base_size: AtomicUsize,
     /// The foreign base's own slots; null where there is none.
     pub(crate) base_traverse: AtomicPtr<c_void>,
@@ -259,9 +263,19 @@ pub struct TypeInfo {
     pub(crate) weakrefs_offset: AtomicIsize,
     /// Where objects keep the dict of their own attributes; 0 if they have none.
     pub(crate) dict_offset: AtomicUsize,
+    /// Whether the type's function is called before anyone gets that dict.
+    pub(crate) watches_dict: AtomicBool,
     /// Where CPython keeps the dict of an object whose foreign base has one "managed", in bytes
     /// before the object; 0 if it has none, [`UNKNOWN`] if the place is not known.
     pub(crate) managed_dict: AtomicIsize,
+    /// The offset of the word that says whether an object has a dict of its own attributes, in
+    /// whichever way it is kept; 0 if objects have none. Where the place is not known, this is the
+    /// word of the object's type ([`TYPE_WORD`]), which is never null.
+    pub(crate) attributes: AtomicIsize,
+    /// Where attributes may lie behind an object of exactly the type, before there is a dict of
+    /// them. 0 if no object has any; [`UNKNOWN`] if the place is not known, which makes the two
+    /// fields above unknown as well.
+    pub(crate) inline_values: AtomicIsize,
     pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
@@ -269,7 +283,7 @@ pub struct TypeInfo {
 unsafe impl Sync for TypeInfo {}
 
 impl TypeInfo {
-    /// Of a type not yet built.
+    /// The facts about a type that is not built yet.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> TypeInfo {
         TypeInfo {
@@ -279,13 +293,17 @@ impl TypeInfo {
             child: AtomicPtr::new(std::ptr::null_mut()),
             offset_in_child: AtomicUsize::new(0),
             subclass: AtomicPtr::new(std::ptr::null_mut()),
+            left_out: AtomicPtr::new(std::ptr::null_mut()),
             base_size: AtomicUsize::new(0),
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
             base_visits_type: AtomicUsize::new(0),
             weakrefs_offset: AtomicIsize::new(0),
             dict_offset: AtomicUsize::new(0),
+            watches_dict: AtomicBool::new(false),
             managed_dict: AtomicIsize::new(0),
+            attributes: AtomicIsize::new(0),
+            inline_values: AtomicIsize::new(0),
             freelist: UnsafeCell::new(Vec::new()),
         }
     }
@@ -304,10 +322,13 @@ impl TypeInfo {
     }
 }
 
-/// The managed dict of a type's objects is in a place that we do not know.
+/// The offset of the word that refers to an object's type.
+pub(crate) const TYPE_WORD: isize = std::mem::offset_of!(ffi::PyObject, ob_type) as isize;
+
+/// Marks a place in a type's objects that is not known.
 pub(crate) const UNKNOWN: isize = isize::MAX;
 
-/// Gives a hot type its [`TypeInfo`]: use it inside the `impl Hot`.
+/// Gives a hot type its [`TypeInfo`]. It is used inside the `impl Hot`.
 #[macro_export]
 macro_rules! hot_type {
     () => {
@@ -339,7 +360,7 @@ pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
     }
 }
 
-/// Where objects of a subclass hold the value of a type that moves in its child.
+/// The offset at which objects of a subclass hold the value of a type that moves in its child.
 ///
 /// # Safety
 /// The class is a subclass of the type.
@@ -347,8 +368,8 @@ pub(crate) unsafe fn value_of<T: Hot>(object: *mut ffi::PyObject) -> *mut T {
 unsafe fn offset_elsewhere(info: &TypeInfo, class: *mut ffi::PyTypeObject) -> usize {
     let child = info.child.load(Ordering::Relaxed);
     // SAFETY: the child, once there, is kept for ever.
-    let moved =
-        class == child || !child.is_null() && unsafe { ffi::PyType_IsSubtype(class, child) != 0 };
+    let derives = || unsafe { ffi::PyType_IsSubtype(class, child) != 0 };
+    let moved = class == child || !child.is_null() && derives();
     if moved {
         info.offset_in_child.load(Ordering::Relaxed)
     } else {
@@ -406,7 +427,7 @@ impl<T: Hot> Ref<T> {
             || Self::is_of_subclass(object)
     }
 
-    /// Looks at the object as one of this type, if it is of exactly this or of the subclass that was
+    /// The object as one of this type, if it is of exactly this type or of the subclass that was
     /// remembered.
     #[inline]
     pub(crate) fn of_known(object: &Obj) -> Option<&Ref<T>> {
@@ -418,20 +439,44 @@ impl<T: Hot> Ref<T> {
 
     #[inline(never)]
     fn is_of_subclass(object: &Obj) -> bool {
-        let class = T::info().class();
-        // SAFETY: the object is alive and its type with it; ours is kept for ever once built.
-        !class.is_null()
-            && unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0 }
+        let is_of = |class: *mut ffi::PyTypeObject| {
+            if class.is_null() {
+                return false;
+            }
+            // SAFETY: the object is alive and its type with it; ours, once built, and the one that
+            // is left out are kept for ever.
+            unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0 }
+        };
+        is_of(T::info().class()) && !is_of(T::info().left_out.load(Ordering::Relaxed))
     }
 
-    /// Keeps the object's class for ever as one that many objects are of, if it is the first of
-    /// which this is said.
+    /// Lets objects of a subclass, and of classes derived from it, count as objects of another
+    /// type. Methods of this type still get them. The class is kept for ever. Raises TypeError if
+    /// the object is no class.
+    pub fn leave_out(class: &Obj) -> Result<(), Raised> {
+        // SAFETY: attached, as an object is at hand; only reads the types.
+        let is_subclass = unsafe {
+            ffi::PyType_Check(class.as_ptr()) != 0
+                && ffi::PyType_IsSubtype(class.as_ptr().cast(), T::info().class()) != 0
+        };
+        if !is_subclass {
+            return Err(Raised::type_error(class.py(), "not a subclass"));
+        }
+        let kept = class.clone().into_ptr();
+        T::info().left_out.store(kept.cast(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Remembers the object's class as the subclass of most objects, for ever. Only the first call
+    /// has an effect.
     pub fn remember_class(object: &Ref<T>) {
-        // SAFETY: only reads the type.
-        T::info().remember_subclass(unsafe { ffi::Py_TYPE(object.0.as_ptr()) });
+        if Self::is(&object.0) {
+            // SAFETY: only reads the type.
+            T::info().remember_subclass(unsafe { ffi::Py_TYPE(object.0.as_ptr()) });
+        }
     }
 
-    /// Looks at the object as one of this type, if it is one.
+    /// The object as one of this type, if it is one.
     #[inline]
     pub fn of(object: &Obj) -> Option<&Ref<T>> {
         // SAFETY: the type was checked; Ref is transparent over Obj.
@@ -448,8 +493,8 @@ impl<T: Hot> Ref<T> {
         }
     }
 
-    /// Whether the object is of exactly this type and nobody but the holder of this reference
-    /// can reach it, nor has left anything on it: no other reference, no weak one, no attribute.
+    /// Whether the object is of exactly this type, only the holder of this reference can reach it,
+    /// and nobody has left anything on it: no weak reference, no attribute.
     #[inline]
     pub fn is_unshared(&self) -> bool {
         let info = T::info();
@@ -458,24 +503,45 @@ impl<T: Hot> Ref<T> {
             // SAFETY: the places of weak references and of a dict are words of the object.
             offset == 0 || unsafe { *object.cast::<u8>().offset(offset).cast::<usize>() == 0 }
         };
-        let managed_dict = info.managed_dict.load(Ordering::Relaxed);
         self.0.refcount() == 1
             && Self::is_exact(&self.0)
             && is_empty(info.weakrefs_offset.load(Ordering::Relaxed))
-            && is_empty(info.dict_offset.load(Ordering::Relaxed) as isize)
-            && managed_dict != UNKNOWN
-            && is_empty(managed_dict)
+            && !self.has_attributes()
     }
 
-    /// Whether somebody has set attributes in the object's own dict, of a type that gives it one.
-    #[inline]
+    /// Whether the object may have attributes of its own: a program has set one, or has asked for
+    /// its `__dict__`.
+    #[inline(always)]
     pub fn has_attributes(&self) -> bool {
-        let offset = T::info().dict_offset.load(Ordering::Relaxed);
-        // SAFETY: the place of the dict is a word of the object.
-        offset != 0 && unsafe { *self.0.as_ptr().cast::<u8>().add(offset).cast::<usize>() != 0 }
+        // SAFETY: of whichever class derived from the type, its end is where such attributes lie.
+        self.has_attributes_and(|_| unsafe { has_inline_values_at_end(self.0.as_ptr()) })
     }
 
-    /// Looks at the object as one of exactly this type, if it is one.
+    /// The object as one of exactly this type, if it is one and has no attributes of its own. Then
+    /// its methods are those of the type and need not be called by name.
+    #[inline(always)]
+    pub fn of_bare(object: &Obj) -> Option<&Ref<T>> {
+        Self::of_exact(object).filter(|this| {
+            // SAFETY: the object is of exactly the type.
+            !this.has_attributes_and(|place| unsafe { has_inline_values(object.as_ptr(), place) })
+        })
+    }
+
+    #[inline(always)]
+    fn has_attributes_and(&self, has_inline_values: impl FnOnce(isize) -> bool) -> bool {
+        let place = T::info().attributes.load(Ordering::Relaxed);
+        if place == 0 {
+            return false;
+        }
+        // SAFETY: the place is a word of the object.
+        if unsafe { *self.0.as_ptr().cast::<u8>().offset(place).cast::<usize>() != 0 } {
+            return true;
+        }
+        let place = T::info().inline_values.load(Ordering::Relaxed);
+        cfg!(Py_3_14) && place != 0 && has_inline_values(place)
+    }
+
+    /// The object as one of exactly this type, if it is one.
     #[inline]
     pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {
         // SAFETY: the type was checked; Ref is transparent over Obj.
@@ -510,7 +576,7 @@ impl<T: Hot> Ref<T> {
         self.0.py()
     }
 
-    /// Shows the object to the garbage collector, if it was not yet.
+    /// Shows the object to the garbage collector, if that has not been done.
     pub fn track(&self) {
         let object = self.0.as_ptr();
         // SAFETY: the object is whole; objects of hot types are made for the collector.
@@ -526,7 +592,8 @@ impl<T: Hot> Ref<T>
 where
     T::Parent: Hot,
 {
-    /// The parent's value; cheaper than through [`Ref::parent`] where that moves in its child.
+    /// The parent's value. This costs less than [`Ref::parent`] if the parent's value moves in its
+    /// child.
     #[inline]
     pub fn parent_value(&self) -> &T::Parent {
         let offset = T::info().parent_offset.load(Ordering::Relaxed);
@@ -551,9 +618,9 @@ impl<T: Hot<Parent = NoParent>> Ref<T> {
         Ref::make(py, || value)
     }
 
-    /// The same of a value that is made in its place. One that is made first is copied there, and
-    /// the processor waits where it has to read in large pieces what has just been written in
-    /// small ones. The function must not run foreign code.
+    /// As [`Ref::new`], for a value that is made in its place. A value that is made first is copied
+    /// there, and the processor stalls when it reads in large pieces what was just written in small
+    /// ones. The function must not run foreign code.
     #[inline(always)]
     pub fn make(py: Python<'_>, value: impl FnOnce() -> T) -> Result<Ref<T>, Raised> {
         // SAFETY: the object is new; the value is written, at its place in objects of exactly
@@ -575,7 +642,7 @@ impl<T: Hot> Ref<T>
 where
     T::Parent: Hot<Parent = NoParent>,
 {
-    /// Makes an object of exactly this type, with its parent's value; both are made in their
+    /// Makes an object of exactly this type, with its parent's value. Both are made in their
     /// places, as by [`Ref::make`].
     #[inline(always)]
     pub fn with_parent(
@@ -598,105 +665,11 @@ where
     }
 }
 
-// SAFETY: the declaration is that of CPython's header, the same on all versions supported.
-unsafe extern "C" {
-    /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
-    fn _Py_NewReference(object: *mut ffi::PyObject);
-}
-
-/// Objects of a hot type that may soon be nobody's: kept alive, to be used again without being
-/// freed and made anew. Declared as a static; guarded by the GIL, as the freelists are. Only for
-/// types whose objects have neither a dict nor weak references.
-pub struct Kept<T: Hot>(UnsafeCell<VecDeque<Ref<T>>>);
-
-// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
-unsafe impl<T: Hot> Sync for Kept<T> {}
-
-impl<T: Hot> Kept<T> {
-    /// None so far.
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Kept<T> {
-        const { assert!(!T::SUBCLASSABLE) };
-        Kept(UnsafeCell::new(VecDeque::new()))
-    }
-
-    /// Keeps an object, at the place of the oldest if there are as many as the type's freelist
-    /// takes.
-    #[inline]
-    pub fn keep(&self, object: &Ref<T>) {
-        // SAFETY: the GIL is held; nothing foreign runs while the queue is borrowed, and dropping
-        // the oldest comes after.
-        let oldest = unsafe {
-            let kept = &mut *self.0.get();
-            let full = kept.len() >= T::FREELIST;
-            let oldest = if full { kept.pop_front() } else { None };
-            kept.push_back(object.clone());
-            oldest
-        };
-        drop(oldest);
-    }
-
-    /// The object kept first, if nobody else has it any more.
-    #[inline]
-    pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
-        // SAFETY: as in `keep`.
-        let kept = unsafe { &mut *self.0.get() };
-        if kept.front()?.0.refcount() != 1 {
-            return None;
-        }
-        debug_assert!(kept.front()?.is_unshared());
-        kept.pop_front()
-    }
-}
-
-/// An object that has done its work, to be used again as soon as nobody else has it. Declared as a
-/// static, as [`Kept`]; cheaper, where an object's end is mostly followed by the need of another.
-/// Only for types whose objects have neither a dict nor weak references.
-pub struct Spare<T: Hot>(UnsafeCell<Option<Ref<T>>>);
-
-// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
-unsafe impl<T: Hot> Sync for Spare<T> {}
-
-impl<T: Hot> Spare<T> {
-    /// None so far.
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Spare<T> {
-        const { assert!(!T::SUBCLASSABLE) };
-        Spare(UnsafeCell::new(None))
-    }
-
-    /// Keeps an object instead of the last one.
-    #[inline]
-    pub fn keep(&self, object: &Ref<T>) {
-        // SAFETY: the GIL is held; the old object is dropped when the field is whole again.
-        if let Some(last) = unsafe { (*self.0.get()).replace(object.clone()) } {
-            release(last);
-        }
-    }
-
-    /// The object, if nobody else has it any more.
-    #[inline]
-    pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
-        // SAFETY: as in `keep`; nothing foreign runs.
-        let kept = unsafe { &mut *self.0.get() };
-        if kept.as_ref()?.0.refcount() != 1 {
-            return None;
-        }
-        debug_assert!(kept.as_ref()?.is_unshared());
-        kept.take()
-    }
-}
-
-#[cold]
-fn release<T: Hot>(last: Ref<T>) {
-    drop(last);
-}
-
 /// Memory for an object of exactly the type, its header filled, its foreign part zeroed, not yet
 /// seen by the garbage collector.
 ///
 /// # Safety
-/// The caller writes all values before anybody sees the object.
+/// The caller writes all values before any other code sees the object.
 #[inline]
 unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised> {
     let info = T::info();
@@ -705,7 +678,7 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
     // nothing in it but its type: it is made anew as CPython makes those of its own freelists.
     unsafe {
         if let Some(object) = (*info.freelist.get()).pop() {
-            _Py_NewReference(object);
+            new_reference(object);
             return Ok(object);
         }
         if class.is_null() {
@@ -713,7 +686,7 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
         }
         let object = ffi::PyType_GenericAlloc(class, 0);
         if object.is_null() {
-            return Err(Raised);
+            return Err(Raised::by_cpython());
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         Ok(object)
@@ -723,7 +696,8 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
 /// Shows a filled object to the garbage collector.
 ///
 /// # Safety
-/// The object comes from [`allocate`], its values are written, and its reference is given to us.
+/// The object comes from [`allocate`], its values are written, and the caller gives its reference
+/// away.
 #[inline]
 unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
     // SAFETY: the object is whole and not tracked.
@@ -735,12 +709,12 @@ unsafe fn finish<T: Hot>(object: *mut ffi::PyObject) -> Result<Ref<T>, Raised> {
     }
 }
 
-/// Memory for an object of the type or a subclass, for `tp_new`: where it is not seen by the garbage
-/// collector yet, [`Ref::track`] must follow once the values are written.
+/// Memory for an object of the type or of a subclass, for `tp_new`. Where the garbage collector
+/// does not know it yet, [`Ref::track`] must follow once the values are written.
 ///
 /// # Safety
-/// The class is a hot type or a subclass of one, and the caller writes all values before any
-/// Python code runs.
+/// The class is a hot type or a subclass of one, and the caller writes all values before any Python
+/// code runs.
 pub(crate) unsafe fn allocate_subclass<T: Hot>(
     py: Python<'_>,
     class: *mut ffi::PyTypeObject,
@@ -754,7 +728,7 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
         if object.is_null() {
-            Err(Raised)
+            Err(Raised::by_cpython())
         } else {
             Ok(object)
         }

@@ -9,18 +9,18 @@ use pyo3::{Python, ffi};
 use crate::error::Raised;
 use crate::obj::{Obj, done};
 
-/// The number of the interpreter that was first.
+/// The number of the interpreter that has claimed this crate.
 static OWNER: AtomicI64 = AtomicI64::new(NOBODY);
 const NOBODY: i64 = -1;
 
-/// Makes the calling interpreter the one that may use this crate; called when a module starts,
-/// before any type is built. Raises ImportError in every other interpreter: types, their offsets
-/// and freelists are statics (see [`crate::hot::TypeInfo`]).
+/// Makes the calling interpreter the one that may use this crate. A module calls it at its start,
+/// before it builds any type. Raises ImportError in every other interpreter, because types, their
+/// offsets and freelists are statics (see [`crate::hot::TypeInfo`]).
 pub fn claim(py: Python<'_>) -> Result<(), Raised> {
     // SAFETY: the token proves that we are attached, so there is a current interpreter.
     let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
     if id < 0 {
-        return Err(Raised);
+        return Err(Raised::by_cpython());
     }
     match OWNER.compare_exchange(NOBODY, id, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => crate::obj::find_zero(py),
@@ -32,7 +32,7 @@ pub fn claim(py: Python<'_>) -> Result<(), Raised> {
     }
 }
 
-/// Tells audit hooks of an event about two objects (`sys.audit`). Raises what they raise.
+/// Raises an audit event about two objects (`sys.audit`). Fails if an audit hook raises.
 pub fn audit(event: &CStr, first: &Obj, second: &Obj) -> Result<(), Raised> {
     // SAFETY: the format asks for two objects, both alive; both texts end with NUL.
     done(unsafe {

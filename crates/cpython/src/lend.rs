@@ -1,8 +1,8 @@
 //! Memory of ours as a Python object, for calls that take or fill a buffer.
 //!
-//! A memoryview would do, but is two objects of the garbage collector's, and takes as long to make
-//! and to release as decrypting half a kilobyte. What is lent here is one small object that knows
-//! nothing but the buffer protocol.
+//! A memoryview would do, but it consists of two objects that the garbage collector knows, and
+//! making and releasing them takes as long as decrypting half a kilobyte. The object lent here is
+//! one small object with nothing but the buffer protocol.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -13,8 +13,8 @@ use crate::error::Raised;
 use crate::obj::{Obj, done};
 
 impl Obj {
-    /// Calls `body` with an object whose buffer, for reading, is the bytes. Whoever keeps it has
-    /// an object without a buffer afterwards; if somebody keeps the buffer, the process ends.
+    /// Calls `body` with an object whose buffer, for reading, is the bytes. If the object is kept,
+    /// it has no buffer after the call; if its buffer is still held then, the process aborts.
     #[inline]
     pub fn lend<R>(
         py: Python<'_>,
@@ -22,18 +22,18 @@ impl Obj {
         body: impl FnOnce(&Obj) -> R,
     ) -> Result<R, Raised> {
         let data = bytes.as_ptr().cast_mut();
-        // SAFETY: the memory is readable for the call, after which nobody has it; what is lent
-        // for reading is never written to.
+        // SAFETY: the memory is readable for the call, after which nothing refers to it; memory
+        // lent for reading is never written to.
         unsafe { with_lent(py, data, bytes.len(), true, body) }
     }
 }
 
 unsafe extern "C" {
-    // Documented, and not among PyO3's declarations.
+    // CPython documents it, but PyO3 does not declare it.
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
 }
 
-/// A new bytes object, which nobody else has, cut to its first bytes.
+/// Shortens a new bytes object, to which nothing else refers, to its first bytes.
 #[inline]
 pub(crate) fn cut(bytes: Obj, size: usize) -> Result<Obj, Raised> {
     let mut object = bytes.into_ptr();
@@ -44,7 +44,7 @@ pub(crate) fn cut(bytes: Obj, size: usize) -> Result<Obj, Raised> {
     }
 }
 
-/// The object. Zeroed memory is one without a buffer.
+/// The object's fields. Zeroed memory is an object without a buffer.
 #[repr(C)]
 struct Lent {
     header: ffi::PyObject,
@@ -52,7 +52,7 @@ struct Lent {
     data: *mut u8,
     size: usize,
     readonly: c_int,
-    /// How many hold the buffer now.
+    /// The number of views that hold the buffer now.
     held: usize,
 }
 
@@ -62,7 +62,7 @@ static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut())
 /// Calls `body` with an object whose buffer is the memory.
 ///
 /// # Safety
-/// The memory lives as long as the call, and is as large and as writable as is said.
+/// The memory lives as long as the call, and `size` and `readonly` are true of it.
 #[inline]
 unsafe fn with_lent<R>(
     py: Python<'_>,
@@ -83,15 +83,15 @@ unsafe fn with_lent<R>(
         (*object).data = data;
         (*object).size = size;
         (*object).readonly = c_int::from(readonly);
-        End(lent)
+        TakeBack(lent)
     };
     Ok(body(&lent.0))
 }
 
-/// Takes the memory back, also if the body panics.
-struct End(Obj);
+/// Takes the memory back when it is dropped, which happens also if the body panics.
+struct TakeBack(Obj);
 
-impl Drop for End {
+impl Drop for TakeBack {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: only `with_lent` makes one, of an object of the type.
@@ -99,7 +99,7 @@ impl Drop for End {
             let object = self.0.as_ptr().cast::<Lent>();
             (*object).data = std::ptr::null_mut();
             if (*object).held != 0 {
-                // The memory is used elsewhere and about to be something else.
+                // A view still refers to the memory, which is about to be used for something else.
                 std::process::abort();
             }
         }
@@ -172,16 +172,16 @@ fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
     Ok(class)
 }
 
-/// A `bytes` object that is filled piece by piece, where nobody else sees it yet.
+/// A `bytes` object that is filled piece by piece while no other code sees it.
 pub struct BytesBuilder {
-    /// Of the size of `room`; null after CPython had no memory for it.
+    /// The object, of the size `room`; null after CPython had no memory for it.
     object: *mut ffi::PyObject,
     room: usize,
     filled: usize,
 }
 
 impl BytesBuilder {
-    /// With room for so many bytes, at least one.
+    /// An empty object with room for `room` bytes, at least one.
     pub fn new(_py: Python<'_>, room: usize) -> Result<BytesBuilder, Raised> {
         let room = room.max(1);
         // SAFETY: attached; the new object's bytes are not read before they are written.
@@ -190,7 +190,7 @@ impl BytesBuilder {
             ffi::PyBytes_FromStringAndSize(std::ptr::null(), size)
         };
         if object.is_null() {
-            return Err(Raised);
+            return Err(Raised::by_cpython());
         }
         Ok(BytesBuilder {
             object,
@@ -199,17 +199,17 @@ impl BytesBuilder {
         })
     }
 
-    /// How many bytes are there.
+    /// The number of bytes filled in.
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// How many more have room.
+    /// The number of bytes for which there is room.
     pub fn spare(&self) -> usize {
         self.room - self.filled
     }
 
-    /// Copies bytes in, which must have room.
+    /// Copies bytes in. There must be room for them.
     pub fn extend(&mut self, py: Python<'_>, bytes: &[u8]) -> Result<(), Raised> {
         if bytes.len() > self.spare() {
             self.resize(py, self.filled + bytes.len())?;
@@ -223,8 +223,9 @@ impl BytesBuilder {
         Ok(())
     }
 
-    /// Lets `body` write into the room that is left, through an object with a buffer of so many
-    /// bytes (see [`Obj::lend`]); it says how many bytes it has written, or nothing.
+    /// Lets `body` write into the room that is left, through an object whose buffer is `size` bytes
+    /// of it (see [`Obj::lend`]). `body` returns the number of bytes that it has written, or
+    /// nothing.
     #[inline]
     pub fn fill(
         &mut self,
@@ -245,7 +246,7 @@ impl BytesBuilder {
         Ok(written)
     }
 
-    /// The object, cut to what was filled in.
+    /// The object, cut to the bytes that were filled in.
     pub fn finish(mut self, py: Python<'_>) -> Result<Obj, Raised> {
         self.resize(py, self.filled)?;
         let object = std::mem::replace(&mut self.object, std::ptr::null_mut());

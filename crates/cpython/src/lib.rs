@@ -1,8 +1,9 @@
 //! CPython's C API behind safe functions, for types whose slots are filled by hand.
 //!
-//! PyO3 serves the cold classes well; what runs for every callback needs slots that it has not
-//! (`tp_finalize`, `am_send`, freelists, base types with a layout of their own) and pays for no
-//! check twice. This crate is that layer and nothing more: it knows no word of asyncio.
+//! PyO3 serves the cold classes well. The types that run at every callback need slots that it does
+//! not offer (`tp_finalize`, `am_send`, freelists, base types with a layout of their own), and they
+//! must not pay for a check twice. This crate is that layer and nothing more: it knows nothing of
+//! asyncio.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -17,28 +18,34 @@
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
 //! | [`build`] | makes the type object of a hot type |
-//! | [`lifecycle`] | how the garbage collector sees their objects, and how these go |
-//! | [`answer`] | what functions may return to Python |
+//! | `attributes` | where CPython keeps the attributes of objects |
+//! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
+//! | `spare` | objects kept to be used again |
+//! | `release` | a limit to how deep deallocations nest |
+//! | [`answer`] | the types that functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
+//! | `panics` | what a panic of ours becomes |
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
 //! | `spare_bytes` | memory of bytes objects, used again |
+//! | [`stack`] | how much of a thread's stack is left |
 //! | `stop_iteration` | how an iterator returns a value to `await` |
 //! | [`context`] | `contextvars` contexts |
-//! | [`numbers`] | ints that are written anew instead of being freed and made |
+//! | [`numbers`] | ints that get a new value instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
-//! | [`thread_exit`] | threads that CPython ends while the interpreter goes |
-//! | [`watch`] | dicts of which is known whether they have changed |
+//! | [`thread_exit`] | stops threads that CPython would end at the interpreter's end |
+//! | [`watch`] | whether a dict has changed since the last look at it |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
 //!
 //! # The one rule of safety
 //! [`Obj`] is neither `Send` nor `Sync` and is only made where the thread is attached to the
-//! interpreter (by a [`Python`] token or by another `Obj`). So whoever holds one may use the
+//! interpreter (by a [`Python`] token or by another `Obj`). So code that holds one may use the
 //! C API. `Python::detach` takes `Send` closures only, hence no `Obj` gets into them.
 
 pub mod answer;
 pub mod args;
+mod attributes;
 pub mod buffer;
 pub mod build;
 pub mod callable;
@@ -55,8 +62,13 @@ pub mod lend;
 pub mod lifecycle;
 pub mod numbers;
 pub mod obj;
+mod own_dict;
+mod panics;
+mod release;
 pub mod slot;
+mod spare;
 mod spare_bytes;
+pub mod stack;
 mod stop_iteration;
 pub mod tagged;
 pub mod thread_exit;
@@ -65,10 +77,11 @@ pub mod watch;
 
 pub use args::Args;
 pub use error::Raised;
-pub use hot::{Hot, Kept, NoParent, Ref, Spare};
+pub use hot::{Hot, NoParent, Ref};
 pub use lend::BytesBuilder;
-pub use lifecycle::{Held, Visit};
+pub use lifecycle::{GcFields, Visit};
 pub use obj::{Global, Obj};
 pub use pyo3::Python;
 pub use slot::Slot;
+pub use spare::{Spare, SpareQueue};
 pub use spare_bytes::SpareBytes;

@@ -1,4 +1,4 @@
-//! How the garbage collector sees the objects of hot types, and how they go.
+//! How the garbage collector sees the objects of hot types, and how the objects are freed.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -7,9 +7,12 @@ use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
+use crate::attributes::has_inline_values;
 use crate::error::preserving;
 use crate::hot::{Hot, Payload, Ref, TypeInfo, UNKNOWN, value_of};
-use crate::obj::Obj;
+use crate::obj::{Obj, new_reference};
+use crate::panics::{reported, reported_later};
+use crate::release;
 use crate::slot::{Reference, Slot};
 
 /// Shows references to the garbage collector.
@@ -30,8 +33,8 @@ impl Visit<'_> {
         }
     }
 
-    /// Shows what an object holds that the collector does not know ([`Hot::TRACKED`]) and that
-    /// nobody else holds.
+    /// Shows the references of an object that the collector does not know ([`Hot::TRACKED`]) and to
+    /// which only this one refers.
     pub fn inside<T: Hot>(&mut self, object: &Ref<T>) {
         // SAFETY: the object is alive; objects of hot types are made for the collector.
         if unsafe { ffi::PyObject_GC_IsTracked(object.as_obj().as_ptr()) } == 0
@@ -50,14 +53,14 @@ impl Visit<'_> {
 }
 
 /// A field with references that may be part of a cycle; see [`holds!`](crate::holds).
-pub trait Held {
+pub trait GcFields {
     /// Shows them to the garbage collector.
     fn visit(&self, visit: &mut Visit<'_>);
     /// Releases them.
     fn let_go(&self);
 }
 
-impl<P: Reference> Held for Slot<P> {
+impl<P: Reference> GcFields for Slot<P> {
     #[inline]
     fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(self);
@@ -68,10 +71,15 @@ impl<P: Reference> Held for Slot<P> {
     }
 }
 
-impl Held for RefCell<Vec<Obj>> {
+impl<C: Default> GcFields for RefCell<C>
+where
+    for<'a> &'a C: IntoIterator<Item = &'a Obj>,
+{
     fn visit(&self, visit: &mut Visit<'_>) {
         if let Ok(objects) = self.try_borrow() {
-            objects.iter().for_each(|object| visit.object(object));
+            for object in &*objects {
+                visit.object(object);
+            }
         }
     }
     fn let_go(&self) {
@@ -80,18 +88,38 @@ impl Held for RefCell<Vec<Obj>> {
     }
 }
 
-/// Names the fields of a hot type that are [`Held`](crate::lifecycle::Held): use it inside the
-/// `impl Hot`, as its `traverse` and `clear`.
+impl<H: GcFields, const COUNT: usize> GcFields for [H; COUNT] {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        self.iter().for_each(|held| held.visit(visit));
+    }
+    fn let_go(&self) {
+        self.iter().for_each(GcFields::let_go);
+    }
+}
+
+/// Names the fields that are [`GcFields`], in the order in which they are
+/// released: of a hot type inside the `impl Hot`, as its `traverse` and `clear`; of a part of one,
+/// which is `GcFields` by that, beside it, after its name (`holds!(Part: field, other)`).
 #[macro_export]
 macro_rules! holds {
+    ($part:ident: $($field:ident),*) => {
+        impl $crate::lifecycle::GcFields for $part {
+            fn visit(&self, visit: &mut $crate::Visit<'_>) {
+                $($crate::lifecycle::GcFields::visit(&self.$field, visit);)*
+            }
+            fn let_go(&self) {
+                $($crate::lifecycle::GcFields::let_go(&self.$field);)*
+            }
+        }
+    };
     ($($field:ident),*) => {
         fn traverse(&self, visit: &mut $crate::Visit<'_>) {
-            $($crate::lifecycle::Held::visit(&self.$field, visit);)*
+            $($crate::lifecycle::GcFields::visit(&self.$field, visit);)*
         }
 
         #[inline]
         fn clear(&self) {
-            $($crate::lifecycle::Held::let_go(&self.$field);)*
+            $($crate::lifecycle::GcFields::let_go(&self.$field);)*
         }
     };
 }
@@ -125,7 +153,9 @@ pub(crate) unsafe extern "C" fn traverse<T: Hot>(
             outcome: 0,
             phantom: PhantomData,
         };
-        T::visit(object, &mut visitor);
+        // The collector asks several times: one that panics each time has shown the same each time,
+        // and what it has not shown stays alive.
+        reported_later::<T>(|| T::visit(object, &mut visitor));
         if let Some(dict) = dict_of(info, object).filter(|dict| !(**dict).is_null()) {
             visitor.object(Obj::from_pointer(&*dict));
         }
@@ -174,23 +204,26 @@ unsafe fn foreign_part<'a>(info: &TypeInfo, object: *mut ffi::PyObject) -> &'a [
     }
 }
 
-/// Whether the foreign base has nothing to release in an object.
+/// Whether the foreign base has nothing to release in an object of exactly the type.
 ///
 /// # Safety
 /// As for [`foreign_part`].
 #[inline]
 unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> bool {
     let dict = info.managed_dict.load(Ordering::Relaxed);
-    // SAFETY: where the dict's place is known, it is a word that belongs to the object.
+    let values = info.inline_values.load(Ordering::Relaxed);
+    // SAFETY: where the dict's place is known, it is a word that belongs to the object, and the
+    // place of attributes behind it is known too.
     unsafe {
         dict != UNKNOWN
             && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
+            && (values == 0 || !has_inline_values(object, values))
             && all_zero(foreign_part(info, object))
     }
 }
 
-/// Whether all words are 0. They are read one by one: some have just been written, and the processor
-/// would wait with a load that takes two of them.
+/// Whether all words are 0. They are read one by one: some have just been written, and the
+/// processor would stall at a load that takes two of them.
 #[inline(always)]
 fn all_zero(words: &[usize]) -> bool {
     let fours = words.chunks_exact(4);
@@ -209,7 +242,9 @@ fn all_zero(words: &[usize]) -> bool {
 pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
     unsafe {
-        T::clear_value(object);
+        let py = Python::assume_attached();
+        let itself = || Obj::from_borrowed(object);
+        reported(py, itself, || T::clear_value(object));
         drop_dict(T::info(), object);
         let base = T::info().base_clear.load(Ordering::Relaxed);
         if base.is_null() {
@@ -226,31 +261,46 @@ pub(crate) unsafe extern "C" fn finalize<T: Hot>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let this = Ref::<T>::of_unchecked(Obj::from_pointer(&object)).clone();
-        preserving(py, || T::finalize(&this));
+        preserving(py, || {
+            reported(py, || this.as_obj().clone(), || T::finalize(&this));
+        });
     }
 }
 
 /// `tp_dealloc`.
 pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone, and nothing has been done yet to an object of exactly the
+    // type; CPython's own `tp_dealloc` calls this for those of a subclass.
+    unsafe {
+        let exact = ffi::Py_TYPE(object) == T::info().class();
+        if release::begin(object, exact) {
+            destroy::<T>(object, exact);
+            release::end();
+        }
+    }
+}
+
+/// What [`dealloc`] does. An object that panics while it is whole lives on, and nobody has it; the
+/// memory of one that panics later is not used again.
+///
+/// # Safety
+/// As for CPython's `tp_dealloc`; `exact` says whether the object is of exactly the type.
+#[inline(always)]
+unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
     let info = T::info();
     // SAFETY: the last reference is gone; the order is that of CPython's own types: finaliser
     // while the object is whole, then out of the collector's sight, weak references, contents,
     // memory, and at last the reference to the type that every object of a heap type holds.
     unsafe {
+        let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
-        let exact = class == info.class();
-        if T::FINALIZES
-            && exact
-            && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
-            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
-        {
-            return;
-        }
-        let renewable = exact
-            && T::FREELIST > 0
-            && (!T::FINALIZES || !T::was_finalized(Ref::of_unchecked(Obj::from_pointer(&object))));
-        ffi::PyObject_GC_UnTrack(object.cast());
-        T::leave(Ref::of_unchecked(Obj::from_pointer(&object)));
+        let Some(end) = reported(py, || Ref::<T>::class(py), || leave::<T>(object, exact)) else {
+            return new_reference(object);
+        };
+        let renewable = match end {
+            End::ComesBack => return,
+            End::Goes { renewable } => renewable,
+        };
         let weakrefs = info.weakrefs_offset.load(Ordering::Relaxed);
         if weakrefs != 0
             && !(*object
@@ -261,26 +311,81 @@ pub(crate) unsafe extern "C" fn dealloc<T: Hot>(object: *mut ffi::PyObject) {
         {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        <T as Payload>::drop_value(object);
-        drop_dict(info, object);
-        let base = info.base_clear.load(Ordering::Relaxed);
-        if !base.is_null() {
-            T::empty_foreign_part(Ref::of_unchecked(Obj::from_pointer(&object)));
-            if !(exact && foreign_part_is_empty(info, object)) {
-                let base: ffi::inquiry = std::mem::transmute(base);
-                base(object);
-                let part = foreign_part(info, object);
-                std::ptr::write_bytes(part.as_ptr().cast_mut(), 0, part.len());
-            }
-        }
+        let emptied = reported(
+            py,
+            || Ref::<T>::class(py),
+            || renewable & empty::<T>(object, exact),
+        );
+        let Some(renewable) = emptied else { return };
         let freelist = info.freelist.get();
         if renewable && (*freelist).len() < T::FREELIST {
-            // It keeps its reference to the type.
+            // The freed object keeps its reference to the type.
             (*freelist).push(object);
         } else {
             let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
             free(object.cast());
             ffi::Py_DECREF(class.cast());
         }
+    }
+}
+
+/// What becomes of an object when its last reference is gone.
+enum End {
+    /// Its finaliser has given it a reference.
+    ComesBack,
+    /// It goes; it may be used again if `renewable`.
+    Goes { renewable: bool },
+}
+
+/// Calls the finaliser, and takes the object out of the collector's sight and its type's lists.
+///
+/// # Safety
+/// As for [`destroy`], which calls this first.
+#[inline(always)]
+unsafe fn leave<T: Hot>(object: *mut ffi::PyObject, exact: bool) -> End {
+    // SAFETY: the object is whole.
+    unsafe {
+        if T::FINALIZES
+            && exact
+            && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
+            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+        {
+            return End::ComesBack;
+        }
+        let this = Obj::from_pointer(&object);
+        let renewable = exact
+            && T::FREELIST > 0
+            && (!T::FINALIZES || !T::was_finalized(Ref::of_unchecked(this)));
+        ffi::PyObject_GC_UnTrack(object.cast());
+        T::leave(Ref::of_unchecked(this));
+        End::Goes { renewable }
+    }
+}
+
+/// Releases all that the object holds; false if there is something that no new one may have.
+///
+/// # Safety
+/// As for [`destroy`], which calls this after [`leave`].
+#[inline(always)]
+unsafe fn empty<T: Hot>(object: *mut ffi::PyObject, exact: bool) -> bool {
+    let info = T::info();
+    // SAFETY: nobody uses the values any more.
+    unsafe {
+        <T as Payload>::drop_value(object);
+        drop_dict(info, object);
+        let base = info.base_clear.load(Ordering::Relaxed);
+        if base.is_null() {
+            return true;
+        }
+        T::empty_foreign_part(Ref::of_unchecked(Obj::from_pointer(&object)));
+        if exact && foreign_part_is_empty(info, object) {
+            return true;
+        }
+        let base: ffi::inquiry = std::mem::transmute(base);
+        base(object);
+        let part = foreign_part(info, object);
+        std::ptr::write_bytes(part.as_ptr().cast_mut(), 0, part.len());
+        // Attributes that lay behind the object were cleared for good.
+        info.inline_values.load(Ordering::Relaxed) == 0
     }
 }

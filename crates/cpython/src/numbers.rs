@@ -1,4 +1,4 @@
-//! Whole numbers that are written anew instead of being freed and made.
+//! Ints that are given a new value instead of being freed and made.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,33 +8,34 @@ use pyo3::{Python, ffi};
 use crate::error::Raised;
 use crate::obj::Obj;
 
-/// Ints that nobody has any more. Declared as a static; guarded by the GIL.
+/// Ints to which nothing else refers any more. Declared as a static; the GIL guards it.
 pub struct Numbers(UnsafeCell<Vec<Obj>>);
 
 // SAFETY: only used by threads that hold the GIL.
 unsafe impl Sync for Numbers {}
 
-/// How many are kept: as many as the freelist of the objects that have one each.
+/// The number of ints that are kept at most: as many as the freelist of the objects with one int
+/// each.
 const MOST: usize = 2048;
 
-/// What lies between the header and the digit of a positive int with one digit; 0 as long as that is
+/// The word between the header and the digit of a positive int with one digit. 0 as long as it is
 /// not known, [`UNKNOWN`] where an int does not look as expected.
 static TAG: AtomicUsize = AtomicUsize::new(0);
 const UNKNOWN: usize = usize::MAX;
 
-/// Ints below have one digit.
+/// Ints below this value have one digit.
 const DIGIT_END: i64 = 1 << 30;
 
-/// An int as CPython lays it out: a word that tells the number of digits, then these.
+/// An int as CPython lays it out: a word with the number of digits, then the digits.
 #[repr(C)]
-struct Int {
+struct IntLayout {
     header: ffi::PyObject,
     tag: usize,
     digit: u32,
 }
 
 impl Numbers {
-    /// None so far.
+    /// Keeps nothing yet.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Numbers {
         Numbers(UnsafeCell::new(Vec::new()))
@@ -44,11 +45,11 @@ impl Numbers {
     #[inline]
     pub fn make(&self, py: Python<'_>, value: i64) -> Result<Obj, Raised> {
         if value < DIGIT_END {
-            // SAFETY: the GIL is held (token), and nothing foreign runs. What was kept is an int
-            // with one digit that nobody else has.
+            // SAFETY: the GIL is held (token), and nothing foreign runs. The kept object is an int
+            // with one digit to which nothing else refers.
             unsafe {
                 if let Some(number) = (*self.0.get()).pop() {
-                    (*number.as_ptr().cast::<Int>()).digit = value as u32;
+                    (*number.as_ptr().cast::<IntLayout>()).digit = value as u32;
                     return Ok(number);
                 }
             }
@@ -56,8 +57,8 @@ impl Numbers {
         Obj::int(py, value)
     }
 
-    /// Takes an int that is no longer needed, and keeps it if nobody else has it. Returns what is no
-    /// int.
+    /// Takes an int that is no longer needed, and keeps it if nothing else refers to it. Returns an
+    /// object that is no int.
     #[inline]
     pub fn give_back(&self, number: Obj) -> Option<Obj> {
         if number.class_address() != std::ptr::addr_of!(ffi::PyLong_Type) as usize {
@@ -74,7 +75,7 @@ impl Numbers {
         // word behind its header.
         unsafe {
             let kept = &mut *self.0.get();
-            if (*number.as_ptr().cast::<Int>()).tag == tag && kept.len() < MOST {
+            if (*number.as_ptr().cast::<IntLayout>()).tag == tag && kept.len() < MOST {
                 kept.push(number);
             }
         }
@@ -82,13 +83,13 @@ impl Numbers {
     }
 }
 
-/// Looks at an int whose value is known.
+/// Learns the layout from an int whose value is known.
 #[cold]
 fn find_tag(py: Python<'_>) -> usize {
     const VALUE: u32 = 0x2345_6789;
     let tag = match Obj::int(py, VALUE.into()) {
         Ok(number) => {
-            let int = number.as_ptr().cast::<Int>();
+            let int = number.as_ptr().cast::<IntLayout>();
             // SAFETY: an int of this value has at least one digit of at least four bytes behind
             // that word. Nobody else has seen it.
             unsafe {

@@ -29,7 +29,7 @@ impl Drop for Obj {
 impl Clone for Obj {
     #[inline]
     fn clone(&self) -> Self {
-        // Read once: counting writes to memory.
+        // Reads the pointer once: counting writes to memory, so the compiler would read it again.
         let pointer = self.0;
         // SAFETY: the object is alive as long as self is.
         unsafe { ffi::Py_INCREF(pointer.as_ptr()) };
@@ -44,7 +44,7 @@ impl Obj {
     /// `pointer` is null with an exception set, or a reference that the caller owns.
     #[inline]
     pub(crate) unsafe fn from_owned(pointer: *mut ffi::PyObject) -> Result<Obj, Raised> {
-        NonNull::new(pointer).map(Obj).ok_or(Raised)
+        NonNull::new(pointer).map(Obj).ok_or(Raised::by_cpython())
     }
 
     /// Takes over a reference, or nothing.
@@ -69,7 +69,7 @@ impl Obj {
         }
     }
 
-    /// Looks at a borrowed pointer as a reference that is not counted.
+    /// Lends a borrowed pointer as a reference that is not counted.
     ///
     /// # Safety
     /// `*pointer` is a live object, and stays one as long as the result is used.
@@ -96,7 +96,7 @@ impl Obj {
     /// The token that an `Obj` stands for.
     #[inline]
     pub fn py(&self) -> Python<'_> {
-        // SAFETY: who has an Obj is attached (the crate's rule).
+        // SAFETY: an Obj exists only in an attached thread (the crate's rule).
         unsafe { Python::assume_attached() }
     }
 
@@ -107,13 +107,14 @@ impl Obj {
         unsafe { Obj::from_immortal(ffi::Py_None()) }
     }
 
-    /// A reference to an object whose references nobody counts, on versions that have such.
+    /// A reference to an object whose references are not counted, on the versions that have
+    /// immortal objects.
     ///
     /// # Safety
-    /// Attached; the object is one of those that the interpreter makes immortal.
+    /// The thread is attached, and the object is one that the interpreter makes immortal.
     #[inline]
     unsafe fn from_immortal(object: *mut ffi::PyObject) -> Obj {
-        // SAFETY: by the contract; what is not counted need not be counted here.
+        // SAFETY: by the contract; the references of an immortal object need no count.
         unsafe {
             if cfg!(Py_3_12) {
                 Obj(NonNull::new_unchecked(object))
@@ -182,13 +183,13 @@ impl Obj {
         unsafe { Obj(NonNull::new_unchecked(object.into_ptr())) }
     }
 
-    /// Looks at PyO3's reference as one of ours.
+    /// Lends PyO3's reference as one of ours.
     #[inline]
     pub fn from_bound_ref<'a, T>(object: &'a Bound<'_, T>) -> &'a Obj {
         Self::from_py_ref(object.py(), object.as_unbound())
     }
 
-    /// Looks at PyO3's detached reference as one of ours.
+    /// Lends PyO3's detached reference as one of ours.
     #[inline]
     pub fn from_py_ref<'a, T>(_py: Python<'_>, object: &'a Py<T>) -> &'a Obj {
         // SAFETY: both are transparent over a non-null pointer; the token proves that we are
@@ -273,11 +274,12 @@ impl Obj {
         unsafe { ffi::Py_REFCNT(self.as_ptr()) as isize }
     }
 
-    /// Whether the garbage collector has found that nothing reaches the object, which it knows,
-    /// and is about to clear it.
+    /// Whether the garbage collector has found the object unreachable and is about to clear it. The
+    /// collector must know the object.
     #[inline]
     pub(crate) fn is_being_collected(&self) -> bool {
-        // `_PyGC_PREV_MASK_COLLECTING`, in the last word of what lies before the object.
+        // `_PyGC_PREV_MASK_COLLECTING`, a bit of the last word of the collector's head before the
+        // object.
         const COLLECTING: usize = 2;
         // SAFETY: the collector keeps two words before each object that it knows.
         unsafe { *self.as_ptr().cast::<usize>().sub(1) & COLLECTING != 0 }
@@ -296,7 +298,7 @@ impl Obj {
         self.class_address() == class.as_ptr() as usize
     }
 
-    /// Whether the class is among the bases of `type(self)`; asks no `__instancecheck__`.
+    /// Whether the class is among the bases of `type(self)`. It does not call `__instancecheck__`.
     #[inline]
     pub fn is_subtype_of(&self, class: &Obj) -> bool {
         // SAFETY: the class is a type object: anything else would have been refused when it was
@@ -313,14 +315,20 @@ impl Obj {
         status(unsafe { ffi::PyObject_IsInstance(self.as_ptr(), class.as_ptr()) })
     }
 
-    /// Whether it is a native coroutine, made by `async def`.
+    /// `issubclass(self, class)`. Raises TypeError if the object is no class.
+    pub fn is_subclass(&self, class: &Obj) -> Result<bool, Raised> {
+        // SAFETY: both are alive.
+        status(unsafe { ffi::PyObject_IsSubclass(self.as_ptr(), class.as_ptr()) })
+    }
+
+    /// Whether the object is a native coroutine, made by `async def`.
     #[inline]
     pub fn is_coroutine_exact(&self) -> bool {
         // SAFETY: only compares the type.
         unsafe { ffi::PyCoro_CheckExact(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is a generator.
+    /// Whether the object is a generator.
     #[inline]
     pub fn is_generator_exact(&self) -> bool {
         // SAFETY: only compares the type.
@@ -333,37 +341,37 @@ impl Obj {
         unsafe { ffi::PyCallable_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is the int 0 (of which CPython has one object), of no subclass.
+    /// Whether the object is the int 0, of which CPython has one object; false for a subclass.
     #[inline]
     pub fn is_zero(&self) -> bool {
         self.as_ptr() == ZERO.load(Ordering::Relaxed)
     }
 
-    /// Whether it is an int (or a bool).
+    /// Whether the object is an int (or a bool).
     pub fn is_int(&self) -> bool {
         // SAFETY: only looks at the type's flags.
         unsafe { ffi::PyLong_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is exactly a float.
+    /// Whether the object is exactly a float.
     pub fn is_float_exact(&self) -> bool {
         // SAFETY: only compares the type.
         unsafe { ffi::PyFloat_CheckExact(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is exactly a str.
+    /// Whether the object is exactly a str.
     pub fn is_str_exact(&self) -> bool {
         // SAFETY: only compares the type.
         unsafe { ffi::PyUnicode_CheckExact(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is an exception (an instance of BaseException).
+    /// Whether the object is an exception (an instance of BaseException).
     pub fn is_exception(&self) -> bool {
         // SAFETY: only looks at the type's flags.
         unsafe { ffi::PyExceptionInstance_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is an exception class.
+    /// Whether the object is an exception class.
     pub fn is_exception_class(&self) -> bool {
         // SAFETY: only looks at the type's flags.
         unsafe { ffi::PyExceptionClass_Check(self.as_ptr()) != 0 }
@@ -384,7 +392,7 @@ impl Obj {
         Ok(value)
     }
 
-    /// The value of an int (or of what has `__index__`).
+    /// The value of an int (or of an object with `__index__`).
     pub fn to_i64(&self) -> Result<i64, Raised> {
         // SAFETY: the object is alive.
         let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
@@ -394,7 +402,8 @@ impl Obj {
         Ok(value)
     }
 
-    /// The value of exactly an int that fits; nothing of anything else, and no exception.
+    /// The value of an object that is exactly an int and fits. Returns nothing for anything else,
+    /// and raises nothing.
     #[inline]
     pub fn small_int(&self) -> Option<i64> {
         // SAFETY: only ints are asked; those that are too large set the flag and raise nothing.
@@ -408,7 +417,8 @@ impl Obj {
         }
     }
 
-    /// The text of a str of ASCII characters alone; nothing of anything else, and no exception.
+    /// The text of a str of ASCII characters alone. Returns nothing for anything else, and raises
+    /// nothing.
     #[inline]
     pub fn as_ascii(&self) -> Option<&str> {
         if !self.is_str_exact() {
@@ -435,14 +445,14 @@ impl Obj {
         Ok(self.as_str()?.to_owned())
     }
 
-    /// The text of a str, as long as the object lives.
+    /// The text of a str, borrowed from the object.
     pub fn as_str(&self) -> Result<&str, Raised> {
         let mut size: ffi::Py_ssize_t = 0;
         // SAFETY: the object keeps its UTF-8 form for its lifetime; null means that it raised.
         unsafe {
             let data = ffi::PyUnicode_AsUTF8AndSize(self.as_ptr(), &mut size);
             if data.is_null() {
-                return Err(Raised);
+                return Err(Raised::by_cpython());
             }
             Ok(std::str::from_utf8_unchecked(std::slice::from_raw_parts(
                 data.cast(),
@@ -455,7 +465,7 @@ impl Obj {
     pub fn length(&self) -> Result<usize, Raised> {
         // SAFETY: the object is alive.
         let size = unsafe { ffi::PyObject_Size(self.as_ptr()) };
-        usize::try_from(size).map_err(|_| Raised)
+        usize::try_from(size).map_err(|_| Raised::by_cpython())
     }
 
     /// `self[start:stop]`.
@@ -468,8 +478,8 @@ impl Obj {
         }
     }
 
-    /// Whether the object equals itself alone, and its hash is that of its address: no class
-    /// of it says otherwise.
+    /// Whether the object equals only itself and its hash is that of its address: no class of it
+    /// overrides either.
     #[inline]
     pub fn equals_by_identity(&self) -> bool {
         // SAFETY: the object is alive and its type with it; `object` is kept for ever.
@@ -501,7 +511,7 @@ impl Obj {
         unsafe { Obj::from_owned(ffi::PyObject_GetAttr(self.as_ptr(), name.as_ptr())) }
     }
 
-    /// `getattr(self, name, None)`: an AttributeError, and no other, counts as "not there".
+    /// `getattr(self, name, None)`: only an AttributeError counts as "not there".
     pub fn attr_opt(&self, name: &Bound<'_, PyString>) -> Result<Option<Obj>, Raised> {
         #[cfg(Py_3_13)]
         {
@@ -540,8 +550,27 @@ impl Obj {
 
     /// `self == other` as a truth value.
     pub fn equals(&self, other: &Obj) -> Result<bool, Raised> {
-        // SAFETY: both are alive.
-        status(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_EQ) })
+        self.compare(other, ffi::Py_EQ)
+    }
+
+    /// `self < other` as a truth value.
+    pub fn is_less(&self, other: &Obj) -> Result<bool, Raised> {
+        self.compare(other, ffi::Py_LT)
+    }
+
+    /// `self <= other` as a truth value.
+    pub fn is_at_most(&self, other: &Obj) -> Result<bool, Raised> {
+        self.compare(other, ffi::Py_LE)
+    }
+
+    /// `self >= other` as a truth value.
+    pub fn is_at_least(&self, other: &Obj) -> Result<bool, Raised> {
+        self.compare(other, ffi::Py_GE)
+    }
+
+    fn compare(&self, other: &Obj, comparison: c_int) -> Result<bool, Raised> {
+        // SAFETY: both are alive; the comparison is one of CPython's six.
+        status(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), comparison) })
     }
 
     /// The class that PyO3 knows by a Rust type.
@@ -588,11 +617,26 @@ impl Global {
 /// Turns CPython's 0 or -1 into a result.
 #[inline]
 pub(crate) fn done(code: c_int) -> Result<(), Raised> {
-    if code < 0 { Err(Raised) } else { Ok(()) }
+    if code < 0 {
+        Err(Raised::by_cpython())
+    } else {
+        Ok(())
+    }
 }
 
 /// Turns CPython's 1, 0 or -1 into a result.
 #[inline]
 pub(crate) fn status(code: c_int) -> Result<bool, Raised> {
-    if code < 0 { Err(Raised) } else { Ok(code != 0) }
+    if code < 0 {
+        Err(Raised::by_cpython())
+    } else {
+        Ok(code != 0)
+    }
+}
+
+// SAFETY: the declaration is that of CPython's header, the same on all versions supported.
+unsafe extern "C" {
+    /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
+    #[link_name = "_Py_NewReference"]
+    pub(crate) fn new_reference(object: *mut ffi::PyObject);
 }

@@ -42,13 +42,13 @@ impl<P: Reference> Default for Slot<P> {
 }
 
 impl<P: Reference> Slot<P> {
-    /// A field with a value.
+    /// A field that holds the value.
     #[inline]
     pub fn new(value: Option<P>) -> Self {
         Slot(UnsafeCell::new(value))
     }
 
-    /// The value.
+    /// A new reference to the value.
     #[inline]
     pub fn get(&self) -> Option<P> {
         // SAFETY: one thread at a time (a Slot is not Sync); cloning counts a reference and runs
@@ -82,7 +82,7 @@ impl<P: Reference> Slot<P> {
         unsafe { (*self.0.get()).is_some() }
     }
 
-    /// Whether there is none.
+    /// Whether there is no value.
     #[inline]
     pub fn is_none(&self) -> bool {
         !self.is_some()
@@ -124,8 +124,8 @@ impl<P: Reference> Slot<P> {
         self.peek(|object| object.prefetch(lines));
     }
 
-    /// Copies something out of the value: a number or an answer, never a borrow. The function
-    /// must not run Python code nor change the field.
+    /// Copies something out of the value, such as a number; never a borrow. The function must not
+    /// run Python code nor change the field.
     #[inline]
     pub(crate) fn inspect<R: Copy + 'static>(&self, look: impl FnOnce(&P) -> R) -> Option<R> {
         // SAFETY: one thread at a time (a Slot is not Sync); the result cannot borrow from the

@@ -10,16 +10,15 @@ use crate::obj::Obj;
 /// The largest object that is kept, in bytes.
 const LARGEST: usize = 16 * 1024;
 
-/// A bytes object that is used again, if nobody else has it any more, when the next of its size is
-/// wanted: what is received comes in messages of the same size more often than not. Declared as a
-/// static.
+/// A bytes object that is used again when the next one of its size is wanted, if nothing else
+/// refers to it by then. Most received data comes in messages of one size. Declared as a static.
 pub struct SpareBytes(UnsafeCell<Option<Obj>>);
 
 // SAFETY: only used by threads that hold the GIL, which every Obj and every token proves.
 unsafe impl Sync for SpareBytes {}
 
 impl SpareBytes {
-    /// None so far.
+    /// Keeps nothing yet.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> SpareBytes {
         SpareBytes(UnsafeCell::new(None))
@@ -48,10 +47,10 @@ impl SpareBytes {
         Ok(bytes)
     }
 
-    /// Keeps a bytes object instead of the last one, unless somebody else has it.
+    /// Keeps a bytes object instead of the last one, unless something else refers to it.
     #[inline]
     pub fn keep(&self, bytes: Obj) {
-        // CPython has but one object of each of the shortest, and shows it to all.
+        // CPython shares one object for each of the shortest values.
         if bytes.refcount() != 1
             || !bytes.is_bytes_exact()
             || !(2..=LARGEST).contains(&size(&bytes))
@@ -72,10 +71,10 @@ fn size(bytes: &Obj) -> usize {
     unsafe { ffi::Py_SIZE(bytes.as_ptr()) as usize }
 }
 
-/// The object's bytes are about to change.
+/// Prepares the object for a change of its bytes.
 ///
 /// # Safety
-/// A bytes object that nobody else has.
+/// The object is a bytes object to which nothing else refers.
 #[inline]
 #[allow(deprecated)]
 unsafe fn forget_hash(object: *mut ffi::PyBytesObject) {

@@ -1,10 +1,11 @@
 //! The StopIteration by which an iterator returns a value to the interpreter's `await`.
 //!
-//! The interpreter takes the value out and drops the exception: calling the class for each would
-//! make and release two tuples of arguments and the exception itself, half as much work as a short
-//! coroutine has. So these are of a subclass, the same in name and in all that it does but one: its
-//! last object lives on when it would be released, without its value, and is the next one. It has no
-//! arguments, which only those who call `next()` by hand can see.
+//! The interpreter takes the value out and drops the exception. Calling the class each time would
+//! make and release two tuples of arguments and the exception itself: half as much work as a short
+//! coroutine has. So the exceptions here are of a subclass with the same name and behaviour, except
+//! in two points. Its last object lives on without its value when it would be released, and is used
+//! for the next value. And it has no arguments, which is visible only to code that calls `next()`
+//! by hand.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -12,21 +13,15 @@ use pyo3::{Python, ffi};
 
 use crate::coro::raise_stop_iteration;
 use crate::error::Raised;
-use crate::obj::Obj;
+use crate::obj::{Obj, new_reference};
 
-/// The class, built once and kept for ever; null before, and CPython's own where the struct is not
-/// the one that we know.
+/// The class, built once and kept for ever. It is null before, and CPython's own class where the
+/// struct does not have the expected layout.
 static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
 
-/// An object of the class that nobody has, with a reference of ours and with nothing in it but the
-/// empty tuple of its arguments. Guarded by the GIL.
+/// An object of the class that is not in use. We own a reference to it, and it holds only the empty
+/// tuple of its arguments. The GIL guards it.
 static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
-
-// SAFETY: the declaration is that of CPython's header, the same on all versions supported.
-unsafe extern "C" {
-    /// Gives an object its first reference (`Include/object.h`; PyO3 has no declaration of it).
-    fn _Py_NewReference(object: *mut ffi::PyObject);
-}
 
 /// Sets StopIteration with a value.
 #[inline]
@@ -66,8 +61,8 @@ fn make(value: Obj) -> Result<Obj, Raised> {
     }
 }
 
-/// `tp_dealloc`: as CPython's own, but that an object to which nothing was added but its value
-/// becomes the spare one.
+/// `tp_dealloc`: as CPython's own, except that an object to which only its value was added becomes
+/// the spare one.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; the object has the layout of the struct, whose fields are
     // null or references that it owns. The spare one gets a reference anew, as objects that their
@@ -89,26 +84,26 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             return release(object);
         }
         let value = std::ptr::replace(&raw mut (*fields).value, std::ptr::null_mut());
-        _Py_NewReference(object);
+        new_reference(object);
         SPARE.store(object, Ordering::Relaxed);
         ffi::Py_XDECREF(value);
     }
 }
 
-/// Whether it is the tuple that an exception of ours is made with.
+/// Whether this is the tuple with which our exceptions are made.
 ///
 /// # Safety
-/// Null or a live tuple.
+/// The pointer is null or a live tuple.
 #[inline]
 unsafe fn is_empty_tuple(args: *mut ffi::PyObject) -> bool {
     // SAFETY: by the contract.
     !args.is_null() && unsafe { ffi::Py_SIZE(args) } == 0
 }
 
-/// Releases an exception for good.
+/// Frees an exception.
 ///
 /// # Safety
-/// As `tp_dealloc`'s.
+/// As for `tp_dealloc`.
 #[cold]
 unsafe fn release(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; all fields are taken out before the first is released,
@@ -137,7 +132,7 @@ unsafe fn release(object: *mut ffi::PyObject) {
     }
 }
 
-/// Builds the class, if CPython's exceptions have the layout that we know.
+/// Builds the class, if CPython's exceptions have the expected layout.
 #[cold]
 fn build(py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
     // SAFETY: the slots end with an empty one and have the signatures that CPython demands; a class
@@ -168,7 +163,7 @@ fn build(py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
     }
 }
 
-/// Looks at an exception that CPython has made.
+/// Whether an exception that CPython has made has the expected layout.
 fn is_layout_known(py: Python<'_>) -> Result<bool, Raised> {
     let class = Obj::class_of::<pyo3::exceptions::PyStopIteration>(py);
     let probe = Obj::list(py)?;

@@ -1,17 +1,18 @@
-//! Threads that CPython ends while the interpreter goes.
+//! Stops threads that CPython would end at the interpreter's end.
 //!
-//! Before 3.14 a daemon thread that asks for the GIL after the main thread has begun to finalise
-//! the interpreter is ended by `pthread_exit()`, somewhere deep in CPython. glibc ends it by
-//! unwinding its stack, through our frames too, whose destructors would then give references back
-//! without the GIL. So a thread that is about to run Python code under frames of ours asks to be
-//! stopped instead, as 3.14 does with every thread: it waits until the process is gone.
+//! Before 3.14, `pthread_exit()` ends a daemon thread that asks for the GIL after the main thread
+//! has begun to finalise the interpreter. The call comes from deep within CPython. glibc ends the
+//! thread by unwinding its stack, through our frames too, and their destructors would then give
+//! references back without the GIL. So a thread that is about to run Python code under frames of
+//! ours registers a handler that stops it instead, as 3.14 does with every thread: it waits until
+//! the process is gone.
 //!
-//! glibc runs the handlers of its older interface before it unwinds a frame above them. "Above"
-//! is a comparison of addresses, and nothing outside the thread's stack is above any of its frames:
-//! a handler on the heap is called before the first frame is touched.
+//! glibc runs the handlers of its older interface before it unwinds a frame above them. "Above" is
+//! a comparison of addresses, and nothing outside the thread's stack is above any of its frames: a
+//! handler on the heap is called before the first frame is touched.
 
-/// Has the calling thread stop rather than be unwound at the interpreter's end. Quick when called
-/// again.
+/// Lets the calling thread stop at the interpreter's end instead of being unwound. A second call
+/// costs little.
 #[inline]
 pub fn stop_at_exit() {
     #[cfg(all(not(Py_3_14), target_os = "linux", target_env = "gnu"))]
@@ -30,7 +31,7 @@ mod unwound {
     }
 
     pub(super) fn ask() {
-        // A thread whose variables are gone already runs nothing any more.
+        // A thread whose variables are gone already runs no Python code any more.
         let _ = HANDLER.try_with(|handler| {
             handler.get_or_init(Handler::push);
         });
@@ -45,7 +46,7 @@ mod unwound {
         previous: *mut Buffer,
     }
 
-    /// A handler that lasts as long as its thread.
+    /// A registered handler, which lasts as long as its thread.
     struct Handler(*mut Buffer);
 
     impl Handler {
@@ -70,7 +71,7 @@ mod unwound {
         }
     }
 
-    /// Called when the thread is about to end otherwise than by returning.
+    /// Called when the thread is about to end by other means than returning.
     extern "C" fn stop(_: *mut c_void) {
         // SAFETY: it reads one variable of the runtime, from any thread.
         while unsafe { is_finalizing() } != 0 {

@@ -2,14 +2,14 @@
 //!
 //! A function given to the [`crate::build::Builder`] is known by its type alone (function items
 //! and closures that capture nothing have no size), so each gets a C function of its own that
-//! calls it directly. Every trampoline turns a panic into a Python exception: none ever unwinds
-//! into C.
+//! calls it directly. Every trampoline turns a panic into a Python exception ([`crate::panics`]).
 //!
-//! They are `unsafe` to call because only CPython keeps what they rely on: it calls them attached,
-//! with live objects of the type for which the builder put them into a slot or a method table.
+//! They are `unsafe` to call because only CPython guarantees what they rely on: it calls them
+//! attached, with live objects of the type for which the builder put them into a slot or a method
+//! table.
 
 use std::ffi::{c_int, c_void};
-use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
@@ -18,6 +18,8 @@ use crate::args::Args;
 use crate::error::Raised;
 use crate::hot::{Hot, NoParent, Payload, Ref, allocate_subclass};
 use crate::obj::Obj;
+use crate::own_dict::find_dict_first;
+use crate::panics::guarded;
 
 /// Calls a function known by its type alone.
 #[inline(always)]
@@ -33,35 +35,13 @@ fn instance<F: Copy + 'static>() -> F {
     unsafe { std::mem::transmute_copy::<(), F>(&()) }
 }
 
-/// Runs the body; a panic becomes a RuntimeError.
-#[inline(always)]
-fn guarded<R>(py: Python<'_>, failed: R, body: impl FnOnce() -> Result<R, Raised>) -> R {
-    match std::panic::catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(result)) => result,
-        Ok(Err(Raised)) => failed,
-        Err(panic) => {
-            raise_panic(py, &*panic);
-            failed
-        }
-    }
-}
-
-#[cold]
-fn raise_panic(py: Python<'_>, panic: &(dyn std::any::Any + Send)) {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("unknown");
-    let _ = Raised::runtime_error(py, &format!("aioxide panicked: {text}"));
-}
-
 pub(crate) type Object = *mut ffi::PyObject;
 
-/// Borrows arguments that lie one after another.
+/// Borrows `count` arguments that lie one after another.
 ///
 /// # Safety
-/// So many live objects lie at `args`, and stay there for `'a`; none need be if there are none.
+/// `count` live objects lie at `args` and stay there for `'a`. If `count` is 0, `args` may be
+/// anything.
 #[inline(always)]
 unsafe fn slice<'a>(args: *const Object, count: usize) -> &'a [Obj] {
     if count == 0 {
@@ -76,17 +56,38 @@ fn give(result: Result<Obj, Raised>) -> Result<Object, Raised> {
     result.map(Obj::into_ptr)
 }
 
-macro_rules! entry {
-    ($py:ident, $this:ident, $object:ident, $T:ident) => {
-        // SAFETY: CPython calls slots and methods attached, on objects of the type (its method
-        // wrappers check that), and keeps the object alive for the call.
-        let ($py, $this) = unsafe {
-            (
-                Python::assume_attached(),
-                Ref::<$T>::of_unchecked(Obj::from_pointer(&$object)),
-            )
-        };
-    };
+/// Takes over a call of a slot or a method: returns the thread's token, and the object as one of
+/// the type.
+///
+/// # Safety
+/// CPython makes the call, attached and on a live object of the type that the builder put the slot
+/// or method into. The wrapper of a method checks the object's type.
+#[inline(always)]
+unsafe fn entry<T: Hot>(object: &Object) -> (Python<'_>, &Ref<T>) {
+    // SAFETY: by the function's contract.
+    unsafe {
+        (
+            Python::assume_attached(),
+            Ref::of_unchecked(Obj::from_pointer(object)),
+        )
+    }
+}
+
+/// Calls a function that takes only the object.
+///
+/// # Safety
+/// As for [`entry`].
+#[inline(always)]
+unsafe fn answer<T: Hot, F, R>(object: Object) -> Object
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer,
+{
+    // SAFETY: by the function's contract.
+    let (py, this) = unsafe { entry::<T>(&object) };
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
 }
 
 pub(crate) unsafe extern "C" fn no_args<T: Hot, F, R>(object: Object, _: Object) -> Object
@@ -94,10 +95,8 @@ where
     F: Fn(&Ref<T>) -> R + Copy + 'static,
     R: Answer,
 {
-    entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || {
-        give(instance::<F>()(this).answer(py))
-    })
+    // SAFETY: CPython calls this.
+    unsafe { answer::<T, F, R>(object) }
 }
 
 pub(crate) unsafe extern "C" fn one_arg<T: Hot, F, R>(object: Object, argument: Object) -> Object
@@ -105,7 +104,8 @@ where
     F: Fn(&Ref<T>, &Obj) -> R + Copy + 'static,
     R: Answer,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: CPython keeps the argument alive for the call.
     let argument = unsafe { Obj::from_pointer(&argument) };
     guarded(py, std::ptr::null_mut(), || {
@@ -123,7 +123,8 @@ where
     F: Fn(&Ref<T>, &Args<'_>) -> R + Copy + 'static,
     R: Answer,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: CPython passes `count` positional arguments and as many more as there are names.
     let args = unsafe { vector_args(args, count as usize, &names) };
     guarded(py, std::ptr::null_mut(), || {
@@ -174,10 +175,8 @@ where
     F: Fn(&Ref<T>) -> R + Copy + 'static,
     R: Answer,
 {
-    entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || {
-        give(instance::<F>()(this).answer(py))
-    })
+    // SAFETY: CPython calls this.
+    unsafe { answer::<T, F, R>(object) }
 }
 
 pub(crate) unsafe extern "C" fn setter<T: Hot, F>(
@@ -188,10 +187,43 @@ pub(crate) unsafe extern "C" fn setter<T: Hot, F>(
 where
     F: Fn(&Ref<T>, Option<&Obj>) -> Result<(), Raised> + Copy + 'static,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: it is not null, and CPython keeps it alive for the call.
     let value = (!value.is_null()).then(|| unsafe { Obj::from_pointer(&value) });
     guarded(py, -1, || instance::<F>()(this, value).map(|()| 0))
+}
+
+/// `__dict__`, after a call of the object's function for that.
+pub(crate) unsafe extern "C" fn dict_getter<T: Hot, F>(object: Object, _: *mut c_void) -> Object
+where
+    F: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+{
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
+    guarded(py, std::ptr::null_mut(), || {
+        instance::<F>()(this)?;
+        // SAFETY: the object is alive; its type says where its dict is.
+        Ok(unsafe { ffi::PyObject_GenericGetDict(object, std::ptr::null_mut()) })
+    })
+}
+
+/// Sets `__dict__`, after a call of the object's function for that.
+pub(crate) unsafe extern "C" fn dict_setter<T: Hot, F>(
+    object: Object,
+    value: Object,
+    _: *mut c_void,
+) -> c_int
+where
+    F: Fn(&Ref<T>) -> Result<(), Raised> + Copy + 'static,
+{
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
+    guarded(py, -1, || {
+        instance::<F>()(this)?;
+        // SAFETY: as above; the value is null or kept alive by CPython for the call.
+        Ok(unsafe { ffi::PyObject_GenericSetDict(object, value, std::ptr::null_mut()) })
+    })
 }
 
 pub(crate) unsafe extern "C" fn unary<T: Hot, F, R>(object: Object) -> Object
@@ -199,10 +231,8 @@ where
     F: Fn(&Ref<T>) -> R + Copy + 'static,
     R: Answer,
 {
-    entry!(py, this, object, T);
-    guarded(py, std::ptr::null_mut(), || {
-        give(instance::<F>()(this).answer(py))
-    })
+    // SAFETY: CPython calls this.
+    unsafe { answer::<T, F, R>(object) }
 }
 
 /// A call whose object and arguments are checked.
@@ -221,11 +251,11 @@ where
     })
 }
 
-/// What a step of a native iterator gives.
+/// The outcome of a step of a native iterator.
 pub enum Next {
-    /// It waits on an object.
+    /// The iterator waits on an object.
     Yield(Obj),
-    /// It has ended with a value.
+    /// The iterator has ended with a value.
     Return(Obj),
 }
 
@@ -233,7 +263,8 @@ pub(crate) unsafe extern "C" fn iternext<T: Hot, F>(object: Object) -> Object
 where
     F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: only takes the address.
     let none = unsafe { ffi::Py_None() };
     // SAFETY: None lives for ever.
@@ -241,10 +272,10 @@ where
     guarded(py, std::ptr::null_mut(), || {
         match instance::<F>()(this, none)? {
             Next::Yield(object) => Ok(object.into_ptr()),
-            // Null without an exception stands for None at no cost.
+            // Null without an exception means None, and costs nothing.
             Next::Return(value) if value.is_none() => {
                 if cfg!(Py_3_12) {
-                    // Nobody counts references to it.
+                    // Nothing counts references to this object.
                     std::mem::forget(value);
                 }
                 Ok(std::ptr::null_mut())
@@ -262,7 +293,8 @@ pub(crate) unsafe extern "C" fn am_send<T: Hot, F>(
 where
     F: Fn(&Ref<T>, &Obj) -> Result<Next, Raised> + Copy + 'static,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: CPython keeps the value alive for the call.
     let value = unsafe { Obj::from_pointer(&value) };
     let (outcome, object) = guarded(
@@ -288,7 +320,8 @@ pub(crate) unsafe extern "C" fn init<T: Hot, F>(
 where
     F: Fn(&Ref<T>, &Args<'_>) -> Result<(), Raised> + Copy + 'static,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: CPython passes a tuple and a dict or null, and keeps both alive for the call.
     unsafe {
         let items = args
@@ -309,23 +342,24 @@ pub(crate) unsafe extern "C" fn setattro<T: Hot, F>(
 where
     F: Fn(&Ref<T>, &Obj) + Copy + 'static,
 {
-    entry!(py, this, object, T);
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
     // SAFETY: CPython keeps the name alive for the call; then CPython's own function does the work.
     unsafe {
         let name_ref = Obj::from_pointer(&name);
-        let told = guarded(py, -1, || {
+        let called = guarded(py, -1, || {
             instance::<F>()(this, name_ref);
             Ok(0)
         });
-        if told < 0 {
-            told
+        if called < 0 {
+            called
         } else {
             ffi::PyObject_GenericSetAttr(object, name, value)
         }
     }
 }
 
-/// `tp_new` of a type without parent.
+/// `tp_new` of a type without a parent.
 pub(crate) unsafe extern "C" fn new_plain<T: Hot<Parent = NoParent>, F>(
     class: *mut ffi::PyTypeObject,
     _: Object,
@@ -340,6 +374,9 @@ where
         let py = Python::assume_attached();
         guarded(py, std::ptr::null_mut(), || {
             let value = instance::<F>()(py)?;
+            if T::info().watches_dict.load(Ordering::Relaxed) {
+                find_dict_first::<T>(py, class)?;
+            }
             let object = allocate_subclass::<T>(py, class)?;
             T::write_value(object, value);
             Ref::<T>::of_unchecked(Obj::from_pointer(&object)).track();

@@ -1,63 +1,138 @@
-//! [`Watched`]: a dict of which is known whether it has changed since the last look.
+//! Whether a dict has changed since the last look at it.
 //!
-//! By CPython's dict watchers, of 3.12 and later: a look at a counter instead of a look-up. Where
-//! there are none, or all are taken, the dict always counts as changed.
+//! Comparing a version number replaces looking a name up. Before 3.12 the number is the dict's own
+//! version. Since 3.12 it counts the calls of CPython's dict watchers; where all of CPython's
+//! watchers are taken, the dict always counts as changed. [`on_change`] calls a function at each
+//! change of one name in one dict.
 
+use std::ffi::CStr;
 #[cfg(Py_3_12)]
 use std::ffi::c_int;
 #[cfg(Py_3_12)]
 use std::sync::atomic::AtomicI32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-#[cfg(Py_3_12)]
-use pyo3::ffi;
+use pyo3::{Python, ffi};
 
 use crate::obj::{Global, Obj};
+#[cfg(Py_3_12)]
+use crate::panics::reported;
 
-/// How many changes the watched dicts have seen, all together.
+/// The number of changes that the watched dicts have seen, all together.
+#[cfg(Py_3_12)]
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
-/// A dict and the number of changes at the last look.
-pub struct Watched {
-    dict: Global,
-    is_watched: bool,
-    seen: AtomicU64,
+/// A version that no dict has.
+const NEVER: u64 = u64::MAX;
+
+/// A number that differs after each change of the dict.
+///
+/// # Safety
+/// The dict is alive and the thread attached.
+#[inline(always)]
+unsafe fn version(dict: *mut ffi::PyObject) -> u64 {
+    #[cfg(Py_3_12)]
+    {
+        let _ = dict;
+        CHANGES.load(Ordering::Relaxed)
+    }
+    #[cfg(not(Py_3_12))]
+    // SAFETY: as promised by the caller.
+    unsafe {
+        (*dict.cast::<ffi::PyDictObject>()).ma_version_tag
+    }
 }
 
-/// A look at the dict that is under way.
-pub struct Look(u64);
+/// A dict whose changes are counted.
+pub struct WatchedDict {
+    dict: Global,
+    is_watched: bool,
+}
 
-impl Watched {
-    /// Watches the dict from now on; it counts as changed.
-    pub fn new(dict: Obj) -> Watched {
-        Watched {
+/// A dict's version, taken before its names are looked up.
+pub struct DictVersion(u64);
+
+/// The version of one [`WatchedDict`] at which its names were as expected. It is a static, so that
+/// it is found without a pointer.
+pub struct SeenVersion {
+    number: AtomicU64,
+    dict: AtomicPtr<ffi::PyObject>,
+}
+
+impl SeenVersion {
+    /// No version yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> SeenVersion {
+        SeenVersion {
+            number: AtomicU64::new(NEVER),
+            dict: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// Whether the dict is as it was at the version that was remembered last.
+    #[inline(always)]
+    pub fn is_current(&self, _py: Python<'_>) -> bool {
+        let number = self.number.load(Ordering::Relaxed);
+        // SAFETY: with a number there is a dict, which is kept for ever; the token proves that the
+        // thread is attached. Without one no dict is looked at.
+        (cfg!(Py_3_12) || number != NEVER)
+            && number == unsafe { version(self.dict.load(Ordering::Relaxed)) }
+    }
+
+    /// Remembers the version at which the names in the dict were as expected. Each call must be for
+    /// the same dict, which is kept for ever from the first call on.
+    pub fn remember(&self, py: Python<'_>, watched: &WatchedDict, version: &DictVersion) {
+        if watched.is_watched {
+            if self.dict.load(Ordering::Relaxed).is_null() {
+                let kept = watched.dict.get(py).clone().into_ptr();
+                self.dict.store(kept, Ordering::Relaxed);
+            }
+            self.number.store(version.0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl WatchedDict {
+    /// Watches the dict from now on.
+    pub fn new(dict: Obj) -> WatchedDict {
+        WatchedDict {
             is_watched: watch(&dict),
             dict: Global::new(dict),
-            seen: AtomicU64::new(u64::MAX),
         }
     }
 
     /// The dict.
-    pub fn dict(&self, py: pyo3::Python<'_>) -> &Obj {
+    pub fn dict(&self, py: Python<'_>) -> &Obj {
         self.dict.get(py)
     }
 
-    /// Whether the dict is as it was at the last look.
-    #[inline]
-    pub fn is_unchanged(&self) -> bool {
-        self.seen.load(Ordering::Relaxed) == CHANGES.load(Ordering::Relaxed)
+    /// The version of the dict now.
+    pub fn version(&self, py: Python<'_>) -> DictVersion {
+        // SAFETY: the dict is kept, and the token proves that the thread is attached.
+        DictVersion(unsafe { version(self.dict.get(py).as_ptr()) })
     }
+}
 
-    /// Begins a look.
-    pub fn look(&self) -> Look {
-        Look(CHANGES.load(Ordering::Relaxed))
+/// A function that is called with the new value of a name, or with nothing when the name is about
+/// to go. It must not run Python code.
+pub type Listener = fn(Option<&Obj>);
+
+/// The dict, the name in it and the function to call at a change; there can be one.
+#[cfg(Py_3_12)]
+static LISTENER: std::sync::OnceLock<(usize, &'static CStr, Listener)> = std::sync::OnceLock::new();
+
+/// Calls a function at each change of a name in a dict, which is kept for ever. Returns false if
+/// CPython offers no way to do so. To be called once.
+pub fn on_change(dict: &Obj, name: &'static CStr, listener: Listener) -> bool {
+    #[cfg(Py_3_12)]
+    {
+        let kept = dict.clone().into_ptr();
+        watch(dict) && LISTENER.set((kept as usize, name, listener)).is_ok()
     }
-
-    /// What was looked at is as it should be: it need not be looked at until the next change.
-    pub fn remember(&self, look: Look) {
-        if self.is_watched {
-            self.seen.store(look.0, Ordering::Relaxed);
-        }
+    #[cfg(not(Py_3_12))]
+    {
+        let _ = (dict, name, listener);
+        false
     }
 }
 
@@ -71,17 +146,32 @@ fn watch(dict: &Obj) -> bool {
     ) -> c_int;
 
     unsafe extern "C" {
-        /// Registers a function that is told of each change of a watched dict, just before it.
+        /// Registers a function that is called just before each change of a watched dict.
         fn PyDict_AddWatcher(callback: Callback) -> c_int;
     }
 
     unsafe extern "C" fn changed(
         _: c_int,
-        _: *mut ffi::PyObject,
-        _: *mut ffi::PyObject,
-        _: *mut ffi::PyObject,
+        dict: *mut ffi::PyObject,
+        key: *mut ffi::PyObject,
+        value: *mut ffi::PyObject,
     ) -> c_int {
         CHANGES.fetch_add(1, Ordering::Relaxed);
+        if let Some((heard, name, listener)) = LISTENER.get() {
+            // SAFETY: CPython changes the dict, so the thread is attached; key and value are alive
+            // or null, and only a str is compared.
+            unsafe {
+                let is_name = !key.is_null()
+                    && ffi::PyUnicode_Check(key) != 0
+                    && ffi::PyUnicode_CompareWithASCIIString(key, name.as_ptr()) == 0;
+                if dict as usize == *heard && (key.is_null() || is_name) {
+                    let value = (!value.is_null()).then(|| Obj::from_pointer(&value));
+                    // The dict may be about to go: a report must not hold it.
+                    let py = Python::assume_attached();
+                    reported(py, || Obj::none(py), || listener(value));
+                }
+            }
+        }
         0
     }
 
@@ -103,7 +193,8 @@ fn watch(dict: &Obj) -> bool {
     }
 }
 
+/// Before 3.12 each dict has a version, so there is nothing to register.
 #[cfg(not(Py_3_12))]
 fn watch(_: &Obj) -> bool {
-    false
+    true
 }

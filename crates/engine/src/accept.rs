@@ -1,8 +1,8 @@
 //! What a failed `accept` means for the server that called it.
 //!
-//! A pure decision, so that it is tested without running out of descriptors. Refusing to tell
-//! these apart is how servers die of one aborted connection, or spin at full load when there are
-//! no descriptors left while the listening socket stays readable.
+//! The decision is pure, so it is tested without running out of descriptors. A server that does not
+//! tell these errors apart dies of one aborted connection, or spins at full load when no
+//! descriptors are left and the listening socket stays readable.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub const BACK_OFF: Nanos = 1_000_000_000;
 pub enum AcceptError {
     /// No connection waits: go back to the selector.
     WouldBlock,
-    /// This connection is gone, the next may be fine: try again at once.
+    /// This connection is gone; the next may be fine: try again at once.
     Retry,
     /// Descriptors or memory ran out: report it, stop accepting for [`BACK_OFF`], then go on.
     OutOfResources,
@@ -26,7 +26,7 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Sorts an error that `accept` gave.
+    /// The meaning of an error that `accept` gave.
     pub fn classify(error: &io::Error) -> AcceptError {
         match error.raw_os_error() {
             Some(code) if code == libc::EAGAIN || code == libc::EWOULDBLOCK => Self::WouldBlock,

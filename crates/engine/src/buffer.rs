@@ -1,24 +1,24 @@
-//! Bytes waiting to be sent, and how many to read at once.
+//! Bytes waiting to be sent.
 //!
 //! The write buffer keeps the chunks as they were handed in and joins nothing: many small ones
-//! leave in one `sendmsg`, a large one is never copied. Its length in bytes is a field, since
-//! flow control asks for it at every write. The price of joining would be a copy of everything
-//! and, for one large buffer, moving the rest to the front after each partial send.
+//! leave in one `sendmsg`, and a large one is never copied. Its length in bytes is a field, since
+//! flow control asks for it at every write. Joining would copy everything and, for one large
+//! buffer, move the rest to the front after each partial send.
 //!
-//! Chunks must give the same bytes each time they are asked: whoever accepts changeable memory
-//! copies it before it comes here.
+//! Chunks must give the same bytes each time they are asked, so a caller that accepts changeable
+//! memory copies it first.
 
 use std::collections::{VecDeque, vec_deque};
 use std::io::IoSlice;
 use std::ops::Deref;
 
-/// The most chunks one `sendmsg` takes (`IOV_MAX`).
+/// The maximum number of chunks in one `sendmsg` (`IOV_MAX`).
 pub const IOV_MAX: usize = 1024;
 
 /// Places for chunks that an empty buffer keeps for the next burst.
 const RETAINED: usize = 64;
 
-/// So many slices are gathered without allocating.
+/// At most this many slices are gathered without allocating.
 const INLINE: usize = 16;
 
 /// The chunks of one transport that the socket has not taken yet: asyncio's `_buffer`.
@@ -26,9 +26,10 @@ const INLINE: usize = 16;
 pub struct WriteBuffer<C> {
     /// None of them is empty.
     chunks: VecDeque<C>,
-    /// How many bytes of the first chunk are sent already; always fewer than it has.
+    /// The number of bytes of the first chunk that are sent already. It is always less than the
+    /// chunk's length.
     sent: usize,
-    /// Bytes of all chunks without those sent.
+    /// The number of bytes in all chunks, without those sent.
     len: usize,
 }
 
@@ -42,14 +43,14 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         }
     }
 
-    /// Adds a chunk at the end. An empty one is not stored but handed back.
+    /// Adds a chunk at the end. An empty chunk is handed back.
     #[inline]
     pub fn push(&mut self, chunk: C) -> Option<C> {
         self.push_from(chunk, 0)
     }
 
-    /// Adds a chunk whose first `sent` bytes the socket has taken already. If that is all of
-    /// it, it is not stored but handed back.
+    /// Adds a chunk whose first `sent` bytes the socket has taken already. A chunk that is sent
+    /// whole is handed back.
     #[inline]
     pub fn push_from(&mut self, chunk: C, sent: usize) -> Option<C> {
         let size = chunk.as_ref().len();
@@ -66,7 +67,7 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         None
     }
 
-    /// How many bytes wait, O(1): asyncio's `get_write_buffer_size()`.
+    /// The number of bytes that wait, O(1): asyncio's `get_write_buffer_size()`.
     #[inline]
     pub const fn len(&self) -> usize {
         self.len
@@ -78,13 +79,13 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         self.len == 0
     }
 
-    /// How many chunks wait.
+    /// The number of chunks that wait.
     #[inline]
     pub fn chunks(&self) -> usize {
         self.chunks.len()
     }
 
-    /// What is left of the first chunk: for a plain `send` when there is no other.
+    /// The unsent bytes of the first chunk, for a plain `send` when there is no other chunk.
     #[inline]
     pub fn first(&self) -> Option<&[u8]> {
         self.chunks
@@ -92,8 +93,8 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
             .map(|chunk| &chunk.as_ref()[self.sent..])
     }
 
-    /// What waits, in order, as the argument of one `sendmsg`: at most `max` slices and never
-    /// more than [`IOV_MAX`].
+    /// The bytes that wait, in order, as the argument of one `sendmsg`: at most `max` slices and
+    /// never more than [`IOV_MAX`].
     pub fn slices(&self, max: usize) -> IoSlices<'_> {
         let count = self.chunks.len().min(max).min(IOV_MAX);
         let slices = self
@@ -121,8 +122,8 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         gathered
     }
 
-    /// The socket has taken the first `count` bytes. Chunks that are sent whole go to `done`,
-    /// in order. More than waits counts as everything.
+    /// Removes the first `count` bytes, which the socket has taken. Chunks that are sent whole go
+    /// to `done`, in order. If `count` exceeds the length, all is removed.
     pub fn consume(&mut self, count: usize, done: &mut dyn FnMut(C)) {
         let mut left = count.min(self.len);
         self.len -= left;
@@ -175,10 +176,10 @@ impl<'a, C: AsRef<[u8]>> IntoIterator for &'a WriteBuffer<C> {
 /// The slices for one `sendmsg`, borrowed from a [`WriteBuffer`]. Reads as `&[IoSlice]`.
 #[derive(Debug)]
 pub struct IoSlices<'a> {
-    /// Holds the slices when they are few; the first `count` count.
+    /// The slices when they are few: the first `count` of these.
     inline: [IoSlice<'a>; INLINE],
     count: usize,
-    /// Holds all of them when they are many; then `count` is 0.
+    /// The slices when they are more than `INLINE`; then `count` is 0.
     many: Vec<IoSlice<'a>>,
 }
 

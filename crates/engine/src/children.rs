@@ -1,12 +1,12 @@
 //! How the end of a child process reaches the loop.
 //!
-//! As a descriptor that becomes readable, which is watched like any other: the process's own
-//! (`pidfd_open`) where the system has such, else one end of a pair whose other end a thread
-//! holds until `waitid` has returned. Neither needs `SIGCHLD`, so that a program may handle or
-//! ignore that signal, nor the main thread. The exit status stays with the child until
-//! [`sys::reap`] takes it: until then its number is nobody else's, and a signal sent to it
-//! cannot meet a stranger. The price of the thread is a stack and a switch per child; to wait
-//! for all children with one thread would take the exit status of others' children too.
+//! It makes a descriptor readable, which is watched like any other. That is the process's own
+//! (`pidfd_open`) where the system has one. Elsewhere it is one end of a pair whose other end a
+//! thread holds until `waitid` has returned. Neither way needs the main thread or `SIGCHLD`, so a
+//! program may handle or ignore that signal. The exit status stays with the child until
+//! [`sys::reap`] takes it: until then no other process gets its number, and a signal sent to it
+//! cannot reach another. The thread costs a stack and a switch for each child. One thread that
+//! waits for all children would also take the exit status of children that the loop did not start.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::sys;
 
-/// So much stack is enough for a thread that makes one system call, in bytes.
+/// The stack of a thread that makes one system call, in bytes.
 const STACK: usize = 64 * 1024;
 
 /// A descriptor that becomes readable when a child process has exited, and stays so.
@@ -22,7 +22,7 @@ const STACK: usize = 64 * 1024;
 pub struct ChildExit(OwnedFd);
 
 impl ChildExit {
-    /// Of the child with this process id. One that is reaped already has exited.
+    /// The exit of the child with this process id. A child that is reaped already counts as exited.
     ///
     /// # Errors
     /// The system's, when it is out of descriptors or threads.
@@ -30,7 +30,7 @@ impl ChildExit {
         match sys::pidfd_open(pid) {
             Ok(fd) => Ok(ChildExit(fd)),
             Err(error) => match error.kind() {
-                // Where `SIGCHLD` is ignored, a child may be gone already. The thread finds that
+                // Where `SIGCHLD` is ignored, the child may be gone already. The thread finds that
                 // out.
                 io::ErrorKind::Unsupported | io::ErrorKind::NotFound => ChildExit::by_thread(pid),
                 _ => Err(error),

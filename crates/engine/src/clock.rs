@@ -1,11 +1,12 @@
 //! Time as the loop counts it: whole nanoseconds of the monotonic clock.
 //!
-//! Integers, because a float of seconds has less than a nanosecond left after a hundred days of
-//! uptime and because equal deadlines must compare equal. Python's floats are turned into
-//! [`Nanos`] once, at the edge, and always upwards: a timer that fires early by one nanosecond
-//! breaks programs that check the clock, one that fires late by one is never noticed.
+//! Times are integers because a float of seconds cannot hold single nanoseconds after a hundred
+//! days of uptime, and because equal deadlines must compare equal. Python's floats become [`Nanos`]
+//! once, at the edge, and always upwards: a timer that fires one nanosecond early breaks programs
+//! that check the clock, and nobody notices one that fires a nanosecond late.
 //!
-//! The manual clock is for tests. It refuses to go backwards.
+//! A manual clock is moved by the code that made it, or by a [`Jump`](crate::wait::Jump) of its
+//! loop. It cannot go backwards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +45,12 @@ impl Clock {
         }
     }
 
+    /// Whether the clock stands still unless it is moved.
+    #[inline]
+    pub const fn is_manual(&self) -> bool {
+        matches!(self.source, Source::Manual(_))
+    }
+
     /// The time now, in nanoseconds; never smaller than what an earlier call gave.
     #[inline]
     pub fn now(&self) -> Nanos {
@@ -77,7 +84,7 @@ pub fn nanos_from_seconds(value: f64) -> Nanos {
     }
     let whole = nanos as i64;
     let rest = nanos - whole as f64;
-    // What rounding may have added or taken away, twice.
+    // Twice the largest rounding error.
     let doubt = nanos * f64::EPSILON * 2.0;
     if rest > doubt && rest < 1.0 - doubt {
         return whole as Nanos + 1;
@@ -85,13 +92,13 @@ pub fn nanos_from_seconds(value: f64) -> Nanos {
     first_from(whole as Nanos, value)
 }
 
-/// It saturates; NaN becomes 0.
+/// The conversion saturates, and NaN becomes 0.
 #[cold]
 fn at_the_edges(value: f64) -> Nanos {
     first_from((value * NANOS_PER_SECOND) as Nanos, value)
 }
 
-/// `nanos`, or the next that is not before the value.
+/// `nanos`, or the next nanosecond that is not before the value.
 #[inline(never)]
 fn first_from(nanos: Nanos, value: f64) -> Nanos {
     if seconds(nanos) < value {
@@ -128,6 +135,8 @@ mod tests {
     #[test]
     fn manual_clock_moves_only_when_told() {
         let clock = Clock::manual(5);
+        assert!(clock.is_manual());
+        assert!(!Clock::monotonic().is_manual());
         assert_eq!(clock.now(), 5);
         assert_eq!(clock.now(), 5);
         clock.advance(7);

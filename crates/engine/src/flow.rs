@@ -1,105 +1,152 @@
 //! Flow control of writing: when a protocol must stop, and when it may go on.
 //!
-//! A pure decision over the size of the write buffer, in bytes: above the high-water mark the
-//! protocol is paused, at or below the low-water mark it is resumed, in between nothing changes.
-//! The caller makes the calls; this only says when, and says it once. It keeps no size of its
-//! own, so that it cannot disagree with the buffer.
+//! The decision is pure: it needs only the size of the write buffer, in bytes. Above the high-water
+//! mark the protocol is paused, at or below the low-water mark it is resumed, in between nothing
+//! changes. The caller calls the protocol; this says when, and says it once. It keeps no size of
+//! its own, so it cannot disagree with the buffer.
+//!
+//! asyncio's TLS differs in two things: its buffers have higher marks unless the program sets
+//! some, and it pauses at the high-water mark already ([`FlowControl::on_change`]).
 
+use std::cell::Cell;
 use std::fmt;
 
-/// The high-water mark when none is given, in bytes.
+/// The high-water mark of a transport when none is given, in bytes.
 const DEFAULT_HIGH: usize = 64 * 1024;
 
 /// How many times the low-water mark goes into the high one when only one of them is given.
 const RATIO: usize = 4;
 
-/// Flow control of one transport: `set_write_buffer_limits`, `pause_writing`, `resume_writing`.
+/// Flow control in one direction: `set_write_buffer_limits`, `pause_writing`, `resume_writing`.
 #[derive(Debug, Clone)]
 pub struct FlowControl {
+    /// The high-water mark where the program asks for none, in bytes.
+    default_high: usize,
     /// In bytes; never below `low`.
-    high: usize,
-    low: usize,
-    /// Whether the protocol was told to pause and not yet to resume.
-    paused: bool,
+    high: Cell<usize>,
+    low: Cell<usize>,
+    /// Whether the protocol is paused: `pause_writing` was called, and `resume_writing` was not
+    /// called since.
+    paused: Cell<bool>,
 }
 
-/// The marks asked for contradict each other: `low` lies above `high`. Both in bytes.
+/// The call that the protocol must get now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowChange {
+    /// `pause_writing`, or `pause_reading`.
+    Pause,
+    /// `resume_writing`, or `resume_reading`.
+    Resume,
+}
+
+/// The marks asked for contradict each other: `low` lies above `high`, or one is negative. Both in
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitsError {
     /// The high-water mark asked for, or what followed from the low one.
-    pub high: usize,
-    /// The low-water mark asked for.
-    pub low: usize,
+    pub high: i64,
+    /// The low-water mark asked for, or what followed from the high one.
+    pub low: i64,
 }
 
 impl FlowControl {
     /// High-water mark at 64 KiB, low-water mark at a quarter of that; not paused.
     pub const fn new() -> FlowControl {
+        FlowControl::with_default(DEFAULT_HIGH)
+    }
+
+    /// High-water mark at `high` bytes, also later where the program asks for none, low-water mark
+    /// at a quarter of that; not paused.
+    pub const fn with_default(high: usize) -> FlowControl {
         FlowControl {
-            high: DEFAULT_HIGH,
-            low: DEFAULT_HIGH / RATIO,
-            paused: false,
+            default_high: high,
+            high: Cell::new(high),
+            low: Cell::new(high / RATIO),
+            paused: Cell::new(false),
         }
     }
 
     /// Sets both marks, in bytes, as asyncio's `set_write_buffer_limits`: `low` alone puts
     /// `high` at four times that, `high` alone puts `low` at a quarter of it, neither restores
-    /// the defaults. Call [`on_grow`](FlowControl::on_grow) afterwards, as the buffer may lie
-    /// above the new mark already.
+    /// the defaults. Ask [`on_grow`](FlowControl::on_grow) or
+    /// [`on_change`](FlowControl::on_change) afterwards, as the buffer may lie above the new mark
+    /// already.
     ///
     /// # Errors
-    /// `low` above `high`; the marks then stay as they were.
-    pub fn set_limits(
-        &mut self,
-        high: Option<usize>,
-        low: Option<usize>,
-    ) -> Result<(), LimitsError> {
+    /// `low` above `high`, or a negative mark; the marks then stay as they were.
+    pub fn set_limits(&self, high: Option<i64>, low: Option<i64>) -> Result<(), LimitsError> {
+        let ratio = RATIO as i64;
         let high = match (high, low) {
             (Some(high), _) => high,
-            (None, Some(low)) => low.saturating_mul(RATIO),
-            (None, None) => DEFAULT_HIGH,
+            (None, Some(low)) => low.saturating_mul(ratio),
+            (None, None) => self.default_high as i64,
         };
-        let low = low.unwrap_or(high / RATIO);
-        if low > high {
-            return Err(LimitsError { high, low });
+        let low = low.unwrap_or(high.div_euclid(ratio));
+        match (usize::try_from(high), usize::try_from(low)) {
+            (Ok(high), Ok(low)) if high >= low => {
+                self.high.set(high);
+                self.low.set(low);
+                Ok(())
+            }
+            _ => Err(LimitsError { high, low }),
         }
-        self.high = high;
-        self.low = low;
-        Ok(())
     }
 
     /// The high-water mark, in bytes.
     #[inline]
-    pub const fn high(&self) -> usize {
-        self.high
+    pub fn high(&self) -> usize {
+        self.high.get()
     }
 
     /// The low-water mark, in bytes.
     #[inline]
-    pub const fn low(&self) -> usize {
-        self.low
+    pub fn low(&self) -> usize {
+        self.low.get()
     }
 
-    /// The buffer has grown to `size` bytes: true if `pause_writing` must be called now.
+    /// Whether `pause_writing` must be called now that the buffer has grown to `size` bytes: it
+    /// lies above the high-water mark, and the protocol is not paused.
     #[inline]
-    pub fn on_grow(&mut self, size: usize) -> bool {
-        let pause = !self.paused && size > self.high;
-        self.paused |= pause;
+    pub fn on_grow(&self, size: usize) -> bool {
+        let pause = size > self.high.get() && !self.paused.get();
+        if pause {
+            self.paused.set(true);
+        }
         pause
     }
 
-    /// The buffer has shrunk to `size` bytes: true if `resume_writing` must be called now.
+    /// Whether `resume_writing` must be called now that the buffer has shrunk to `size` bytes.
     #[inline]
-    pub fn on_shrink(&mut self, size: usize) -> bool {
-        let resume = self.paused && size <= self.low;
-        self.paused &= !resume;
+    pub fn on_shrink(&self, size: usize) -> bool {
+        let resume = self.paused.get() && size <= self.low.get();
+        if resume {
+            self.paused.set(false);
+        }
         resume
+    }
+
+    /// The call that the protocol must get now that the buffer has `size` bytes, as asyncio's
+    /// `SSLProtocol` decides it: that pauses at the high-water mark itself. With both marks at 0 an
+    /// empty buffer pauses and resumes by turns, as in asyncio. The size may be the same as at the
+    /// last call.
+    #[inline]
+    pub fn on_change(&self, size: usize) -> Option<FlowChange> {
+        let paused = self.paused.get();
+        if size >= self.high.get() && !paused {
+            self.paused.set(true);
+            Some(FlowChange::Pause)
+        } else if size <= self.low.get() && paused {
+            self.paused.set(false);
+            Some(FlowChange::Resume)
+        } else {
+            None
+        }
     }
 
     /// Whether the protocol is paused.
     #[inline]
-    pub const fn is_paused(&self) -> bool {
-        self.paused
+    pub fn is_paused(&self) -> bool {
+        self.paused.get()
     }
 }
 
@@ -110,6 +157,7 @@ impl Default for FlowControl {
 }
 
 impl fmt::Display for LimitsError {
+    /// asyncio's text.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
@@ -127,8 +175,8 @@ mod tests {
     use crate::testing::{config, up_to};
     use proptest::prelude::*;
 
-    fn limits(high: Option<usize>, low: Option<usize>) -> Result<(usize, usize), LimitsError> {
-        let mut flow = FlowControl::new();
+    fn limits(high: Option<i64>, low: Option<i64>) -> Result<(usize, usize), LimitsError> {
+        let flow = FlowControl::new();
         flow.set_limits(high, low)?;
         Ok((flow.high(), flow.low()))
     }
@@ -142,14 +190,43 @@ mod tests {
         assert_eq!(limits(None, Some(0)), Ok((0, 0)));
         assert_eq!(limits(Some(5), Some(5)), Ok((5, 5)));
         assert_eq!(limits(Some(3), None), Ok((3, 0)));
-        assert_eq!(limits(None, Some(usize::MAX)), Ok((usize::MAX, usize::MAX)));
+        assert_eq!(
+            limits(None, Some(i64::MAX)),
+            Ok((i64::MAX as usize, i64::MAX as usize))
+        );
         let defaults = FlowControl::default();
         assert_eq!((defaults.high(), defaults.low()), (65536, 16384));
     }
 
     #[test]
+    fn defaults_may_be_others() {
+        let flow = FlowControl::with_default(1000);
+        assert_eq!((flow.high(), flow.low()), (1000, 250));
+        flow.set_limits(Some(8), None).unwrap();
+        assert_eq!((flow.high(), flow.low()), (8, 2));
+        flow.set_limits(None, None).unwrap();
+        assert_eq!((flow.high(), flow.low()), (1000, 250));
+    }
+
+    #[test]
+    fn negative_marks_are_refused_as_asyncio_does() {
+        assert_eq!(
+            limits(Some(-1), None),
+            Err(LimitsError { high: -1, low: -1 })
+        );
+        assert_eq!(
+            limits(None, Some(-2)),
+            Err(LimitsError { high: -8, low: -2 })
+        );
+        assert_eq!(
+            limits(Some(5), Some(-1)),
+            Err(LimitsError { high: 5, low: -1 })
+        );
+    }
+
+    #[test]
     fn contradiction_changes_nothing() {
-        let mut flow = FlowControl::new();
+        let flow = FlowControl::new();
         let error = flow.set_limits(Some(4), Some(5)).unwrap_err();
         assert_eq!(error, LimitsError { high: 4, low: 5 });
         assert_eq!(
@@ -161,7 +238,7 @@ mod tests {
 
     #[test]
     fn marks_themselves_belong_to_the_calm_side() {
-        let mut flow = FlowControl::new();
+        let flow = FlowControl::new();
         flow.set_limits(Some(8), Some(2)).unwrap();
         assert!(!flow.on_grow(8));
         assert!(flow.on_grow(9));
@@ -174,8 +251,28 @@ mod tests {
     }
 
     #[test]
+    fn tls_pauses_at_the_high_mark() {
+        let flow = FlowControl::with_default(8);
+        assert_eq!(flow.on_change(7), None);
+        assert_eq!(flow.on_change(8), Some(FlowChange::Pause));
+        assert_eq!(flow.on_change(9), None, "paused once only");
+        assert_eq!(flow.on_change(3), None);
+        assert_eq!(flow.on_change(2), Some(FlowChange::Resume));
+        assert_eq!(flow.on_change(2), None, "resumed once only");
+    }
+
+    #[test]
+    fn tls_with_zero_limits_pauses_and_resumes_by_turns() {
+        let flow = FlowControl::with_default(8);
+        flow.set_limits(Some(0), None).unwrap();
+        assert_eq!(flow.on_change(0), Some(FlowChange::Pause));
+        assert_eq!(flow.on_change(0), Some(FlowChange::Resume));
+        assert_eq!(flow.on_change(0), Some(FlowChange::Pause));
+    }
+
+    #[test]
     fn zero_limits_pause_on_the_first_byte() {
-        let mut flow = FlowControl::new();
+        let flow = FlowControl::new();
         flow.set_limits(Some(0), None).unwrap();
         assert!(!flow.on_grow(0));
         assert!(flow.on_grow(1));
@@ -185,16 +282,17 @@ mod tests {
     proptest! {
         #![proptest_config(config(500))]
 
-        /// Whatever the sizes: pauses and resumptions alternate, and the state follows the marks.
+        /// With any sizes: pauses and resumptions alternate, and the state follows the marks.
         #[test]
         fn pauses_and_resumptions_alternate(
-            high in 0usize..100,
-            low in 0usize..100,
+            high in -5i64..100,
+            low in -5i64..100,
             sizes in prop::collection::vec(0usize..150, 1..up_to(200)),
         ) {
-            let mut flow = FlowControl::new();
-            prop_assert_eq!(flow.set_limits(Some(high), Some(low)).is_ok(), low <= high);
-            prop_assume!(low <= high);
+            let flow = FlowControl::new();
+            prop_assert_eq!(flow.set_limits(Some(high), Some(low)).is_ok(), 0 <= low && low <= high);
+            prop_assume!(0 <= low && low <= high);
+            let (high, low) = (high as usize, low as usize);
             let mut last = 0;
             for size in sizes {
                 let before = flow.is_paused();
@@ -207,6 +305,34 @@ mod tests {
                     prop_assert!(!flow.is_paused());
                 }
                 last = size;
+            }
+        }
+
+        /// The same with `on_change`, which TLS asks about each size: the protocol is paused from
+        /// the high mark on, and not at the low mark or below it.
+        #[test]
+        fn each_change_follows_the_marks(
+            low in 0usize..50,
+            above in 1usize..50,
+            sizes in prop::collection::vec(0usize..150, 1..up_to(200)),
+        ) {
+            let flow = FlowControl::with_default(8);
+            let high = low + above;
+            flow.set_limits(Some(high as i64), Some(low as i64)).unwrap();
+            for size in sizes {
+                let before = flow.is_paused();
+                let told = flow.on_change(size);
+                let expected = match size {
+                    _ if size >= high => true,
+                    _ if size <= low => false,
+                    _ => before,
+                };
+                prop_assert_eq!(flow.is_paused(), expected);
+                prop_assert_eq!(told, match (before, expected) {
+                    (false, true) => Some(FlowChange::Pause),
+                    (true, false) => Some(FlowChange::Resume),
+                    _ => None,
+                });
             }
         }
     }

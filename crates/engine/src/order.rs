@@ -1,14 +1,14 @@
 //! The order of many items by a number each.
 //!
-//! Moving items about while they are sorted costs more than sorting: so 8-byte words are sorted,
-//! each a number and the item's place, and the items are taken once, in order. Many words are
-//! sorted digit by digit, which costs a third of comparing them; what is compared and swapped has
-//! branches that the processor cannot foresee.
+//! Moving items about costs more than sorting them. So this sorts 8-byte words, each a number and
+//! the item's place, and the caller takes the items once, in order. Many words are sorted digit by
+//! digit, which costs a third of comparing them, since a comparison has a branch that the processor
+//! cannot predict.
 
-/// Up to so many words comparing costs less than counting digits.
+/// For at most this many words, comparing costs less than counting digits.
 const COMPARED: usize = 512;
 
-/// The most bits of a digit: so many counters stay in the first cache.
+/// The maximum number of bits of a digit: the 2048 counters of 11 bits stay in the first cache.
 const DIGIT_BITS: u32 = 11;
 
 /// The places of the numbers in ascending order; of equal ones the first comes first.
@@ -77,7 +77,8 @@ mod tests {
     proptest! {
         #![proptest_config(config(60))]
 
-        /// As a stable sort, few and many, of small ranges and of the whole.
+        /// The order is that of a stable sort, for few and many numbers, of small ranges and of the
+        /// whole.
         #[test]
         fn agrees_with_a_stable_sort(
             numbers in prop::collection::vec(any::<u64>(), 0..up_to(3 * COMPARED)),

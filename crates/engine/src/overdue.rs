@@ -1,11 +1,11 @@
 //! Whether what a loop holds back leaves in time.
 //!
 //! A loop that gathers what is written in one iteration sends it at the iteration's end. If a
-//! callback blocks before that, nobody is left to send: a thread looks now and then whether
-//! something is held for too long. It sleeps without end while nothing is held, so that an idle
-//! program pays nothing, and it costs a busy one some hundred short wake-ups a second. The price
-//! of not having it would be bytes that wait as long as a callback blocks, maybe for an answer to
-//! them.
+//! callback blocks before that, the loop cannot send, so a thread looks every few milliseconds
+//! whether something is held for too long. The thread sleeps without end while nothing is held, so
+//! that an idle program pays nothing; a busy one pays some hundred short wake-ups a second. Without
+//! the thread, bytes would wait as long as a callback blocks, which may itself wait for an answer
+//! to them.
 
 use std::io;
 use std::sync::Arc;
@@ -15,25 +15,26 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// Between two looks.
+/// The time between two looks.
 const PERIOD: Duration = Duration::from_millis(4);
 
-/// After so many looks at which nothing had been held since the one before, the thread sleeps.
+/// The thread sleeps after this many looks in a row at which nothing new was held.
 const LOOKS: u32 = 64;
 
-/// A look at what is held. The thread ends when this is dropped.
+/// The thread that looks at what is held. Dropping this ends the thread.
 #[derive(Debug)]
 pub struct Overdue {
     shared: Arc<Shared>,
     thread: Thread,
 }
 
-/// No lock: a process may be forked at any time, and its child has no such thread.
+/// What the loop and the thread share. It has no lock: a process may be forked at any time, and the
+/// child has no thread that could release one.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The number of what was held last, twice, and one more while it is held.
+    /// Twice the number of what was held last, plus one while it is held.
     held: AtomicU64,
-    /// The thread sleeps until it is told.
+    /// Whether the thread sleeps until it is woken.
     sleeps: AtomicBool,
     ended: AtomicBool,
 }
@@ -46,7 +47,7 @@ impl Shared {
                 thread::park_timeout(PERIOD);
             } else {
                 self.sleeps.store(true, Ordering::SeqCst);
-                // Whoever holds something from now on sees that the thread sleeps.
+                // From now on [`Overdue::hold`] sees that the thread sleeps, and wakes it.
                 if self.held.load(Ordering::SeqCst) == before {
                     thread::park();
                 }
@@ -84,7 +85,7 @@ impl Overdue {
         Ok(Overdue { shared, thread })
     }
 
-    /// Something is held from now on; `number` differs from the one before.
+    /// Notes that something is held from now on. `number` differs from the one before.
     #[inline]
     pub fn hold(&self, number: u32) {
         let held = u64::from(number) << 1 | 1;
@@ -94,7 +95,7 @@ impl Overdue {
         }
     }
 
-    /// Nothing is held any more.
+    /// Notes that nothing is held any more.
     #[inline]
     pub fn release(&self) {
         self.shared.held.fetch_and(!1, Ordering::Relaxed);

@@ -1,28 +1,28 @@
 //! How long a loop works for each event that it is told of.
 //!
 //! Measured from one look at the selector to the next, with the times that the loop knows in any
-//! case. Looks at which work is left over from the one before do not end a measurement, as one
-//! event may take several iterations.
+//! case. A look at which work is left over from the one before does not end a measurement, since
+//! one event may take several iterations.
 
 use std::cell::Cell;
 
 use crate::clock::Nanos;
 
-/// A measurement ends after so many events even if the loop always has work left.
+/// A measurement ends after this many events even if the loop always has work left.
 const MOST_EVENTS: usize = 64;
 
 /// The pace of one loop.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// From this time on …
+    /// The time at which the measurement began.
     since: Cell<Nanos>,
-    /// … so many events have come.
+    /// The number of events since then.
     events: Cell<usize>,
     each: Cell<Nanos>,
 }
 
 impl Pace {
-    /// Nanoseconds for each event, when that was found out last; 0 before.
+    /// Nanoseconds for each event in the last measurement; 0 before the first one has ended.
     #[inline]
     pub fn each(&self) -> Nanos {
         self.each.get()
@@ -38,8 +38,8 @@ impl Pace {
         self.events.set(0);
     }
 
-    /// The loop has looked at the time `now`: so many events are new. `has_work` says that there
-    /// was work left from those before.
+    /// The loop has looked at the selector at the time `now`, and `events` events are new.
+    /// `has_work` says whether work was left from earlier events.
     #[inline]
     pub fn go_on(&self, now: Nanos, events: usize, has_work: bool) {
         if !has_work || self.events.get() >= MOST_EVENTS {
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(pace.each(), 3_000);
         pace.go_on(41_000, 0, false);
         assert_eq!(pace.each(), 2_000);
-        // Nothing has come, so that nothing is known.
+        // No event has come, so nothing is known.
         pace.go_on(941_000, 3, false);
         assert_eq!(pace.each(), 2_000);
         pace.go_on(944_000, 0, false);

@@ -1,17 +1,17 @@
 //! The ready queue: what runs in this iteration or the next, first in, first out.
 //!
 //! A ring buffer, so that pushing and popping touch one cache line and allocate nothing. A plain
-//! ring keeps the memory of its largest burst for ever; this one gives it back, once a few
-//! rounds have passed without use for it. Both directions stay O(1) per entry, amortised: a
-//! buffer of n entries is given back after n entries at the earliest, or after four times of
-//! running empty.
+//! ring keeps the memory of its largest burst for ever. This one gives it back once a few rounds
+//! have passed without use for it. Both directions stay O(1) per entry, amortised: a buffer of n
+//! entries is given back after n pops at the earliest, or after it has run empty four times.
 //!
-//! It refuses priorities and removal from the middle. A cancelled entry stays in its place and
-//! is skipped by whoever runs it.
+//! The queue has no priorities, and the loop removes nothing from the middle: a cancelled entry
+//! stays in its place and is skipped when its turn comes. Only a program that looks into the queue
+//! inserts and removes entries by their place.
 
 use std::collections::{VecDeque, vec_deque};
 
-/// Entries up to which the buffer is kept for good.
+/// A buffer of at most this many entries is kept for good.
 const RETAINED: usize = 4096;
 
 /// How many times a large buffer runs empty before it is given back.
@@ -21,9 +21,9 @@ const ROUNDS: usize = 4;
 #[derive(Debug)]
 pub struct Ready<E> {
     entries: VecDeque<E>,
-    /// Counts towards the next look at a buffer above `RETAINED`: one per entry popped, and a
-    /// share of the capacity each time the queue ran empty.
-    worn: usize,
+    /// How long a buffer above `RETAINED` was not needed: one for each entry popped, and a quarter
+    /// of the capacity for each time the queue ran empty. Above the capacity, the buffer is shrunk.
+    disuse: usize,
 }
 
 impl<E> Ready<E> {
@@ -31,7 +31,7 @@ impl<E> Ready<E> {
     pub const fn new() -> Ready<E> {
         Ready {
             entries: VecDeque::new(),
-            worn: 0,
+            disuse: 0,
         }
     }
 
@@ -47,28 +47,38 @@ impl<E> Ready<E> {
         let entry = self.entries.pop_front();
         let capacity = self.entries.capacity();
         if capacity > RETAINED {
-            self.worn += 1;
-            if self.worn > capacity || self.entries.is_empty() {
-                self.wear();
+            self.disuse += 1;
+            if self.disuse > capacity || self.entries.is_empty() {
+                self.shrink_if_unused();
             }
         }
         entry
     }
 
-    /// How many entries wait. An iteration reads this once and runs so many, so that entries
-    /// pushed meanwhile wait for the next.
+    /// Adds an entry that runs after `after` others, at the end if there are fewer.
+    pub fn insert(&mut self, after: usize, entry: E) {
+        self.entries.insert(after.min(self.entries.len()), entry);
+    }
+
+    /// Takes out the entry that runs after `after` others.
+    pub fn remove(&mut self, after: usize) -> Option<E> {
+        self.entries.remove(after)
+    }
+
+    /// The number of entries. An iteration reads it once and runs that many, so that entries pushed
+    /// meanwhile wait for the next iteration.
     #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The entry that runs after so many others.
+    /// The entry that runs after `after` others.
     #[inline]
     pub fn get(&self, after: usize) -> Option<&E> {
         self.entries.get(after)
     }
 
-    /// Whether nothing waits.
+    /// Whether there is no entry.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -82,7 +92,7 @@ impl<E> Ready<E> {
     /// Empties the queue and hands the entries out in order, together with the memory. The queue
     /// may be used again while they are looked through.
     pub fn drain(&mut self) -> vec_deque::IntoIter<E> {
-        self.worn = 0;
+        self.disuse = 0;
         std::mem::take(&mut self.entries).into_iter()
     }
 
@@ -92,13 +102,13 @@ impl<E> Ready<E> {
     }
 
     #[inline(never)]
-    fn wear(&mut self) {
+    fn shrink_if_unused(&mut self) {
         let capacity = self.entries.capacity();
         if self.entries.is_empty() {
-            self.worn += capacity / ROUNDS;
+            self.disuse += capacity / ROUNDS;
         }
-        if self.worn > capacity {
-            self.worn = 0;
+        if self.disuse > capacity {
+            self.disuse = 0;
             let needed = self.entries.len().saturating_mul(2).max(RETAINED);
             if needed <= capacity / 2 {
                 self.entries.shrink_to(needed);
@@ -147,6 +157,21 @@ mod tests {
         ready.push(9);
         assert_eq!(drained.collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!((&ready).into_iter().copied().collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn entries_come_and_go_in_the_middle() {
+        let mut ready = Ready::default();
+        (0..3).for_each(|entry| ready.push(entry));
+        ready.insert(1, 7);
+        ready.insert(0, 8);
+        ready.insert(99, 9);
+        assert_eq!(
+            ready.iter().copied().collect::<Vec<_>>(),
+            [8, 0, 7, 1, 2, 9]
+        );
+        assert_eq!((ready.remove(2), ready.remove(9)), (Some(7), None));
+        assert_eq!(ready.drain().collect::<Vec<_>>(), [8, 0, 1, 2, 9]);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Where TLS records end in a stream of bytes.
 //!
-//! A record is five bytes of header, the last two of which say how long the rest is, whatever the
-//! version and whatever is encrypted. Knowing where the last whole record ends saves asking OpenSSL
-//! for more than it can give, which answers with an exception; and records that go through it one
-//! after another stay in the processor's cache, where a hundred kilobytes at once do not.
+//! A record begins with a header of five bytes, the last two of which say how long the rest is, in
+//! every version of TLS. Whoever knows where the last whole record ends need not ask OpenSSL for
+//! more than it can give, which it answers with an exception. And records that go through OpenSSL
+//! one after another stay in the processor's cache, where a hundred kilobytes at once do not.
 
 /// The size of a record's header, in bytes.
 const HEADER: usize = 5;
 
-/// The most that a header may promise, in bytes: a full record and what encryption adds.
+/// The longest rest that a header may announce, in bytes: a full record and what encryption adds.
 const MOST: usize = 16 * 1024 + 2048;
 
 /// Finds the ends of records in a stream that comes in any pieces.
@@ -16,36 +16,37 @@ const MOST: usize = 16 * 1024 + 2048;
 pub struct Records {
     /// The header of the record that is not complete yet.
     header: [u8; HEADER],
-    /// How many bytes of the header are there.
+    /// The number of bytes of the header that have come.
     seen: usize,
-    /// How many bytes are missing after the header.
+    /// The number of bytes of the record that are missing after the header.
     missing: usize,
-    /// The stream does not consist of records, or a part of it was not seen.
+    /// Whether the ends are unknown: the stream does not consist of records, or a part of it was
+    /// not seen.
     lost: bool,
 }
 
-/// The next bytes to be passed on.
+/// The next bytes to pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// How many bytes.
+    /// Their number.
     pub size: usize,
-    /// How many records end in them; if any, the piece ends with the last of them.
+    /// The number of records that end in them. If one does, the piece ends with the last of them.
     pub whole: usize,
 }
 
 impl Records {
-    /// Whether the ends are known; nothing else is worth asking if not.
+    /// Whether the ends are unknown. If so, the other answers mean nothing.
     #[inline]
     pub const fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// A part of the stream came by another way.
+    /// Notes that a part of the stream came by another way, so the ends are unknown from now on.
     pub const fn lose(&mut self) {
         self.lost = true;
     }
 
-    /// How many bytes of a record that is not complete have been passed on.
+    /// The number of bytes of an incomplete record that have been passed on.
     pub fn partial(&self) -> usize {
         if self.seen < HEADER {
             return self.seen;
@@ -78,7 +79,7 @@ impl Records {
         piece
     }
 
-    /// Goes to the end of one record, or of the bytes; says how many bytes that were.
+    /// Goes to the end of one record, or of the bytes. Returns the number of bytes up to there.
     fn record(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         if self.seen < HEADER {
@@ -164,7 +165,8 @@ mod tests {
     proptest! {
         #![proptest_config(config(300))]
 
-        /// However the stream is split: pieces give it again, and end where records do.
+        /// With any split of the stream: the pieces put together give it again, and end where
+        /// records do.
         #[test]
         fn pieces_end_where_records_do(
             sizes in prop::collection::vec(0usize..60, 1..up_to(30)),

@@ -6,18 +6,18 @@
 //! - One registration per descriptor, with a token of the caller's choice that comes back with
 //!   every event.
 //! - Errors and hang-ups count as readable and as writable, as in Python's `selectors`, whatever
-//!   was asked for: the caller masks events by the registered interest, and who reads or writes
-//!   then gets the error.
-//! - A wait never ends early but for readiness or a signal, and reports a bounded number of
-//!   descriptors; the others are reported by the next wait.
+//!   was asked for. The caller masks events by the registered interest, and the next read or write
+//!   fails with the error.
+//! - A wait ends early only for readiness or a signal. It reports at most [`MAX_EVENTS`]
+//!   descriptors, and the next wait reports the others.
 //! - Closed descriptors disappear. Still, unregister before closing: a descriptor that lives on
 //!   as a duplicate keeps being reported by epoll and can no longer be unregistered.
 //!
-//! It is close-on-exec. After a fork, parent and child share one epoll: the child must drop its
-//! selector without unregistering anything and make a new one.
+//! The selector is close-on-exec. After a fork, parent and child share one epoll: the child must
+//! drop its selector without unregistering anything and make a new one.
 //!
-//! Refused: edge-triggering, which makes one unread byte a lost wake-up, and an interest in
-//! nothing, which would still report hang-ups for ever.
+//! It offers no edge-triggering, which would make one unread byte a lost wake-up. It refuses an
+//! interest in nothing, which would still report hang-ups for ever.
 
 use std::io;
 use std::ops::{BitOr, Sub};
@@ -28,23 +28,23 @@ use crate::clock::Nanos;
 use crate::sys::epoll::Epoll;
 use crate::sys::poll::Poll;
 
-/// The most descriptors one wait reports.
+/// The maximum number of descriptors that one wait reports.
 pub const MAX_EVENTS: usize = 256;
 
-/// What to wait for on a descriptor: [`READ`](Interest::READ), [`WRITE`](Interest::WRITE), or
-/// both, put together by `|` and taken apart by `-`.
+/// What to wait for on a descriptor: [`READ`](Interest::READ), [`WRITE`](Interest::WRITE), or both.
+/// `|` puts interests together, `-` takes them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Interest(u8);
 
 impl Interest {
-    /// In nothing; cannot be registered.
+    /// Interest in nothing, which cannot be registered.
     pub const NONE: Interest = Interest(0);
-    /// In reading: `add_reader`.
+    /// Interest in reading: `add_reader`.
     pub const READ: Interest = Interest(1);
-    /// In writing: `add_writer`.
+    /// Interest in writing: `add_writer`.
     pub const WRITE: Interest = Interest(2);
 
-    /// Whether all of `other` is in this.
+    /// Whether this includes all of `other`.
     #[inline]
     pub const fn contains(self, other: Interest) -> bool {
         self.0 & other.0 == other.0
@@ -77,27 +77,27 @@ impl Sub for Interest {
 
 /// One descriptor that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
-    /// The token it was registered with.
+pub struct Readiness {
+    /// The token that the descriptor was registered with.
     pub token: u64,
-    /// It can be read, or has an error or hang-up to report.
+    /// Whether the descriptor can be read, or has an error or hang-up to report.
     pub readable: bool,
-    /// It can be written, or has an error or hang-up to report.
+    /// Whether the descriptor can be written, or has an error or hang-up to report.
     pub writable: bool,
 }
 
-/// The system's way of waiting.
+/// A system call to wait by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// Linux's epoll.
     Epoll,
-    /// `poll`, which exists everywhere and slows down with many descriptors.
+    /// `poll`, which every system has and which slows down with many descriptors.
     Poll,
 }
 
-/// The descriptors a loop watches. It can be shared: another thread may register while one
-/// waits, and notifies the loop's [`Waker`](crate::Waker) then, since `poll` sees the change at
-/// its next wait only.
+/// The descriptors that a loop watches. Threads can share it: one may register while another waits.
+/// It then notifies the loop's [`Waker`](crate::Waker), since `poll` sees the change only at its
+/// next wait.
 #[derive(Debug)]
 pub struct Selector {
     system: System,
@@ -122,15 +122,16 @@ macro_rules! on {
 }
 
 impl Selector {
-    /// A selector with the best back end of this system.
+    /// A selector with the best back end that this system has and does not refuse.
     ///
     /// # Errors
     /// The system's, when it is out of descriptors or memory.
     pub fn new() -> io::Result<Selector> {
-        if cfg!(any(target_os = "linux", target_os = "android")) {
-            Selector::with_backend(Backend::Epoll)
-        } else {
-            Selector::with_backend(Backend::Poll)
+        match Selector::with_backend(Backend::Epoll) {
+            // A sandbox may refuse epoll with any error. A shortage is an error of its own, since
+            // it passes.
+            Err(error) if !is_shortage(&error) => Selector::with_backend(Backend::Poll),
+            result => result,
         }
     }
 
@@ -178,9 +179,10 @@ impl Selector {
     }
 
     /// Watches `fd` until the next event on it, which carries `token`. Then the descriptor stays
-    /// registered, but silent, until it is armed or modified again: who waits once after another
-    /// saves registering and unregistering each time. `registered` says what is probably the
-    /// case, which is tried first; it need not be true.
+    /// registered, but silent, until it is armed or modified again. So a caller that waits for one
+    /// event after another need not register and unregister each time. `registered` says whether
+    /// the descriptor is probably registered, which decides what is tried first; a wrong guess
+    /// costs one system call.
     ///
     /// # Errors
     /// As [`register`](Selector::register), but for `EEXIST`.
@@ -209,13 +211,21 @@ impl Selector {
     ///
     /// # Errors
     /// The system's, which no correct use brings about.
-    pub fn wait(&self, timeout: Option<Nanos>, events: &mut Vec<Event>) -> io::Result<()> {
+    pub fn wait(&self, timeout: Option<Nanos>, events: &mut Vec<Readiness>) -> io::Result<()> {
         events.clear();
         match on!(self, system => system.wait(timeout, events)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
         }
     }
+}
+
+/// Whether the system is out of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
 }
 
 fn check_interest(interest: Interest) -> io::Result<()> {
@@ -241,7 +251,7 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
-    /// Every way of waiting: both back ends, and epoll where it does not know nanoseconds.
+    /// Selectors with both back ends, and with an epoll that does not know nanoseconds.
     fn selectors() -> Vec<Selector> {
         let mut selectors = vec![
             Selector::new().unwrap(),
@@ -265,16 +275,16 @@ mod tests {
         (ours, peer)
     }
 
-    /// What is ready now, by token.
-    fn ready(selector: &Selector) -> Vec<Event> {
+    /// The descriptors that are ready now, by token.
+    fn ready(selector: &Selector) -> Vec<Readiness> {
         let mut events = Vec::new();
         selector.wait(Some(0), &mut events).unwrap();
         events.sort_by_key(|event| event.token);
         events
     }
 
-    fn event(token: u64, readable: bool, writable: bool) -> Event {
-        Event {
+    fn event(token: u64, readable: bool, writable: bool) -> Readiness {
+        Readiness {
             token,
             readable,
             writable,
@@ -335,7 +345,7 @@ mod tests {
                 peer.write_all(b"a").unwrap();
                 assert_eq!(ready(&selector), [event(7, true, false)]);
                 assert_eq!(ready(&selector), []);
-                // Still something to read: armed again, it says so again.
+                // There is still something to read: armed again, the descriptor is reported again.
                 selector.arm(fd, 8, Interest::READ, registered).unwrap();
                 assert_eq!(ready(&selector), [event(8, true, false)]);
                 (&ours).read_exact(&mut [0]).unwrap();

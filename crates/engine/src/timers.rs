@@ -22,25 +22,25 @@ use crate::order::ascending;
 /// Children per node.
 const ARITY: usize = 4;
 
-/// So many cancelled entries are never worth a sweep.
+/// A sweep needs more than this many cancelled entries to pay off.
 const SWEEP_ABOVE: usize = 64;
 
-/// Entries that fall due together are taken one by one up to this number.
+/// Up to this many entries that are due together are taken one by one.
 const SORTED_ABOVE: usize = 64;
 
-/// How many entries are looked at to know whether most of them are due.
+/// The number of entries that are looked at to estimate how many are due.
 const SAMPLES: usize = 16;
 
-/// Entries up to which the memory is kept for good.
+/// Memory for at most this many entries is kept for good.
 const RETAINED: usize = 1024;
 
-/// What the heap asks of a scheduled item, which is usually a pointer to it.
+/// What the heap asks of a scheduled item, which is usually a pointer.
 pub trait Timer {
-    /// Its number in the order of scheduling: decides between equal times. It must not change
-    /// while the item is in the heap.
+    /// The item's number in the order of scheduling, which decides between equal times. It must not
+    /// change while the item is in the heap.
     fn sequence(&self) -> u64;
 
-    /// Whether it was cancelled. Once true, this must stay true.
+    /// Whether the item was cancelled. Once true, this must stay true.
     fn is_cancelled(&self) -> bool;
 }
 
@@ -49,33 +49,33 @@ pub trait Timer {
 pub struct Timers<T> {
     /// Every entry is due no later than its children; those of entry `i` are `ARITY` entries
     /// from `ARITY * i + 1` on.
-    heap: Vec<Entry<T>>,
+    heap: Vec<HeapEntry<T>>,
     /// Entries that are not in the heap yet, in no order.
-    fresh: Vec<Entry<T>>,
-    /// No later than the earliest of those.
+    fresh: Vec<HeapEntry<T>>,
+    /// A time no later than that of the earliest fresh entry.
     fresh_from: Nanos,
-    /// How many entries were cancelled since the last sweep: no less than there are (those
-    /// that fell due are not counted off). So a sweep of `n` entries follows at least `n / 2`
-    /// cancellations.
+    /// The number of entries cancelled since the last sweep. It is no less than the number of
+    /// cancelled entries there are, since those that fell due are not subtracted. So a sweep of `n`
+    /// entries follows at least `n / 2` cancellations.
     cancelled: usize,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct HeapEntry<T> {
     when: Nanos,
     item: T,
 }
 
-impl<T: Timer> Entry<T> {
+impl<T: Timer> HeapEntry<T> {
     #[inline]
-    fn is_before(&self, other: &Entry<T>) -> bool {
+    fn is_before(&self, other: &HeapEntry<T>) -> bool {
         self.when < other.when
             || (self.when == other.when && self.item.sequence() < other.item.sequence())
     }
 }
 
-/// Whether a quarter of the entries or more is due, as far as a few of them tell.
-fn is_mostly_due<T>(entries: &[Entry<T>], now: Nanos) -> bool {
+/// Whether a quarter of the entries or more seems to be due, by a sample.
+fn is_mostly_due<T>(entries: &[HeapEntry<T>], now: Nanos) -> bool {
     let step = (entries.len() / SAMPLES).max(1);
     let samples = entries.iter().step_by(step);
     let due = samples.filter(|entry| entry.when <= now).count();
@@ -83,7 +83,7 @@ fn is_mostly_due<T>(entries: &[Entry<T>], now: Nanos) -> bool {
 }
 
 /// The entries that are due, and the others.
-fn due_of<T>(entries: Vec<Entry<T>>, now: Nanos) -> (Vec<Entry<T>>, Vec<Entry<T>>) {
+fn due_of<T>(entries: Vec<HeapEntry<T>>, now: Nanos) -> (Vec<HeapEntry<T>>, Vec<HeapEntry<T>>) {
     if entries.iter().all(|entry| entry.when <= now) {
         return (entries, Vec::new());
     }
@@ -91,7 +91,7 @@ fn due_of<T>(entries: Vec<Entry<T>>, now: Nanos) -> (Vec<Entry<T>>, Vec<Entry<T>
 }
 
 impl<T: Timer> Timers<T> {
-    /// No timers, and nothing allocated.
+    /// An empty heap, which has allocated nothing.
     pub const fn new() -> Timers<T> {
         Timers {
             heap: Vec::new(),
@@ -105,16 +105,16 @@ impl<T: Timer> Timers<T> {
     #[inline]
     pub fn push(&mut self, when: Nanos, item: T) {
         self.fresh_from = self.fresh_from.min(when);
-        self.fresh.push(Entry { when, item });
+        self.fresh.push(HeapEntry { when, item });
     }
 
-    /// Puts the fresh entries into the heap, but for cancelled ones, which go to `dropped`.
+    /// Moves the fresh entries into the heap. Cancelled ones go to `dropped`.
     fn join(&mut self, dropped: &mut Vec<T>) {
         self.fresh_from = Nanos::MAX;
         let mut fresh = std::mem::take(&mut self.fresh);
-        // Above that it is cheaper to make the heap anew.
+        // If most entries are fresh, making the heap anew costs less.
         let is_most = fresh.len() > self.heap.len();
-        // Asking touches an item's memory, which of many is no longer in the cache.
+        // Asking touches an item's memory, which is no longer in the cache if there are many.
         let asks = self.cancelled > 0;
         for entry in fresh.drain(..) {
             if asks && entry.item.is_cancelled() {
@@ -135,8 +135,8 @@ impl<T: Timer> Timers<T> {
         }
     }
 
-    /// When the next timer that is not cancelled is due. Cancelled ones that lay before it are
-    /// removed and go to `dropped`.
+    /// The time of the next timer that is not cancelled. Cancelled timers before it are removed and
+    /// go to `dropped`.
     #[inline]
     pub fn next_deadline(&mut self, dropped: &mut Vec<T>) -> Option<Nanos> {
         if !self.fresh.is_empty() {
@@ -153,14 +153,15 @@ impl<T: Timer> Timers<T> {
 
     /// Hands out all entries due at `now`, in order of time and, at equal times, of scheduling.
     ///
-    /// There may be cancelled ones: asking each would touch its memory now, and the caller
-    /// touches it again when it runs; of many thousand that are due at once none is still in the
-    /// cache by then. Those that are found to be cancelled all the same go to `dropped`.
+    /// Cancelled entries may be among them. Asking each would touch its memory now, and the caller
+    /// touches it again when it runs the entry: of many thousand that are due at once, none is
+    /// still in the cache by then. Entries that are found to be cancelled all the same go to
+    /// `dropped`.
     #[inline]
     pub fn take_due(&mut self, now: Nanos, mut each: impl FnMut(T), dropped: &mut Vec<T>) {
         if self.fresh_from <= now {
-            // Where a good part is due, sorting that part costs less than to make it part of the
-            // heap and to take one after another from the top.
+            // If a good part is due, sorting that part costs less than moving it into the heap and
+            // taking one after another from the top.
             if self.fresh.len() > SORTED_ABOVE && is_mostly_due(&self.fresh, now) {
                 return self.take_sorted(now, each);
             }
@@ -184,7 +185,7 @@ impl<T: Timer> Timers<T> {
         }
     }
 
-    /// As `take_due`, of heap and fresh entries alike.
+    /// As `take_due`, by sorting all entries that are due, in the heap and among the fresh ones.
     #[cold]
     fn take_sorted(&mut self, now: Nanos, mut each: impl FnMut(T)) {
         let (mut due, fresh) = due_of(std::mem::take(&mut self.fresh), now);
@@ -224,8 +225,8 @@ impl<T: Timer> Timers<T> {
         Some(self.remove_top())
     }
 
-    /// Counts one more cancelled entry, O(1). To be called once for an item that is in the heap
-    /// and has just become cancelled.
+    /// Counts one more cancelled entry, O(1). The caller calls it once for an item in the heap that
+    /// was just cancelled.
     #[inline]
     pub fn note_cancelled(&mut self) {
         self.cancelled += 1;
@@ -238,8 +239,8 @@ impl<T: Timer> Timers<T> {
         self.cancelled > SWEEP_ABOVE && self.cancelled > self.len() / 2
     }
 
-    /// Removes all cancelled entries, into `dropped`, if they are more than 64 and more than
-    /// half. To be called after [`note_cancelled`](Timers::note_cancelled), or once an iteration.
+    /// Moves all cancelled entries to `dropped`, if they are more than 64 and more than half. The
+    /// caller calls it after [`note_cancelled`](Timers::note_cancelled), or once in an iteration.
     #[inline]
     pub fn sweep_if_due(&mut self, dropped: &mut Vec<T>) {
         if self.is_sweep_due() {
@@ -247,7 +248,7 @@ impl<T: Timer> Timers<T> {
         }
     }
 
-    /// How many entries there are, cancelled ones included.
+    /// The number of entries, cancelled ones included.
     #[inline]
     pub fn len(&self) -> usize {
         self.heap.len() + self.fresh.len()
@@ -278,7 +279,7 @@ impl<T: Timer> Timers<T> {
             .map(|entry| entry.item)
     }
 
-    /// How many entries fit before memory is asked for.
+    /// The number of entries that fit without a further allocation.
     pub fn capacity(&self) -> usize {
         self.heap.capacity() + self.fresh.capacity()
     }
@@ -300,18 +301,24 @@ impl<T: Timer> Timers<T> {
     #[cold]
     fn sweep(&mut self, dropped: &mut Vec<T>) {
         dropped.reserve(self.cancelled);
+        self.remove(|item| item.is_cancelled(), dropped);
+        self.cancelled = 0;
+    }
+
+    /// Moves the entries for which `is_unwanted` returns true to `dropped`. It looks at each of
+    /// them.
+    pub fn remove(&mut self, is_unwanted: impl Fn(&T) -> bool, dropped: &mut Vec<T>) {
         let in_heap = self.heap.len();
         for entries in [&mut self.heap, &mut self.fresh] {
             let mut place = 0;
             while place < entries.len() {
-                if entries[place].item.is_cancelled() {
+                if is_unwanted(&entries[place].item) {
                     dropped.push(entries.swap_remove(place).item);
                 } else {
                     place += 1;
                 }
             }
         }
-        self.cancelled = 0;
         if self.heap.len() < in_heap {
             self.rebuild();
         }
@@ -422,7 +429,7 @@ mod tests {
         }
     }
 
-    /// Takes the next due entry that is not cancelled; the others go to `dropped`.
+    /// Takes the next due entry that is not cancelled. Cancelled ones go to `dropped`.
     fn pop_live<T: Timer>(timers: &mut Timers<T>, now: Nanos, dropped: &mut Vec<T>) -> Option<T> {
         if timers.fresh_from <= now {
             timers.join(dropped);
@@ -438,7 +445,7 @@ mod tests {
 
     #[test]
     fn entry_is_sixteen_bytes() {
-        assert_eq!(size_of::<Entry<Box<u64>>>(), 16);
+        assert_eq!(size_of::<HeapEntry<Box<u64>>>(), 16);
     }
 
     #[test]
@@ -460,6 +467,19 @@ mod tests {
         assert_eq!(timers.next_deadline(&mut dropped), Some(100));
         assert!(pop_live(&mut timers, 100, &mut dropped).is_some());
         assert!(timers.is_empty() && dropped.is_empty());
+    }
+
+    #[test]
+    fn what_is_removed_leaves_a_heap() {
+        let mut timers = Timers::new();
+        let mut dropped = Vec::new();
+        (0..20).for_each(|sequence| timers.push(100 - sequence, item(sequence)));
+        assert_eq!(timers.next_deadline(&mut dropped), Some(81));
+        timers.push(1, item(20));
+        timers.remove(|item| item.sequence % 4 != 1, &mut dropped);
+        assert_is_heap(&timers);
+        assert_eq!((timers.len(), dropped.len()), (5, 16));
+        assert_eq!(timers.next_deadline(&mut dropped), Some(83));
     }
 
     #[test]
@@ -591,7 +611,8 @@ mod tests {
     proptest! {
         #![proptest_config(config(50))]
 
-        /// Many that are due are sorted, few are taken one by one: the order is the same.
+        /// If many timers are due they are sorted, if few they are taken one by one: the order is
+        /// the same.
         #[test]
         fn many_due_come_in_the_order_of_one_by_one(
             times in prop::collection::vec(0u64..300, 1..up_to(4000)),

@@ -1,31 +1,31 @@
-//! Bytes that have come in and were not read yet, and where separators end in them.
+//! Bytes that have come in and were not read yet, and a search for separators in them.
 
 use memchr::memmem;
 
 use crate::sys::find_byte;
 
-/// Up to so many bytes of room are kept when everything was read.
+/// The maximum room, in bytes, that is kept when everything was read.
 const KEPT_ROOM: usize = 64 * 1024;
 
 /// Bytes that are added at the end and taken from the start.
 ///
-/// What was taken stays in place until it is more than what is left: a line costs its own length,
-/// however many wait behind it.
+/// Bytes that were taken stay in place until they outnumber those that are left. So taking a line
+/// costs its own length, however much waits behind it.
 #[derive(Debug, Default)]
 pub struct Unread {
     bytes: Vec<u8>,
-    /// How many of them are taken; less than all of them, or none.
+    /// The number of bytes that are taken: fewer than all, or none.
     taken: usize,
 }
 
 impl Unread {
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len() - self.taken
     }
 
-    /// Whether none waits.
+    /// Whether no byte waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -47,7 +47,7 @@ impl Unread {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes so many bytes from the start, or all.
+    /// Takes `count` bytes from the start, or all if there are fewer.
     #[inline]
     pub fn consume(&mut self, count: usize) {
         if count < self.len() {
@@ -67,23 +67,24 @@ impl Unread {
     }
 }
 
-/// What a search for the end of a message has found.
+/// The outcome of a search for the end of a message. Each number is of bytes from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
-    /// The message, separator included, is so long.
+    /// The length of the message, separator included.
     Found(usize),
-    /// A separator begins there, further than the limit.
+    /// The place where a separator begins, beyond the limit.
     FoundBeyond(usize),
-    /// No separator begins before there, which is further than the limit.
+    /// A place beyond the limit before which no separator begins.
     NoneWithin(usize),
-    /// There is none yet; it cannot begin before there.
+    /// The first place where a separator can still begin; there is none yet.
     NotYet(usize),
 }
 
-/// Looks for the first end of a separator, from an offset on before which none begins.
+/// Looks for the first end of a separator. None begins before `offset`.
 ///
-/// `separators` are sorted by length, the shortest first, none of them empty; at the same end the
-/// shortest counts. `limit` is the greatest length of a message without its separator, in bytes.
+/// `separators` are sorted by length, the shortest first, and none of them is empty. If several
+/// have the same end, the shortest counts. `limit` is the greatest length of a message without its
+/// separator, in bytes.
 #[inline]
 pub fn search(bytes: &[u8], separators: &[&[u8]], offset: usize, limit: usize) -> Search {
     let (Some(shortest), Some(longest)) = (separators.first(), separators.last()) else {
@@ -100,7 +101,7 @@ pub fn search(bytes: &[u8], separators: &[&[u8]], offset: usize, limit: usize) -
                 let start = find(&bytes[offset..], separator)?;
                 Some((start + separator.len(), start))
             })
-            // The first of equal ends is the one of the shortest separator.
+            // Of equal ends this takes the first, which is that of the shortest separator.
             .min_by_key(|(end, _)| *end),
     };
     match first {
@@ -131,7 +132,7 @@ mod tests {
     use crate::testing::{config, up_to};
     use proptest::prelude::*;
 
-    /// The same, byte by byte.
+    /// As `search`, byte by byte.
     fn plain_search(bytes: &[u8], separators: &[&[u8]], limit: usize) -> Search {
         for end in 0..=bytes.len() {
             for separator in separators {

@@ -1,17 +1,17 @@
-//! What makes a coroutine's value a class: all that is the same for each.
+//! `coroutine_class!`: the parts of a coroutine's class that are the same for each.
 
-/// Implements `Hot` for a [`Coroutine`](super::coroutine::Coroutine) with a field `course`: name
-/// and docstring of the class, constants of `Hot`, and the fields that are `Held`.
+/// Implements `Hot` for a [`Coroutine`](super::coroutine::Coroutine) with a field `state`: name
+/// and docstring of the class, constants of `Hot`, and the fields that are `GcFields`.
 macro_rules! coroutine_class {
     (
         $type:ident: $name:literal, $doc:literal;
         $(const $constant:ident: $kind:ty = $value:expr;)*
         holds $($field:ident),*;
     ) => {
-        impl AsRef<$crate::coroutines::coroutine::Course> for $type {
+        impl AsRef<$crate::coroutines::coroutine::CoroutineState> for $type {
             #[inline]
-            fn as_ref(&self) -> &$crate::coroutines::coroutine::Course {
-                &self.course
+            fn as_ref(&self) -> &$crate::coroutines::coroutine::CoroutineState {
+                &self.state
             }
         }
 
@@ -23,14 +23,14 @@ macro_rules! coroutine_class {
             const BASED: bool = false;
             $(const $constant: $kind = $value;)*
             ::cpython::hot_type!();
-            ::cpython::holds!($($field,)* course);
+            ::cpython::holds!($($field,)* state);
 
             fn build(builder: &mut ::cpython::build::Builder<Self>) {
                 $crate::coroutines::coroutine::build_coroutine(builder);
             }
 
             fn needs_finalizer(&self, _: &::cpython::NoParent) -> bool {
-                self.course.needs_finalizer()
+                self.state.needs_finalizer()
             }
 
             fn finalize(this: &::cpython::Ref<Self>) {

@@ -1,19 +1,19 @@
-//! What native coroutines show to those who look for frames: those of asyncio's functions in whose
-//! place they stand, as coroutines that never run.
+//! The frames that native coroutines show. They are the frames of asyncio's functions in whose
+//! place the coroutines stand, and belong to coroutines that never run.
 
 use cpython::{Obj, Raised, Ref, Slot, coro};
 
 use super::coroutine::Coroutine;
 
-/// Coroutines that stand for asyncio's functions, made when first asked for.
+/// The coroutines that stand for asyncio's functions, made at the first call.
 fn standing<T: Coroutine>(this: &Ref<T>) -> Result<Vec<Obj>, Raised> {
     let py = this.py();
-    let runs = !this.course().is_new() && this.course().needs_finalizer();
+    let runs = !this.state().is_new() && this.state().needs_finalizer();
     let codes = this.codes(py);
     if !runs || codes.is_empty() {
         return Ok(Vec::new());
     }
-    let slot = &this.course().shown;
+    let slot = &this.state().shown;
     let known = slot.get();
     let known = known.filter(|known| known.tuple_len() == codes.len());
     let shown = match known {
@@ -31,7 +31,7 @@ fn standing<T: Coroutine>(this: &Ref<T>) -> Result<Vec<Obj>, Raised> {
         .collect())
 }
 
-/// Closes what was shown: nothing of it has run.
+/// Closes the coroutines that were shown. Nothing of them has run.
 pub(super) fn close(slot: &Slot) -> Result<(), Raised> {
     let Some(shown) = slot.take() else {
         return Ok(());
@@ -44,7 +44,7 @@ pub(super) fn close(slot: &Slot) -> Result<(), Raised> {
     Ok(())
 }
 
-/// A frame of the function that it stands for.
+/// A frame of the asyncio function in whose place the coroutine stands.
 pub(super) fn frame<T: Coroutine>(this: &Ref<T>) -> Result<Option<Obj>, Raised> {
     match standing(this)?.first() {
         Some(coroutine) => coroutine
@@ -54,10 +54,10 @@ pub(super) fn frame<T: Coroutine>(this: &Ref<T>) -> Result<Option<Obj>, Raised> 
     }
 }
 
-/// What it awaits, within the coroutines that asyncio's function awaits itself.
+/// The awaited object, within the coroutines that asyncio's function awaits itself.
 pub(super) fn awaited<T: Coroutine>(this: &Ref<T>) -> Result<Option<Obj>, Raised> {
     let py = this.py();
-    let mut awaited = this.course().awaited();
+    let mut awaited = this.state().awaited();
     for inner in standing(this)?.iter().skip(1).rev() {
         let types = Obj::import(py, c"types")?;
         let names = [Obj::str(py, "cr_frame")?, Obj::str(py, "cr_await")?];

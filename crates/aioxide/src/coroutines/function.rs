@@ -3,7 +3,8 @@
 use cpython::{Obj, Python, Raised, callable};
 use pyo3::types::PyString;
 
-/// Puts a native method into a class in place of asyncio's of that name, which it describes.
+/// Puts a native method into a class, and gives it the description of asyncio's method of that
+/// name.
 pub(crate) fn put_method(class: &Obj, theirs: &Obj, name: &str, made: &Obj) -> Result<(), Raised> {
     let py = class.py();
     let name = PyString::intern(py, name);
@@ -11,9 +12,9 @@ pub(crate) fn put_method(class: &Obj, theirs: &Obj, name: &str, made: &Obj) -> R
     class.set_attr(&name, made)
 }
 
-/// Makes a native function or method (`cpython::callable`) a coroutine function to all who ask,
-/// with the parameters of asyncio's: `inspect` looks for a code object that says "coroutine" and
-/// names the parameters, on later versions for a marker as well.
+/// Makes a native function or method (`cpython::callable`) a coroutine function for `inspect`, with
+/// the parameters of asyncio's. `inspect` looks for a code object that says "coroutine" and names
+/// the parameters, and on later versions for a marker as well.
 pub(crate) fn describe(py: Python<'_>, made: &Obj, original: &Obj) -> Result<(), Raised> {
     for name in [
         "__qualname__",

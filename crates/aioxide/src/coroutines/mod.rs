@@ -1,11 +1,12 @@
 //! Native coroutine objects: what asyncio has as `async def`.
 //!
-//! They run nothing until awaited, can be sent into and thrown into as any coroutine, and warn if
-//! they never were.
+//! They run nothing until they are awaited, can be sent into and thrown into as any coroutine, and
+//! warn if they were never awaited.
 //!
-//! - [`coroutine`]: what they have in common; [`class`]: what makes a value their class.
-//! - [`frames`]: what they show of asyncio's own functions.
-//! - [`function`]: what a native function says of itself, that makes such objects.
+//! - [`coroutine`]: the behaviour that all share; [`class`]: the parts of their classes that are the
+//!   same.
+//! - [`frames`]: the frames that they show.
+//! - [`function`]: native functions that return such objects and count as coroutine functions.
 //! - [`sleep`]: `sleep(delay, result=None)`.
 
 pub(crate) mod class;

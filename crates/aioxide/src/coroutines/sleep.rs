@@ -1,17 +1,17 @@
 //! `sleep(delay, result=None)`.
 //!
-//! A coroutine object without a frame: it keeps the Future that it waits on and the alarm that
+//! A coroutine object without a frame. It keeps the Future that it waits on and the alarm that
 //! wakes it. `sleep(0)` yields once and needs neither.
 
 use cpython::build::Next;
 use cpython::callable::callable;
-use cpython::{Args, Kept, Obj, Python, Raised, Ref, Slot};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot, SpareQueue};
 
 use super::class::coroutine_class;
-use super::coroutine::{Coroutine, Course, Turn};
+use super::coroutine::{Coroutine, CoroutineState, Turn};
 use super::function::describe;
 use crate::event_loop::EventLoop;
-use crate::futures::Future;
+use crate::futures::{Future, create_future, with_native_futures};
 use crate::handles::Alarm;
 use crate::interop::asyncio;
 use crate::interop::current::running_loop;
@@ -19,19 +19,20 @@ use crate::interop::current::running_loop;
 /// The value of the coroutine object that `sleep()` returns.
 pub(crate) struct Sleep {
     delay: Slot,
-    /// Of no delay and no result: it only yields once.
+    /// Without delay and result: the coroutine only yields once.
     immediate: bool,
     result: Slot,
     alarm: Slot<Ref<Alarm>>,
-    /// The handle of a loop whose `call_later` the program has replaced, or a foreign loop's.
+    /// The handle, where the loop is foreign or the program has replaced its `call_later`.
     handle: Slot,
     event_loop: Slot<Ref<EventLoop>>,
-    course: Course,
+    state: CoroutineState,
 }
 
-/// What `sleep(0)` has returned and a coroutine awaits: done with in the next iteration, and then
-/// used again. One that nobody awaits is not among them, and warns when it goes.
-static AWAITED: Kept<Sleep> = Kept::new();
+/// Coroutines that `sleep(0)` has returned and other coroutines await. They end in the next
+/// iteration, and are used again. One that nothing awaits is not among them, and warns when it
+/// goes.
+static AWAITED: SpareQueue<Sleep> = SpareQueue::new();
 
 impl Sleep {
     fn create(py: Python<'_>, delay: Obj, result: Option<Obj>) -> Result<Ref<Sleep>, Raised> {
@@ -42,16 +43,16 @@ impl Sleep {
             ..Sleep::immediate_value()
         };
         let sleep = Ref::new(py, value)?;
-        // Only what refers to other objects can be part of a cycle.
+        // Only an object that refers to others can be part of a cycle.
         sleep.track();
         Ok(sleep)
     }
 
-    /// Of no delay and no result.
+    /// A coroutine without delay and result.
     #[inline]
     fn immediate(py: Python<'_>) -> Result<Ref<Sleep>, Raised> {
         if let Some(sleep) = AWAITED.take(py) {
-            sleep.course.renew();
+            sleep.state.renew();
             return Ok(sleep);
         }
         Ref::make(py, Sleep::immediate_value)
@@ -66,7 +67,7 @@ impl Sleep {
             alarm: Slot::default(),
             handle: Slot::default(),
             event_loop: Slot::default(),
-            course: Course::default(),
+            state: CoroutineState::default(),
         }
     }
 
@@ -81,20 +82,18 @@ impl Sleep {
             return Err(Raised::runtime_error(py, "no running event loop"));
         };
         let result = this.result.take().unwrap_or_else(|| Obj::none(py));
-        if let Some(native) = Ref::<EventLoop>::of(&running) {
-            if EventLoop::is_fast(native) {
-                let future = Future::create(native)?;
-                future.plan(result);
-                let alarm = EventLoop::push_alarm(native, seconds, future.as_obj().clone())?;
-                this.alarm.set(Some(alarm));
-                this.event_loop.set(Some(native.clone()));
-                return Ok(Turn::Await(future.into_obj()));
-            }
+        if let Some(native) = with_native_futures(&running) {
+            let future = Future::create(native)?;
+            future.plan(result);
+            let alarm = EventLoop::push_alarm(native, seconds, future.as_obj().clone())?;
+            this.alarm.set(Some(alarm));
+            this.event_loop.set(Some(native.clone()));
+            return Ok(Turn::Await(future.into_obj()));
         }
         Sleep::begin_through(this, &running, delay, result)
     }
 
-    /// Through the loop's own methods, as asyncio does it.
+    /// Begins through the loop's own methods, as asyncio does.
     fn begin_through(
         this: &Ref<Sleep>,
         running: &Obj,
@@ -102,7 +101,7 @@ impl Sleep {
         result: Obj,
     ) -> Result<Turn, Raised> {
         let py = this.py();
-        let future = running.method(pyo3::intern!(py, "create_future"), &[])?;
+        let future = create_future(running)?;
         let futures = Obj::import(py, c"asyncio.futures")?;
         let set = futures.attr(pyo3::intern!(py, "_set_result_unless_cancelled"))?;
         let later = pyo3::intern!(py, "call_later");
@@ -111,7 +110,7 @@ impl Sleep {
         Ok(Turn::Await(future))
     }
 
-    /// The handle is done with, whatever the outcome.
+    /// Drops the handle, whatever the outcome.
     #[cold]
     fn cancel_handle(handle: &Obj, outcome: Result<Obj, Raised>) -> Result<Obj, Raised> {
         let py = handle.py();
@@ -126,7 +125,7 @@ impl Sleep {
                 return Sleep::immediate(py);
             }
         }
-        let [delay, result] = args.bind("sleep", &["delay", "result"], 2, 1)?;
+        let [delay, result] = args.bind_function("sleep", &["delay", "result"], 1)?;
         Sleep::create(py, delay.unwrap_or_else(|| Obj::none(py)), result)
     }
 }
@@ -138,7 +137,7 @@ impl Coroutine for Sleep {
 
     #[inline]
     fn awaited(this: &Ref<Sleep>) -> Ref<Sleep> {
-        if this.immediate && this.course.is_new() {
+        if this.immediate && this.state.is_new() {
             AWAITED.keep(this);
         }
         this.clone()
@@ -147,9 +146,7 @@ impl Coroutine for Sleep {
     #[inline]
     fn shortcut(this: &Ref<Sleep>) -> Option<Next> {
         let value: &Sleep = this;
-        value
-            .immediate
-            .then(|| value.course.pause_once(this.py()))?
+        value.immediate.then(|| value.state.pause_once(this.py()))?
     }
 
     fn begin(this: &Ref<Sleep>) -> Result<Turn, Raised> {
@@ -167,7 +164,7 @@ impl Coroutine for Sleep {
         Ok(Turn::Return(this.result.take().unwrap_or(value)))
     }
 
-    /// The sleep is over: the timer with it.
+    /// Ends the timer with the sleep.
     fn end(this: &Ref<Sleep>) {
         if let Some(alarm) = this.alarm.take() {
             let event_loop = this.event_loop.take();
@@ -180,14 +177,12 @@ impl Coroutine for Sleep {
     }
 }
 
-/// The delay as a number. NaN and what is no number get asyncio's exceptions.
+/// The delay as a number. NaN and objects that are no number get asyncio's exceptions.
 fn delay_seconds(delay: &Obj) -> Result<f64, Raised> {
     let py = delay.py();
     if !delay.is_float_exact() && !delay.is_int() {
-        // asyncio compares with 0 first, whose TypeError names both types.
-        let zero = Obj::int(py, 0)?;
-        let operator = Obj::import(py, c"operator")?;
-        operator.method(pyo3::intern!(py, "le"), &[delay, &zero])?;
+        // asyncio compares with 0 first, and the TypeError of that names both types.
+        delay.is_at_most(&Obj::int(py, 0)?)?;
     }
     let seconds = delay.to_f64()?;
     if cfg!(Py_3_13) && seconds.is_nan() {

@@ -1,61 +1,51 @@
-//! Writes that are held back until the end of the iteration, so that what one connection writes
-//! twice leaves by one system call, and what several write wakes their peer once.
+//! Writes that are held back until the end of the iteration. So two writes of one connection leave
+//! by one system call, and writes of several connections wake their common peer once.
 //!
-//! Which connections hold is decided in `transports`. What is held leaves when so many
-//! connections have something or the first has waited for a millisecond, when the iteration ends,
-//! and, if a callback blocks before that, by a thread that looks every few milliseconds: who
-//! blocks right after a write has had it sent.
+//! The room `transports` decides which connections hold. The loop sends what is held when 16
+//! connections hold something, when the first has waited for a millisecond, and when the iteration
+//! ends. If a callback blocks before that, a thread that looks every four milliseconds sends it, so
+//! a write leaves even if the program blocks right after it.
 
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cpython::{Obj, Python, Raised, Ref, Visit};
 use engine::{Nanos, Overdue, Pace};
 use pyo3::{Py, PyAny};
 
 use super::EventLoop;
+use crate::handles::served;
+use crate::interop::EndsProgram;
 
-/// So many connections hold at most.
+/// The maximum number of connections that hold writes at once.
 const MOST: usize = 16;
 
-/// The first of them waits no longer than so many nanoseconds and one callback.
+/// The longest time, in nanoseconds, that the first of them waits, apart from one callback.
 const LONGEST: Nanos = 1_000_000;
 
-/// A peer that is answered more often than once in so many nanoseconds does not fall asleep.
+/// Below this time per event, in nanoseconds, a peer is still awake when the next answer comes, and
+/// holding answers gains nothing.
 const SLOW: Nanos = 4_000;
 
-/// How held writes are sent; transports register it when the module starts.
-#[derive(Clone, Copy)]
-pub(crate) struct Sending {
-    /// Sends what the socket takes: whether nothing is left. Calls no Python.
-    pub(crate) send: fn(&Obj) -> bool,
-    /// Does what an ordinary write does with what is left.
-    pub(crate) settle: fn(&Obj) -> Result<(), Raised>,
-    /// It was held for too long.
-    pub(crate) distrust: fn(&Obj),
-}
-
-static SENDING: OnceLock<Sending> = OnceLock::new();
-
-/// The loop that the thread finds, while it runs.
+/// The loop, while it runs, for the thread.
 type Running = Arc<Mutex<Option<Py<PyAny>>>>;
 
-/// What is held, and who looks after it.
+/// The transports that hold writes, and the thread that looks after them.
 #[derive(Default)]
 pub(super) struct Held {
     transports: RefCell<Vec<Obj>>,
-    /// Time at which the first of them began to wait.
+    /// The time at which the first of them began to wait.
     since: Cell<Nanos>,
     overdue: RefCell<Option<Overdue>>,
     running: Running,
     /// How long the work for one event takes.
     pub(super) pace: Pace,
-    /// There is no thread to be had: nothing is held.
+    /// Whether the system has refused the thread. Then nothing is held.
     unwatched: Cell<bool>,
 }
 
 impl Held {
-    /// Nothing is held.
+    /// Whether nothing is held.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.transports.borrow().is_empty()
@@ -67,7 +57,7 @@ impl Held {
         }
     }
 
-    /// The loop runs.
+    /// Notes that the loop runs.
     pub(super) fn begin(&self, event_loop: &Obj) {
         if self.overdue.borrow().is_some() {
             let py = event_loop.py();
@@ -75,14 +65,14 @@ impl Held {
         }
     }
 
-    /// The loop runs no more.
+    /// Notes that the loop no longer runs.
     pub(super) fn end(&self, py: Python<'_>) {
         if self.overdue.borrow().is_some() {
             self.run(py, None);
         }
     }
 
-    /// The loop is closed: its thread ends.
+    /// Ends the thread, when the loop is closed.
     pub(super) fn close(&self) {
         drop(self.overdue.take());
     }
@@ -111,7 +101,7 @@ impl Held {
     }
 }
 
-/// Sends what is held for too long: whether nothing is left.
+/// Sends what is held for too long. Returns whether nothing is left.
 fn send_overdue(py: Python<'_>, running: &Running) -> bool {
     let running = running.lock().unwrap_or_else(PoisonError::into_inner);
     let event_loop = running
@@ -120,7 +110,7 @@ fn send_overdue(py: Python<'_>, running: &Running) -> bool {
     drop(running);
     match event_loop.as_ref().and_then(Ref::<EventLoop>::of) {
         Some(event_loop) => {
-            event_loop.distrust_held();
+            event_loop.note_overdue();
             event_loop.send_held()
         }
         None => true,
@@ -128,32 +118,27 @@ fn send_overdue(py: Python<'_>, running: &Running) -> bool {
 }
 
 impl EventLoop {
-    /// Has all loops send what is held in this way; called once, when the module starts.
-    pub(crate) fn send_by(sending: Sending) {
-        let _ = SENDING.set(sending);
-    }
-
-    /// The number of the iteration; it comes again after all others.
+    /// The number of the iteration. It wraps around.
     #[inline]
     pub(crate) fn iteration(&self) -> u32 {
         self.iteration.get()
     }
 
-    /// Whether it is worth while to hold back a connection's only write: others come after the
-    /// running entry, and they take long enough for a peer to fall asleep between two answers.
+    /// Whether it is worth while to hold back a connection's only write: other entries come after
+    /// the running one, and they take long enough for a peer to fall asleep between two answers.
     #[inline]
     pub(crate) fn gathers(&self) -> bool {
         self.held.pace.each() >= SLOW && !self.ready.borrow().is_empty()
     }
 
-    /// Whether writes may be held until the end of the iteration: there is one, and the loop is
-    /// one that takes the short ways.
+    /// Whether writes may be held until the end of the iteration: an iteration runs, and the loop
+    /// takes the short ways.
     #[inline]
     pub(crate) fn can_hold(&self) -> bool {
         self.fast.get() && self.is_running() && !self.waiting.get() && !self.held.unwatched.get()
     }
 
-    /// Sends what the transport has at the end of the iteration, or before.
+    /// Holds the transport's write, which is sent at the end of the iteration or before.
     pub(crate) fn hold(this: &Ref<EventLoop>, transport: &Obj) {
         let held = &this.held;
         let is_first = held.is_empty();
@@ -174,15 +159,13 @@ impl EventLoop {
         }
     }
 
-    /// Sends what is held and forgets whose was sent: whether that is all.
+    /// Sends what is held and forgets the transports whose writes were sent. Returns whether none
+    /// is left.
     fn send_held(&self) -> bool {
-        let Some(sending) = SENDING.get() else {
-            return true;
-        };
         let mut transports = self.held.transports.take();
         let mut sent = Vec::new();
         transports.retain(|transport| {
-            let gone = (sending.send)(transport);
+            let gone = served::send_held(transport);
             if gone {
                 sent.push(transport.clone());
             }
@@ -190,44 +173,41 @@ impl EventLoop {
         });
         let is_empty = transports.is_empty();
         self.held.transports.replace(transports);
-        // The last reference to a transport may be among them.
+        // This may release the last reference to a transport.
         drop(sent);
         is_empty
     }
 
-    fn distrust_held(&self) {
-        if let Some(sending) = SENDING.get() {
-            self.held
-                .transports
-                .borrow()
-                .iter()
-                .for_each(sending.distrust);
-        }
+    fn note_overdue(&self) {
+        let transports = self.held.transports.borrow();
+        transports.iter().for_each(served::note_overdue);
     }
 
-    /// The iteration is over: sends what is held. Fails only with what ends the program.
+    /// Sends what is held, at the end of the iteration.
     #[inline(never)]
-    pub(super) fn settle_held(this: &Ref<EventLoop>) -> Result<(), Raised> {
-        let Some(sending) = SENDING.get() else {
-            return Ok(());
-        };
+    pub(super) fn settle_held(this: &Ref<EventLoop>) -> Result<(), EndsProgram> {
         let mut transports = this.held.transports.take();
         if let Some(overdue) = &*this.held.overdue.borrow() {
             overdue.release();
         }
-        let mut outcome = Ok(());
+        let py = this.py();
+        let mut first = None;
         for transport in transports.drain(..) {
-            if !(sending.send)(&transport) {
-                let settled = (sending.settle)(&transport);
-                if outcome.is_ok() {
-                    outcome = settled;
+            if !served::send_held(&transport) {
+                if let Err(ending) = served::settle_held(&transport) {
+                    // No exception must be set while the others settle.
+                    let exception = ending.take(py);
+                    first.get_or_insert(exception);
                 }
             }
         }
         if this.held.is_empty() {
-            // The memory serves the next iteration.
+            // Keeps the memory for the next iteration.
             this.held.transports.replace(transports);
         }
-        outcome
+        match first {
+            Some(exception) => EndsProgram::or_caught(py, Raised::raise(exception)).map(drop),
+            None => Ok(()),
+        }
     }
 }

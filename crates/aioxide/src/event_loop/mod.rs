@@ -1,14 +1,20 @@
-//! The event loop: five sources feed one ready queue; each iteration drains what was there.
+//! The event loop: calls, timers, readiness, signals and the ends of child processes feed one ready
+//! queue; each iteration runs what was in it.
 //!
-//! - [`schedule`]: `call_soon` and its family; what goes into the queue and the heap.
+//! - [`schedule`]: `call_soon` and its family, which fill the queue and the heap.
 //! - [`run`]: one iteration, and `run_forever`.
+//! - [`manual_clock`]: loops on another clock than the system's.
 //! - [`held`]: writes that leave at the end of the iteration.
 //! - [`watch`]: descriptors: readers, writers and native transports.
 //!
-//! All state belongs to the loop and is only touched by threads that hold the GIL. Nothing
-//! borrowed from it is held across a call into Python, which may come back at any time.
+//! All state belongs to the loop, and only threads that hold the GIL touch it. No borrow of it is
+//! held across a call into Python, which may call the loop again.
 
+mod clock;
 mod held;
+mod listing;
+mod manual_clock;
+mod own_select;
 mod run;
 mod schedule;
 mod watch;
@@ -17,17 +23,20 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
-use engine::{Clock, Event, Interest, Nanos, Ready, Selector, SignalPipe, Timers, Waker};
+use engine::{Clock, Interest, Nanos, Pacing, Readiness, Ready, Selector, Timers, Waker};
 
 use crate::handles::{Entry, Spares, TimerEntry};
+use crate::interop::python_side;
+use crate::interop::replaced::is_replaced_in_class;
+pub(crate) use clock::watch_clock;
 use held::Held;
-pub(crate) use held::Sending;
+pub(crate) use manual_clock::{clock_of_new_loop, on_manual_clock};
+use run::Stepper;
+use watch::FdWatchTable;
 pub(crate) use watch::Side;
-use watch::WatchTable;
 
-/// Tokens of the loop's own descriptors; those of others are their numbers.
+/// The token of the loop's own descriptor. The token of any other is its number.
 const WAKER: u64 = u64::MAX;
-const SIGNALS: u64 = u64::MAX - 1;
 
 /// Public methods that a program may replace, in a subclass or on the loop itself, and that
 /// native code would otherwise not call.
@@ -42,36 +51,32 @@ const REPLACEABLE: [&str; 8] = [
     EXECUTOR,
 ];
 
-/// The one of them that keeps nobody from the short ways: only `to_thread()` calls it.
+/// The method whose replacement leaves the short ways open: only `to_thread()` calls it.
 const EXECUTOR: &str = "run_in_executor";
 
 /// The value of a loop.
 pub(crate) struct EventLoop {
     ready: RefCell<Ready<Entry>>,
     timers: RefCell<Timers<TimerEntry>>,
-    watches: RefCell<WatchTable>,
+    watches: RefCell<FdWatchTable>,
     selector: RefCell<Option<Arc<Selector>>>,
-    /// Nothing once the loop is closed, as with the selector.
+    /// None once the loop is closed, like the selector.
     waker: RefCell<Option<Arc<Waker>>>,
-    signals: RefCell<Option<SignalPipe>>,
+    /// The numbers of signals that have come and were not handed on yet, in order.
+    signalled: RefCell<Vec<u8>>,
+    /// The clock also decides how the loop waits: see `engine::wait`.
     clock: Clock,
+    /// Decides when to look at clock and selector. No entries may run without a look while the next
+    /// iteration must look: when the loop stops, is in debug mode, or has replaced methods.
+    pacing: Pacing,
+    /// Runs a step or a wake-up of a task.
+    step: Stepper,
     /// Handles and contexts to use again, while the loop runs.
     pub(crate) spares: Spares,
     /// Where events are collected, kept between iterations.
-    events: RefCell<Vec<Event>>,
+    events: RefCell<Vec<Readiness>>,
     /// Number of the next timer.
     sequence: Cell<u64>,
-    /// Number of the last look at the selector.
-    looks: Cell<u32>,
-    /// Looks in a row that found nothing before the loop had to wait, and then one event.
-    vain_looks: Cell<u32>,
-    /// Time of the last look.
-    polled: Cell<Nanos>,
-    /// Entries that may run before the next look …
-    budget: Cell<usize>,
-    /// … once these have, before which not even the clock is looked at. None of them, where the next
-    /// iteration must look around: the loop stops, is in debug mode, or has replaced methods.
-    unlooked: Cell<usize>,
     /// Number of the iteration.
     iteration: Cell<u32>,
     held: Held,
@@ -80,14 +85,27 @@ pub(crate) struct EventLoop {
     stopping: Cell<bool>,
     closed: Cell<bool>,
     debug: Cell<bool>,
-    overridden: Cell<bool>,
-    time_overridden: Cell<bool>,
-    executor_overridden: Cell<bool>,
+    replaced: Cell<bool>,
+    time_replaced: Cell<bool>,
+    /// Whether a method of the loop is replaced, whatever the clock is.
+    method_replaced: Cell<bool>,
+    time_method_replaced: Cell<bool>,
+    /// Whether the loop goes by a clock of the program's.
+    clock_replaced: Cell<bool>,
+    executor_replaced: Cell<bool>,
     /// Whether the class has been searched for replaced methods.
     class_checked: Cell<bool>,
-    /// Neither closed nor in debug mode nor overridden: native code takes the short ways.
+    /// The function that the program has put in the place of the selector's `select`.
+    select: Slot,
+    /// The readiness that this function has found in this iteration, while it runs.
+    found: RefCell<Option<Vec<Readiness>>>,
+    /// How much earlier than its time a timer fires while the loop waits by that function, in
+    /// nanoseconds.
+    pub(crate) resolution: Cell<Nanos>,
+    /// Whether native code takes the short ways: the loop is open and not in debug mode, and no
+    /// method is replaced.
     fast: Cell<bool>,
-    /// `threading.get_ident()` of the thread that runs the loop, or nothing.
+    /// `threading.get_ident()` of the thread that runs the loop; empty while none does.
     pub(crate) thread_id: Slot,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
@@ -101,43 +119,48 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// The value of a new loop. Raises OSError where the system has no descriptor left.
-    pub(crate) fn value(py: Python<'_>) -> Result<EventLoop, Raised> {
-        EventLoop::open().map_err(|error| Raised::os_error(py, error))
+    /// The value of a new loop that steps tasks by `step` and goes by `clock`. Raises OSError where
+    /// the system has no descriptor left.
+    pub(crate) fn value(py: Python<'_>, step: Stepper, clock: Clock) -> Result<EventLoop, Raised> {
+        python_side(py)?;
+        let value = EventLoop::open(step, clock).map_err(|error| Raised::os_error(py, error))?;
+        value.look_for_clock(py)?;
+        Ok(value)
     }
 
-    fn open() -> std::io::Result<EventLoop> {
+    fn open(step: Stepper, clock: Clock) -> std::io::Result<EventLoop> {
         let selector = Selector::new()?;
         let waker = Waker::new()?;
-        let signals = SignalPipe::new()?;
         selector.register(waker.fd(), WAKER, Interest::READ)?;
-        selector.register(signals.read_fd(), SIGNALS, Interest::READ)?;
         Ok(EventLoop {
             ready: RefCell::new(Ready::new()),
             timers: RefCell::new(Timers::new()),
-            watches: RefCell::new(WatchTable::default()),
+            watches: RefCell::new(FdWatchTable::default()),
             selector: RefCell::new(Some(Arc::new(selector))),
             waker: RefCell::new(Some(Arc::new(waker))),
-            signals: RefCell::new(Some(signals)),
-            clock: Clock::monotonic(),
+            signalled: RefCell::default(),
+            clock,
+            pacing: Pacing::new(),
+            step,
             spares: Spares::default(),
             events: RefCell::new(Vec::new()),
             sequence: Cell::new(0),
-            looks: Cell::new(0),
-            vain_looks: Cell::new(0),
-            polled: Cell::new(0),
-            budget: Cell::new(0),
-            unlooked: Cell::new(0),
             iteration: Cell::new(0),
             held: Held::default(),
             waiting: Cell::new(false),
             stopping: Cell::new(false),
             closed: Cell::new(false),
             debug: Cell::new(false),
-            overridden: Cell::new(false),
-            time_overridden: Cell::new(false),
-            executor_overridden: Cell::new(false),
+            replaced: Cell::new(false),
+            time_replaced: Cell::new(false),
+            method_replaced: Cell::new(false),
+            time_method_replaced: Cell::new(false),
+            clock_replaced: Cell::new(false),
+            executor_replaced: Cell::new(false),
             class_checked: Cell::new(false),
+            select: Slot::default(),
+            found: RefCell::new(None),
+            resolution: Cell::new(1),
             fast: Cell::new(false),
             thread_id: Slot::default(),
             slow_callback_duration: Slot::default(),
@@ -174,7 +197,7 @@ impl EventLoop {
         self.update_fast();
     }
 
-    /// The running iteration is the last one.
+    /// Makes the running iteration the last one.
     pub(crate) fn stop(&self) {
         self.set_stopping(true);
     }
@@ -187,7 +210,7 @@ impl EventLoop {
     /// Sets whether the running iteration is the last one.
     pub(crate) fn set_stopping(&self, stopping: bool) {
         self.stopping.set(stopping);
-        self.unlooked.set(0);
+        self.pacing.look_next();
     }
 
     /// Raises RuntimeError if the loop is closed.
@@ -207,11 +230,11 @@ impl EventLoop {
     }
 
     /// Whether the program has replaced a public method.
-    pub(crate) fn is_overridden(this: &Ref<EventLoop>) -> bool {
+    pub(crate) fn is_replaced(this: &Ref<EventLoop>) -> bool {
         if !this.class_checked.get() {
             EventLoop::check_class(this);
         }
-        this.overridden.get()
+        this.replaced.get()
     }
 
     /// Looks for replaced methods in the loop's class.
@@ -223,57 +246,64 @@ impl EventLoop {
         let class = this.as_obj().class();
         let own = Ref::<EventLoop>::class(py);
         for name in REPLACEABLE {
-            let interned = pyo3::types::PyString::intern(py, name);
-            match (class.attr(&interned), own.attr(&interned)) {
-                (Ok(found), Ok(native)) if found.is(&native) => {}
-                (found, _) => {
-                    if let Err(raised) = found {
-                        drop(raised.take(py));
-                    }
-                    this.replaced(name);
-                }
+            if is_replaced_in_class(&class, &own, &[name]) {
+                this.note_replaced(name);
             }
         }
         this.update_fast();
         this.fast.get()
     }
 
-    /// An attribute of the loop is being set: it may be a public method.
+    /// Notes that an attribute of the loop is being set, which may be a public method.
     pub(crate) fn attribute_set(this: &Ref<EventLoop>, name: &Obj) {
         if let Ok(name) = name.as_str() {
             if REPLACEABLE.contains(&name) {
-                this.replaced(name);
+                this.note_replaced(name);
+                this.update_fast();
+            } else if name == "__class__" {
+                this.class_checked.set(false);
                 this.update_fast();
             }
         }
     }
 
     /// Whether the program has replaced `run_in_executor`.
-    pub(crate) fn is_executor_overridden(&self) -> bool {
-        self.executor_overridden.get()
+    pub(crate) fn is_executor_replaced(&self) -> bool {
+        self.executor_replaced.get()
     }
 
-    fn replaced(&self, name: &str) {
+    fn note_replaced(&self, name: &str) {
         if name == EXECUTOR {
-            self.executor_overridden.set(true);
+            self.executor_replaced.set(true);
             return;
         }
-        self.overridden.set(true);
+        self.method_replaced.set(true);
         if name == "time" {
-            self.time_overridden.set(true);
+            self.time_method_replaced.set(true);
         }
+        self.update_replaced();
+    }
+
+    fn update_replaced(&self) {
+        let clock = self.clock_replaced.get();
+        let own_select = self.select.is_some();
+        self.replaced
+            .set(clock || own_select || self.method_replaced.get());
+        self.time_replaced
+            .set(clock || self.time_method_replaced.get());
+        self.update_fast();
     }
 
     fn update_fast(&self) {
         let fast = self.class_checked.get()
             && !self.debug.get()
-            && !self.overridden.get()
+            && !self.replaced.get()
             && !self.closed.get();
         self.fast.set(fast);
-        self.unlooked.set(0);
+        self.pacing.look_next();
     }
 
-    /// A timer of the loop was cancelled; false if the loop is not native.
+    /// Notes that a timer of the loop was cancelled. Returns false if the loop is not native.
     pub(crate) fn note_timer_cancelled(event_loop: &Obj, scheduled: bool) -> bool {
         match Ref::<EventLoop>::of(event_loop) {
             Some(native) if !native.debug() => {
@@ -286,7 +316,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes a context that a handle of the loop leaves behind, if it is as good as new.
+    /// Takes a context that a handle of the loop leaves behind, if it can be used again.
     pub(crate) fn reclaim_context(event_loop: &Obj, context: &Slot) {
         if let Some(native) = Ref::<EventLoop>::of(event_loop) {
             native.spares.contexts.reclaim(context);
@@ -298,7 +328,7 @@ impl EventLoop {
         Ref::<EventLoop>::of(event_loop).map(|native| native.debug())
     }
 
-    /// Releases everything that waits and the descriptors; says what is left to drop.
+    /// Closes the loop: releases everything that waits, and the descriptors.
     pub(crate) fn close(this: &Ref<EventLoop>) {
         this.closed.set(true);
         this.update_fast();
@@ -313,29 +343,48 @@ impl EventLoop {
         drop(selector);
         this.held.close();
         drop(this.waker.borrow_mut().take());
-        drop(this.signals.borrow_mut().take());
     }
 
-    /// The descriptor that `signal.set_wakeup_fd` gets.
-    pub(crate) fn signal_fd(&self) -> i32 {
-        self.signals
-            .borrow()
-            .as_ref()
-            .map_or(-1, SignalPipe::write_fd)
+    /// The descriptor that `signal.set_wakeup_fd` gets, or -1 if the loop is closed. The first call
+    /// makes it, and the loop's waker goes through it from then on. Raises OSError where the system
+    /// has no descriptor left.
+    pub(crate) fn signal_fd(this: &Ref<EventLoop>) -> Result<i32, Raised> {
+        let (waker, selector) = (this.waker.borrow().clone(), this.selector.borrow().clone());
+        let (Some(before), Some(selector)) = (waker, selector) else {
+            return Ok(-1);
+        };
+        if let Some(fd) = before.signal_fd() {
+            return Ok(fd);
+        }
+        let waker = Waker::with_signals()
+            .and_then(|waker| {
+                selector
+                    .register(waker.fd(), WAKER, Interest::READ)
+                    .map(|()| waker)
+            })
+            .map_err(|error| Raised::os_error(this.py(), error))?;
+        // A thread that still notifies the previous waker has put its entry into the queue by now,
+        // so the loop sees that before it waits.
+        if this.waiting.get() {
+            before.notify();
+        }
+        let _ = selector.unregister(before.fd());
+        let fd = waker.signal_fd().unwrap_or(-1);
+        this.waker.replace(Some(Arc::new(waker)));
+        Ok(fd)
     }
 
-    /// Number of the last look at the selector.
+    /// The number of the last poll.
     #[inline]
-    pub(crate) fn looks(&self) -> u32 {
-        self.looks.get()
+    pub(crate) fn polls(&self) -> u32 {
+        self.pacing.polls()
     }
 
-    /// The next iteration looks at the selector: what was just sent or closed may have made
-    /// another descriptor of the program ready, and asyncio would see it then.
+    /// Makes the next iteration poll: what was just sent or closed may have made another descriptor
+    /// of the program ready, and asyncio would see that in its next iteration.
     #[inline]
-    pub(crate) fn look_next(&self) {
-        self.budget.set(0);
-        self.unlooked.set(0);
+    pub(crate) fn poll_next(&self) {
+        self.pacing.poll_next();
     }
 
     /// Ends the selector's wait, from any thread.
@@ -358,6 +407,7 @@ impl EventLoop {
         }
         self.held.visit(visit);
         self.spares.visit(visit);
+        visit.slot(&self.select);
         visit.slot(&self.thread_id);
         visit.slot(&self.slow_callback_duration);
         visit.slot(&self.current_handle);
@@ -386,6 +436,7 @@ impl EventLoop {
         }
         drop(watches);
         self.spares.end();
+        self.select.set(None);
         self.current_handle.set(None);
         self.task_factory.set(None);
         self.default_executor.set(None);

@@ -1,46 +1,27 @@
 //! One iteration, and running until stopped.
 
-use std::sync::OnceLock;
+use std::io;
 
 use cpython::error::check_signals;
 use cpython::thread_exit::stop_at_exit;
 use cpython::{Obj, Raised, Ref};
-use engine::Nanos;
+use engine::{Jump, Nanos, Readiness, Selector, WaitsForReadiness};
 
 use super::EventLoop;
 use crate::handles::{Entry, Handle, TimerEntry};
-use crate::interop::asyncio;
+use crate::interop::{EndsProgram, asyncio, python_side};
 
-/// With work queued, the selector is looked at after so many entries …
-const ENTRIES_BETWEEN_POLLS: usize = 256;
-/// … or after so many nanoseconds. An empty look costs as much as several short callbacks.
-const NANOS_BETWEEN_POLLS: Nanos = 32_000;
-/// While entries take less than a thirty-second of that, about so many run between two looks at the
-/// clock.
-const ENTRIES_BETWEEN_LOOKS: usize = 32;
-/// In an iteration of more entries than this, memory is fetched ahead …
+/// In an iteration of more entries than this, memory is fetched ahead.
 const MANY_ENTRIES: usize = 512;
-/// … for the entry that runs after so many others.
+/// The distance, in entries, from the running entry to the one whose memory is fetched.
 const PREFETCHED: usize = 6;
-/// After so many looks that found nothing, and waits that brought one event, the loop waits
-/// without having looked before …
-const VAIN_LOOKS: u32 = 8;
-/// … but for one time in so many, which tells whether that is still so.
-const LOOKS_BETWEEN_TRIES: u32 = 16;
 /// The longest wait, as in asyncio: a day.
-const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
+pub(super) const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
 
-/// Runs a step or a wake-up of a task of the loop. Fails only with what ends the program.
-type Stepper = fn(&Ref<EventLoop>, Obj) -> Result<(), Raised>;
-
-static STEPPER: OnceLock<Stepper> = OnceLock::new();
+/// Runs a step or a wake-up of a task of the loop.
+pub(crate) type Stepper = fn(&Ref<EventLoop>, Obj) -> Result<(), EndsProgram>;
 
 impl EventLoop {
-    /// Has all loops step tasks by this function; called once, when the module starts.
-    pub(crate) fn step_by(step: Stepper) {
-        let _ = STEPPER.set(step);
-    }
-
     /// `run_forever()`.
     pub(crate) fn run_forever(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let py = this.py();
@@ -65,9 +46,10 @@ impl EventLoop {
             let events = imports.events.get(py);
             events.method(pyo3::intern!(py, "_set_running_loop"), &[this.as_obj()])?;
             EventLoop::is_fast(this);
+            this.look_for_clock(py)?;
             this.spares.begin(py)?;
             // The first iteration looks at the selector and the timers in any case.
-            this.look_next();
+            this.poll_next();
             this.held.begin(this.as_obj());
             loop {
                 EventLoop::run_once(this)?;
@@ -76,7 +58,7 @@ impl EventLoop {
                 }
             }
         })();
-        // Whatever ended it stays the outcome; the way back must not lose it.
+        // The exception that ended the run stays the outcome, whatever the steps below raise.
         let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(raised) => Err(Raised::take(raised, py)),
@@ -114,39 +96,38 @@ impl EventLoop {
         }
     }
 
-    /// `_run_once()`: an iteration that looks at the selector and the timers in any case. It may
-    /// be called while the loop runs; then what the calling callback has written leaves first.
+    /// `_run_once()`: an iteration that looks at the selector and the timers in any case. The
+    /// program may call it while the loop runs; then writes that are held leave first.
     pub(crate) fn run_one_iteration(this: &Ref<EventLoop>) -> Result<(), Raised> {
         this.check_closed(this.py())?;
         stop_at_exit();
         EventLoop::is_fast(this);
+        this.look_for_clock(this.py())?;
         EventLoop::settle_held(this)?;
-        this.look_next();
+        this.poll_next();
         EventLoop::run_once(this)
     }
 
-    /// One iteration: collects what has become ready and runs what was there.
+    /// One iteration: collects what has become ready, and runs the entries that were in the queue.
     #[inline(always)]
     fn run_once(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let value: &EventLoop = this;
         let count = value.ready.borrow().len();
-        let unlooked = value.unlooked.get();
         value.iteration.set(value.iteration.get().wrapping_add(1));
-        if count == 0 || count > unlooked {
-            EventLoop::look_around_and_run(this, count)?;
-        } else {
-            value.unlooked.set(unlooked - count);
+        if value.pacing.may_run(count) {
             EventLoop::run_entries(this, count)?;
+        } else {
+            EventLoop::look_and_run(this, count)?;
         }
-        if value.held.is_empty() {
-            return Ok(());
+        if !value.held.is_empty() {
+            EventLoop::settle_held(this)?;
         }
-        EventLoop::settle_held(this)
+        Ok(())
     }
 
-    /// Runs so many entries.
+    /// Runs the first `count` entries.
     #[inline(always)]
-    fn run_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+    fn run_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
@@ -156,29 +137,30 @@ impl EventLoop {
         Ok(())
     }
 
-    /// An iteration that looks at the clock, or at the selector and the timers, before it runs what
-    /// is ready, of which there were so many entries.
+    /// An iteration that looks at the clock, or at the selector and the timers, before it runs the
+    /// `count` entries of the queue and those that the look adds.
     #[inline(never)]
-    fn look_around_and_run(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
-        if count == 0 || this.budget.get() == 0 || this.stopping.get() || !this.fast.get() {
+    fn look_and_run(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+        let must_poll = this.pacing.is_poll_due(count) || this.stopping.get() || !this.fast.get();
+        if must_poll || !this.pacing.may_go_on(this.clock.now()) {
             EventLoop::collect(this, count > 0)?;
-        } else {
-            EventLoop::look_at_clock(this)?;
         }
         let count = this.ready.borrow().len();
-        this.budget.set(this.budget.get().saturating_sub(count));
+        this.pacing.spend(count);
         if this.debug.get() {
-            EventLoop::run_entries_in_debug_mode(this, count)
+            EventLoop::run_entries_in_debug_mode(this, count)?;
         } else if count > MANY_ENTRIES {
-            EventLoop::run_many_entries(this, count)
+            EventLoop::run_many_entries(this, count)?;
         } else {
-            EventLoop::run_entries(this, count)
+            EventLoop::run_entries(this, count)?;
         }
+        Ok(())
     }
 
-    /// Runs so many entries that what they refer to is no longer in the processor's cache.
+    /// Runs the first `count` entries, more than [`MANY_ENTRIES`]. Their objects are no longer in
+    /// the processor's cache, so this fetches them ahead.
     #[inline(never)]
-    fn run_many_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
+    fn run_many_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
             let mut ready = this.ready.borrow_mut();
             let Some(entry) = ready.pop() else { break };
@@ -194,107 +176,141 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Runs an entry. Fails only with what ends the program.
+    /// Runs an entry.
     #[inline(always)]
-    fn run_entry(this: &Ref<EventLoop>, entry: Entry) -> Result<(), Raised> {
-        match (entry.into_task(), STEPPER.get()) {
-            (Ok(task), Some(step)) => step(this, task),
-            (Ok(_), None) => Ok(()),
-            (Err(entry), _) => entry.run(&this.spares),
+    pub(super) fn run_entry(this: &Ref<EventLoop>, entry: Entry) -> Result<(), EndsProgram> {
+        match entry.into_task() {
+            Ok(task) => (this.step)(this, task),
+            Err(entry) => entry.run(&this.spares),
         }
     }
 
-    /// Looks at the selector if the last look is too long ago. While entries are short the clock is
-    /// read only every few of them: reading it takes as long as a step.
-    #[inline(never)]
-    fn look_at_clock(this: &Ref<EventLoop>) -> Result<(), Raised> {
-        let since = this.clock.now().wrapping_sub(this.polled.get());
-        if since > NANOS_BETWEEN_POLLS {
-            return EventLoop::collect(this, true);
-        }
-        let budget = this.budget.get() + this.unlooked.get();
-        let ran = ENTRIES_BETWEEN_POLLS.saturating_sub(budget) as Nanos;
-        let short = since < ran.saturating_mul(NANOS_BETWEEN_POLLS / 32);
-        let unlooked = budget.min(if short { ENTRIES_BETWEEN_LOOKS } else { 0 });
-        this.unlooked.set(unlooked);
-        this.budget.set(budget - unlooked);
-        Ok(())
-    }
-
-    /// Looks at the selector, waiting if nothing else is to do, and at the timers.
+    /// Looks at the selector and at the timers. Waits if there is nothing else to do.
     #[inline(never)]
     fn collect(this: &Ref<EventLoop>, has_work: bool) -> Result<(), Raised> {
-        let py = this.py();
-        let selector = this.selector.borrow().clone();
-        let Some(selector) = selector else {
+        if !this.class_checked.get() {
+            EventLoop::is_fast(this);
+        }
+        if this.is_clock_changed() {
+            this.follow_clock();
+        }
+        if let Some(select) = this.select.get() {
+            return EventLoop::collect_by_select(this, &select, has_work);
+        }
+        let Some(selector) = this.selector.borrow().clone() else {
             return Ok(());
         };
         if !has_work {
-            // A signal since the last Python code must not wait for the next event. Its handler
-            // may schedule something.
-            check_signals(py)?;
+            // A signal that came since the last Python code must not wait for the next event. Its
+            // handler may schedule something.
+            check_signals(this.py())?;
+            // Signal numbers may be left from a look whose handlers raised.
+            EventLoop::deliver_signals(this)?;
         }
-        let mut timeout = Some(0);
-        if !has_work && !this.is_stopping() {
-            timeout = match EventLoop::next_deadline(this) {
-                Some(deadline) => {
-                    let now = EventLoop::now(this)?;
-                    Some(deadline.saturating_sub(now).min(LONGEST_WAIT))
-                }
-                None => None,
-            };
-        }
-        this.looks.set(this.looks.get().wrapping_add(1));
+        let timeout = EventLoop::timeout(this, has_work)?;
         let mut events = this.events.take();
         events.clear();
-        let mut result = Ok(());
-        if timeout == Some(0) || !this.expects_nothing() {
-            // The first look keeps the GIL: under load something is there.
-            result = selector.wait(Some(0), &mut events);
+        let polled = if this.clock.is_manual() {
+            EventLoop::poll_and_jump(this, &selector, timeout, &mut events)
+        } else {
+            EventLoop::poll_and_wait(this, &*selector, timeout, &mut events)
+        };
+        let brought = events.len();
+        EventLoop::hand_out(this, polled, events)?;
+        EventLoop::end_poll(this, brought, has_work)
+    }
+
+    /// The longest wait for the selector, in nanoseconds; without end for `None`.
+    #[inline(always)]
+    fn timeout(this: &Ref<EventLoop>, has_work: bool) -> Result<Option<Nanos>, Raised> {
+        if has_work || this.is_stopping() {
+            return Ok(Some(0));
         }
-        let idle = result.is_ok() && events.is_empty() && timeout != Some(0);
-        if idle && this.ready.borrow().is_empty() && !this.is_stopping() {
-            this.held.pace.pause(|| this.clock.now());
-            this.waiting.set(true);
-            // Whoever schedules from now on sees the flag and ends the wait.
-            result = py.detach(|| selector.wait(timeout, &mut events));
-            this.waiting.set(false);
-            let vain = match events.len() {
-                0 | 1 => this.vain_looks.get().saturating_add(1),
-                _ => 0,
-            };
-            this.vain_looks.set(vain);
-        } else if !events.is_empty() {
-            this.vain_looks.set(0);
+        let Some(deadline) = EventLoop::next_deadline(this) else {
+            return Ok(None);
+        };
+        let now = EventLoop::now(this)?;
+        Ok(Some(deadline.saturating_sub(now).min(LONGEST_WAIT)))
+    }
+
+    /// Looks for events, first without waiting if that is worth while, and waits if nothing is
+    /// ready. Only the wait gives the GIL up: under load something is there.
+    #[inline(always)]
+    fn poll_and_wait<W: WaitsForReadiness + Sync>(
+        this: &Ref<EventLoop>,
+        waiting: &W,
+        timeout: Option<Nanos>,
+        events: &mut Vec<Readiness>,
+    ) -> io::Result<()> {
+        if this.pacing.begin_poll(timeout) {
+            waiting.wait(Some(0), events)?;
         }
-        if let Err(error) = result {
+        let is_idle = events.is_empty() && timeout != Some(0);
+        if !is_idle || !this.ready.borrow().is_empty() || this.is_stopping() {
+            this.pacing.found(events.len());
+            return Ok(());
+        }
+        this.held.pace.pause(|| this.clock.now());
+        this.waiting.set(true);
+        // A thread that schedules something from now on sees the flag and ends the wait.
+        let waited = this.py().detach(|| waiting.wait(timeout, events));
+        this.waiting.set(false);
+        this.pacing.waited(events.len());
+        waited
+    }
+
+    /// As `poll_and_wait`, on a manual clock, which jumps to the deadline if nothing is ready.
+    #[cold]
+    fn poll_and_jump(
+        this: &Ref<EventLoop>,
+        selector: &Selector,
+        timeout: Option<Nanos>,
+        events: &mut Vec<Readiness>,
+    ) -> io::Result<()> {
+        let waiting = Jump::new(&this.clock, selector);
+        EventLoop::poll_and_wait(this, &waiting, timeout, events)
+    }
+
+    /// Delivers what the selector has reported, and signals.
+    #[inline(always)]
+    fn hand_out(
+        this: &Ref<EventLoop>,
+        polled: io::Result<()>,
+        events: Vec<Readiness>,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        if let Err(error) = polled {
             *this.events.borrow_mut() = events;
             return Err(Raised::os_error(py, error));
         }
-        // Python's own signal handlers run here when a signal ended the wait.
-        let delivered = check_signals(py).and_then(|()| EventLoop::deliver(this, &events));
+        // Python's own signal handlers run here when a signal ended the wait. Whatever they raise,
+        // the events that were fetched are delivered: the next look would not bring them again.
+        let handled = check_signals(py).map_err(|raised| raised.take(py));
+        EventLoop::deliver(this, &events);
         *this.events.borrow_mut() = events;
+        if let Err(exception) = handled {
+            return Err(Raised::raise(exception));
+        }
+        EventLoop::deliver_signals(this)?;
+        Ok(())
+    }
+
+    /// Ends the poll: counts the events that it has brought, and collects the timers that are due.
+    #[inline(always)]
+    fn end_poll(this: &Ref<EventLoop>, brought: usize, has_work: bool) -> Result<(), Raised> {
         let now = EventLoop::now(this)?;
-        this.polled.set(if this.time_overridden.get() {
+        let polled = if this.time_replaced.get() {
             this.clock.now()
         } else {
             now
-        });
-        let brought = this.events.borrow().len();
-        this.held.pace.go_on(this.polled.get(), brought, has_work);
-        this.budget.set(ENTRIES_BETWEEN_POLLS);
-        this.unlooked.set(0);
+        };
+        this.pacing.end_poll(polled);
+        this.held.pace.go_on(polled, brought, has_work);
         EventLoop::collect_timers(this, now);
-        delivered
+        Ok(())
     }
 
-    /// Whether the next look would be in vain, as the last ones were.
-    #[inline]
-    fn expects_nothing(&self) -> bool {
-        self.vain_looks.get() >= VAIN_LOOKS && self.looks.get() % LOOKS_BETWEEN_TRIES != 0
-    }
-
-    fn next_deadline(this: &Ref<EventLoop>) -> Option<Nanos> {
+    pub(super) fn next_deadline(this: &Ref<EventLoop>) -> Option<Nanos> {
         let mut dropped = Vec::new();
         let deadline = this.timers.borrow_mut().next_deadline(&mut dropped);
         EventLoop::forget(dropped);
@@ -302,7 +318,8 @@ impl EventLoop {
     }
 
     /// Moves the timers that are due into the ready queue.
-    fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
+    #[inline(always)]
+    pub(super) fn collect_timers(this: &Ref<EventLoop>, now: Nanos) {
         let mut dropped = Vec::new();
         let mut ready = this.ready.borrow_mut();
         this.timers
@@ -312,7 +329,7 @@ impl EventLoop {
         EventLoop::forget(dropped);
     }
 
-    /// Lets cancelled timers go.
+    /// Releases cancelled timers.
     #[inline]
     pub(super) fn forget(dropped: Vec<TimerEntry>) {
         dropped.iter().for_each(TimerEntry::forget);
@@ -320,12 +337,12 @@ impl EventLoop {
 
     /// Runs entries one by one, timing each.
     #[cold]
-    fn run_entries_in_debug_mode(this: &Ref<EventLoop>, count: usize) -> Result<(), Raised> {
-        let py = this.py();
+    fn run_entries_in_debug_mode(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
             };
+            entry.forget_schedule();
             let Some(handle) = entry.as_handle() else {
                 EventLoop::run_entry(this, entry)?;
                 continue;
@@ -339,16 +356,30 @@ impl EventLoop {
             let took = engine::seconds(this.clock.now().saturating_sub(started));
             this.current_handle.set(None);
             outcome?;
-            let limit = match this.slow_callback_duration.get() {
-                Some(limit) => limit.to_f64()?,
-                None => 0.1,
-            };
-            if took >= limit {
-                let reports = Obj::import(py, c"aioxide._reports")?;
-                let name = pyo3::intern!(py, "callback_was_slow");
-                reports.method(name, &[handle.as_obj(), &Obj::float(py, took)?])?;
-            }
+            let reported = EventLoop::report_if_slow(this, &handle, took);
+            EndsProgram::after_report(handle.as_obj(), reported)?;
         }
         Ok(())
+    }
+
+    /// Logs a callback that took this many seconds, if that is longer than
+    /// `slow_callback_duration`.
+    fn report_if_slow(
+        this: &Ref<EventLoop>,
+        handle: &Ref<Handle>,
+        took: f64,
+    ) -> Result<(), Raised> {
+        let py = this.py();
+        let limit = match this.slow_callback_duration.get() {
+            Some(limit) => limit.to_f64()?,
+            None => 0.1,
+        };
+        if took < limit {
+            return Ok(());
+        }
+        let report = python_side(py)?.callback_was_slow.get(py);
+        report
+            .call(&[handle.as_obj(), &Obj::float(py, took)?])
+            .map(drop)
     }
 }

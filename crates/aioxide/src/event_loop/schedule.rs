@@ -1,4 +1,4 @@
-//! What goes into the ready queue and the timer heap.
+//! Filling the ready queue and the timer heap.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use cpython::{Args, Obj, Python, Raised, Ref};
 use engine::{Nanos, Waker};
 
 use super::EventLoop;
+use super::clock::is_clock_replaced;
 use crate::handles::{
     Alarm, Callback, Entry, Handle, ThreadSafeHandle, TimerEntry, TimerHandle, When,
 };
@@ -20,8 +21,8 @@ impl EventLoop {
         }
     }
 
-    /// As `schedule`, from another thread that notifies the loop itself, when it no longer has the
-    /// GIL: the waker, if the loop waits.
+    /// As `schedule`, from another thread, which wakes the loop itself once it no longer has the
+    /// GIL. Returns the waker if the loop waits.
     pub(crate) fn schedule_unnoticed(this: &Ref<EventLoop>, entry: Entry) -> Option<Arc<Waker>> {
         this.ready.borrow_mut().push(entry);
         if this.waiting.get() {
@@ -112,12 +113,18 @@ impl EventLoop {
     /// `call_later(delay, callback, *args, context=None)`.
     pub(crate) fn call_later(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         if let Some([delay, callback, rest @ ..]) = args.only_positional() {
-            if delay.is_float_exact() && !EventLoop::is_overridden(this) {
+            if delay.is_float_exact() && !EventLoop::is_time_asked(this) {
                 let when = Moment::Seconds(EventLoop::now_seconds(this) + delay.to_f64()?);
                 return EventLoop::push_timer(this, when, callback, rest, None);
             }
         }
         EventLoop::call_later_of_any(this, args)
+    }
+
+    /// Whether `call_later` must call the loop's methods for the time and the timer.
+    #[inline]
+    fn is_time_asked(this: &Ref<EventLoop>) -> bool {
+        EventLoop::is_replaced(this) || is_clock_replaced()
     }
 
     #[inline(never)]
@@ -127,26 +134,38 @@ impl EventLoop {
         if delay.is_none() {
             return Err(Raised::type_error(py, "delay must not be None"));
         }
-        if EventLoop::is_overridden(this) {
+        if EventLoop::is_time_asked(this) {
             let now = this.as_obj().method(pyo3::intern!(py, "time"), &[])?;
             let when = now.plus(delay)?;
             let mut call = vec![&when, callback];
             call.extend(rest);
             let context = context_of(args, "call_later", &["delay", "callback"])?;
+            let context = context.unwrap_or_else(|| Obj::none(py));
+            call.push(&context);
             let names = crate::interop::asyncio(py).context_name.get(py);
             let name = pyo3::intern!(py, "call_at");
-            return match &context {
-                Some(context) => {
-                    call.push(context);
-                    this.as_obj().method_named(name, &call, Some(names))
-                }
-                None => this.as_obj().method(name, &call),
-            };
+            let timer = this.as_obj().method_named(name, &call, Some(names))?;
+            EventLoop::hide_ourselves(&timer)?;
+            return Ok(timer);
         }
         let now = Obj::float(py, EventLoop::now_seconds(this))?;
         let when = Moment::Given(now.plus(delay)?);
         let context = context_of(args, "call_later", &["delay", "callback"])?;
         EventLoop::push_timer(this, when, callback, rest, context)
+    }
+
+    /// Removes the call of `call_at()` from the traceback of a handle that the program's own
+    /// `call_at()` has made, as asyncio does. A native handle's traceback does not have it.
+    fn hide_ourselves(timer: &Obj) -> Result<(), Raised> {
+        let py = timer.py();
+        if Ref::<TimerHandle>::of(timer).is_some() {
+            return Ok(());
+        }
+        let traceback = timer.attr(pyo3::intern!(py, "_source_traceback"))?;
+        if traceback.truth()? {
+            traceback.method(pyo3::intern!(py, "pop"), &[])?;
+        }
+        Ok(())
     }
 
     /// `call_at(when, callback, *args, context=None)`.
@@ -208,7 +227,7 @@ impl EventLoop {
         Ok(timer.into_obj())
     }
 
-    /// Wakes a Future after a delay in seconds (not negative).
+    /// Wakes a Future after a delay in seconds, which is not negative.
     pub(crate) fn push_alarm(
         this: &Ref<EventLoop>,
         delay: f64,
@@ -226,7 +245,7 @@ impl EventLoop {
         Ok(alarm)
     }
 
-    /// As `push_alarm`, at a time of `loop.time()`, for any object that knows what to do then.
+    /// As `push_alarm`, at a time of `loop.time()`, for any object that is served for alarms.
     pub(crate) fn push_alarm_at(
         this: &Ref<EventLoop>,
         when: f64,
@@ -240,7 +259,7 @@ impl EventLoop {
         Ok(alarm)
     }
 
-    /// As `push_alarm_at`, in the next iteration: an entry of the ready queue that can be
+    /// As `push_alarm_at`, for the next iteration: adds an entry to the ready queue that can be
     /// cancelled.
     pub(crate) fn push_alarm_now(this: &Ref<EventLoop>, target: Obj) -> Result<Ref<Alarm>, Raised> {
         let alarm = Alarm::create(this.py(), target, EventLoop::next_sequence(this))?;
@@ -249,7 +268,7 @@ impl EventLoop {
         Ok(alarm)
     }
 
-    /// A timer in the heap was cancelled: sweeps the heap when most of it is.
+    /// Notes that a timer in the heap was cancelled, and sweeps the heap if most of it is.
     #[inline]
     pub(crate) fn timer_cancelled(this: &Ref<EventLoop>) {
         let is_sweep_due = {
@@ -281,10 +300,10 @@ impl EventLoop {
         engine::seconds(this.clock.now())
     }
 
-    /// The loop's time as its timers see it: what the program's `time()` says, if it has one.
+    /// The loop's time as its timers see it: that of the program's `time()`, if it has one.
     #[inline]
     pub(super) fn now(this: &Ref<EventLoop>) -> Result<Nanos, Raised> {
-        if !this.time_overridden.get() {
+        if !this.time_replaced.get() {
             return Ok(this.clock.now());
         }
         let py = this.py();
@@ -311,11 +330,11 @@ impl EventLoop {
     }
 }
 
-/// When a timer is to be due, before anybody has looked whether it is a time at all.
+/// The time of a timer, before it is checked.
 enum Moment {
     /// Seconds of `loop.time()`.
     Seconds(f64),
-    /// What the program gave.
+    /// The object that the program gave.
     Given(Obj),
 }
 
@@ -351,7 +370,7 @@ fn callback_of<'a>(
     }
 }
 
-/// Time, callback and its arguments.
+/// The time, the callback and its arguments.
 #[inline]
 fn timed_callback_of<'a>(
     py: Python<'_>,
@@ -386,7 +405,8 @@ fn missing(py: Python<'_>, method: &str, names: &[&str]) -> Raised {
     Raised::type_error(py, &text)
 }
 
-/// The keyword argument `context`; `parameters` are those that a position can give as well.
+/// The keyword argument `context`. `parameters` are the arguments that can be given by position
+/// too.
 #[inline]
 fn context_of(args: &Args<'_>, method: &str, parameters: &[&str]) -> Result<Option<Obj>, Raised> {
     if !args.has_keywords() {

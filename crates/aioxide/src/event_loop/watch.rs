@@ -1,69 +1,70 @@
 //! Descriptors: readers and writers of the program, native operations that wait, and native
 //! transports.
 //!
-//! An operation waits in the reader's or the writer's place, as asyncio's do, so that whoever
-//! comes after it takes the place from it. Alone on its descriptor it is watched for one event:
-//! the selector keeps the descriptor afterwards, silent, and the next operation need not register
-//! it again nor the last one take it out.
+//! An operation waits in the reader's or the writer's place, as asyncio's do, so a reader, writer
+//! or operation that comes later takes the place from it. An operation alone on its descriptor is
+//! watched for one event. Afterwards the selector keeps the descriptor, silent, so the next
+//! operation need not register it again and the last one need not take it out.
 
-use cpython::context::Bound;
+use cpython::context::BoundContext;
 use cpython::{Args, Obj, Raised, Ref, Visit, context};
-use engine::{Event, Interest};
+use engine::{Interest, Readiness};
 
 use super::EventLoop;
 use crate::handles::{Callback, Entry, Handle};
+use crate::interop::EndsProgram;
 
-/// What is watched of one descriptor.
+/// The watch of one descriptor.
 #[derive(Default)]
-struct Watch {
+struct FdWatch {
     /// `add_reader`'s handle, a pipe's transport, or an operation.
-    reader: Option<Watcher>,
+    reader: Option<FdWatcher>,
     /// `add_writer`'s handle, a pipe's transport, or an operation.
-    writer: Option<Watcher>,
+    writer: Option<FdWatcher>,
     /// A native transport, which has the descriptor to itself.
     io: Option<Obj>,
-    /// What `add_reader` or `add_writer` was given instead of a number. It stays open meanwhile,
-    /// and is found again once the program has closed it.
+    /// The object that `add_reader` or `add_writer` was given instead of a number. The reference
+    /// keeps it open, and by it the watch is found again once the program has closed it.
     file: Option<Obj>,
     /// What the selector reports.
     interest: Interest,
-    /// It reports one event only.
+    /// Whether the selector reports one event only.
     once: bool,
-    /// The selector has probably kept the descriptor, though it reports nothing.
+    /// Whether the selector has probably kept the descriptor, though it reports nothing.
     silent: bool,
 }
 
-/// Who is told of one half of a descriptor's readiness. Two transports may share a descriptor, one
-/// for each half, as may a transport and a handle.
-enum Watcher {
+/// The object that one half of a descriptor's readiness is reported to. Two transports may share a
+/// descriptor, one for each half, as may a transport and a handle.
+enum FdWatcher {
     Handle(Ref<Handle>),
     /// A transport or an operation.
     Native(Obj),
 }
 
-impl Watcher {
+impl FdWatcher {
     fn as_obj(&self) -> &Obj {
         match self {
-            Watcher::Handle(handle) => handle.as_obj(),
-            Watcher::Native(native) => native,
+            FdWatcher::Handle(handle) => handle.as_obj(),
+            FdWatcher::Native(native) => native,
         }
     }
 
-    /// It is told no more.
+    /// Cancels the watcher, if it is a handle.
     fn cancel(self) -> Result<(), Raised> {
         match self {
-            Watcher::Handle(handle) => {
+            FdWatcher::Handle(handle) => {
                 let handle = handle.as_obj();
                 let name = pyo3::intern!(handle.py(), "cancel");
                 handle.method(name, &[]).map(drop)
             }
-            Watcher::Native(_) => Ok(()),
+            FdWatcher::Native(_) => Ok(()),
         }
     }
 }
 
-impl Watch {
-    fn side(&mut self, side: Side) -> &mut Option<Watcher> {
+impl FdWatch {
+    fn side(&mut self, side: Side) -> &mut Option<FdWatcher> {
         match side {
             Side::Read => &mut self.reader,
             Side::Write => &mut self.writer,
@@ -71,20 +72,29 @@ impl Watch {
     }
 }
 
+/// A descriptor, the object that it was given as if that was no number, and the watcher of each
+/// half.
+pub(super) struct ShownFdWatch {
+    pub(super) fd: i32,
+    pub(super) file: Option<Obj>,
+    pub(super) reader: Option<Obj>,
+    pub(super) writer: Option<Obj>,
+}
+
 /// The watches by descriptor number.
 #[derive(Default)]
-pub(super) struct WatchTable(Vec<Option<Box<Watch>>>);
+pub(super) struct FdWatchTable(Vec<Option<Box<FdWatch>>>);
 
-impl WatchTable {
-    fn get(&self, fd: i32) -> Option<&Watch> {
+impl FdWatchTable {
+    fn get(&self, fd: i32) -> Option<&FdWatch> {
         self.0.get(usize::try_from(fd).ok()?)?.as_deref()
     }
 
-    fn get_mut(&mut self, fd: i32) -> Option<&mut Watch> {
+    fn get_mut(&mut self, fd: i32) -> Option<&mut FdWatch> {
         self.0.get_mut(usize::try_from(fd).ok()?)?.as_deref_mut()
     }
 
-    fn entry(&mut self, fd: i32) -> &mut Watch {
+    fn entry(&mut self, fd: i32) -> &mut FdWatch {
         let index = usize::try_from(fd).unwrap_or_default();
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
@@ -94,15 +104,38 @@ impl WatchTable {
 
     /// The descriptor that this very object was given for.
     fn find(&self, file: &Obj) -> Option<i32> {
-        let is_its = |watch: &Option<Box<Watch>>| {
+        let is_its = |watch: &Option<Box<FdWatch>>| {
             let watch = watch.as_deref();
             watch.is_some_and(|watch| watch.file.as_ref().is_some_and(|known| known.is(file)))
         };
         i32::try_from(self.0.iter().position(is_its)?).ok()
     }
 
-    fn remove(&mut self, fd: i32) -> Option<Box<Watch>> {
+    fn remove(&mut self, fd: i32) -> Option<Box<FdWatch>> {
         self.0.get_mut(usize::try_from(fd).ok()?)?.take()
+    }
+
+    /// All watches that the selector reports, for a program that looks at them.
+    pub(super) fn shown(&self) -> Vec<ShownFdWatch> {
+        let shown = |(fd, watch): (usize, &FdWatch)| {
+            let watcher = |side: Interest, own: &Option<FdWatcher>| {
+                let own = own.as_ref().map(|own| own.as_obj().clone());
+                let watcher = own.or_else(|| watch.io.clone());
+                watcher.filter(|_| watch.interest.contains(side))
+            };
+            ShownFdWatch {
+                fd: fd as i32,
+                file: watch.file.clone(),
+                reader: watcher(Interest::READ, &watch.reader),
+                writer: watcher(Interest::WRITE, &watch.writer),
+            }
+        };
+        let watches = self.0.iter().enumerate();
+        watches
+            .filter_map(|(fd, watch)| Some((fd, watch.as_deref()?)))
+            .filter(|(_, watch)| !watch.interest.is_empty())
+            .map(shown)
+            .collect()
     }
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
@@ -117,7 +150,7 @@ impl WatchTable {
     }
 }
 
-/// Which half of a descriptor's readiness.
+/// One half of a descriptor's readiness.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Side {
     /// `add_reader`.
@@ -128,7 +161,7 @@ pub(crate) enum Side {
 
 impl EventLoop {
     /// Watches a descriptor for a native object: its readiness pushes `Entry::read` and
-    /// `Entry::write`. With neither the descriptor is forgotten.
+    /// `Entry::write`. With interest in neither, the descriptor is no longer watched.
     pub(crate) fn watch(
         this: &Ref<EventLoop>,
         fd: i32,
@@ -149,12 +182,15 @@ impl EventLoop {
                 .as_ref()
                 .is_some_and(|watch| !watch.interest.is_empty())
             {
-                EventLoop::tell(this, fd, Interest::READ, Interest::NONE)?;
+                EventLoop::update_selector(this, fd, Interest::READ, Interest::NONE)?;
             }
         } else {
             let (before, once) = this.interest(fd);
-            if before != interest || once {
-                EventLoop::tell(this, fd, before, interest)?;
+            // The previous owner of the number may have closed the descriptor without unregistering
+            // it.
+            let is_known = EventLoop::watched(this, fd).is_some_and(|known| known.is(io));
+            if before != interest || once || !is_known {
+                EventLoop::update_selector(this, fd, before, interest)?;
             }
             let released = {
                 let mut watches = this.watches.borrow_mut();
@@ -167,7 +203,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// What the selector reports of a descriptor, and whether once only.
+    /// What the selector reports about a descriptor, and whether once only.
     fn interest(&self, fd: i32) -> (Interest, bool) {
         match self.watches.borrow().get(fd) {
             Some(watch) => (watch.interest, watch.once),
@@ -175,9 +211,9 @@ impl EventLoop {
         }
     }
 
-    /// Has a native operation wait until the descriptor is ready: `Entry::read` or
-    /// `Entry::write`, once or until [`EventLoop::stop_waiting`]. It takes the place of the
-    /// program's reader or writer.
+    /// Lets a native operation wait until the descriptor is ready, which pushes `Entry::read` or
+    /// `Entry::write`, once or until [`EventLoop::stop_waiting`]. The operation takes the place of
+    /// the program's reader or writer.
     pub(crate) fn wait_for(
         this: &Ref<EventLoop>,
         side: Side,
@@ -190,19 +226,21 @@ impl EventLoop {
         if arm {
             EventLoop::arm(this, fd, after)?;
         } else if before != after {
-            EventLoop::tell(this, fd, before, after)?;
+            EventLoop::update_selector(this, fd, before, after)?;
         }
         let replaced = {
             let mut watches = this.watches.borrow_mut();
             let watch = watches.entry(fd);
             watch.once = arm || (once && before == after);
             (watch.interest, watch.silent) = (after, false);
-            watch.side(side).replace(Watcher::Native(operation.clone()))
+            watch
+                .side(side)
+                .replace(FdWatcher::Native(operation.clone()))
         };
-        replaced.map_or(Ok(()), Watcher::cancel)
+        replaced.map_or(Ok(()), FdWatcher::cancel)
     }
 
-    /// Has the selector report one event.
+    /// Makes the selector report one event.
     fn arm(this: &Ref<EventLoop>, fd: i32, interest: Interest) -> Result<(), Raised> {
         let silent = this
             .watches
@@ -216,7 +254,7 @@ impl EventLoop {
         armed.map_err(|error| Raised::os_error(this.py(), error))
     }
 
-    /// Whether the operation waits for the descriptor: nobody has taken its place.
+    /// Whether the operation still waits for the descriptor: nothing has taken its place.
     pub(crate) fn waits(this: &Ref<EventLoop>, side: Side, fd: i32, operation: &Obj) -> bool {
         let watches = this.watches.borrow();
         let Some(watch) = watches.get(fd) else {
@@ -231,8 +269,8 @@ impl EventLoop {
             .is_some_and(|waiting| waiting.as_obj().is(operation))
     }
 
-    /// The operation no longer waits. Does nothing if its place was taken, nor where the
-    /// descriptor was closed meanwhile.
+    /// Ends the operation's wait. Does nothing if its place was taken, or if the descriptor was
+    /// closed meanwhile.
     pub(crate) fn stop_waiting(this: &Ref<EventLoop>, side: Side, fd: i32, operation: &Obj) {
         if !EventLoop::waits(this, side, fd, operation) {
             return;
@@ -253,7 +291,7 @@ impl EventLoop {
         };
         drop(released);
         if before != after {
-            if let Err(raised) = EventLoop::tell(this, fd, before, after) {
+            if let Err(raised) = EventLoop::update_selector(this, fd, before, after) {
                 drop(raised.take(this.py()));
             }
         }
@@ -264,9 +302,9 @@ impl EventLoop {
         this.watches.borrow().get(fd)?.io.clone()
     }
 
-    /// Tells the selector. A descriptor that was closed behind our back is no error, nor is one
-    /// whose number has come back.
-    fn tell(
+    /// Changes the selector's interest in the descriptor. Ignores descriptors that the program has
+    /// closed, and numbers that were reused since.
+    fn update_selector(
         this: &Ref<EventLoop>,
         fd: i32,
         before: Interest,
@@ -300,8 +338,8 @@ impl EventLoop {
         result.map_err(|error| Raised::os_error(this.py(), error))
     }
 
-    /// `_add_reader(fd, callback, *args)` and `_add_writer`: returns the new handle; the one
-    /// that was there is cancelled.
+    /// `_add_reader(fd, callback, *args)` and `_add_writer`. Returns the new handle, and cancels
+    /// the previous one.
     pub(crate) fn add_side(
         this: &Ref<EventLoop>,
         side: Side,
@@ -317,19 +355,19 @@ impl EventLoop {
         this.check_closed(py)?;
         let fd = EventLoop::descriptor(this, file)?;
         let callback = Callback::new(callback, rest)?;
-        let context = Bound::To(context::copy_current(py)?);
+        let context = BoundContext::To(context::copy_current(py)?);
         let handle = Ref::new(py, Handle::value(this.as_obj(), callback, context))?;
         Handle::set_repeats(&handle);
         if this.debug() {
             handle.remember_source(py, 0)?;
         }
         let file = (!file.is_int()).then(|| file.clone());
-        EventLoop::set_side(this, side, fd, Watcher::Handle(handle.clone()), file)?;
+        EventLoop::set_side(this, side, fd, FdWatcher::Handle(handle.clone()), file)?;
         Ok(handle.into_obj())
     }
 
-    /// Watches one half of a descriptor's readiness for a transport, in the place of who was told
-    /// before. The other half may be someone else's.
+    /// Watches one half of a descriptor's readiness for a transport, which takes the place of the
+    /// previous watcher. The other half may have another watcher.
     pub(crate) fn watch_side(
         this: &Ref<EventLoop>,
         side: Side,
@@ -337,20 +375,20 @@ impl EventLoop {
         transport: &Obj,
     ) -> Result<(), Raised> {
         this.check_closed(this.py())?;
-        EventLoop::set_side(this, side, fd, Watcher::Native(transport.clone()), None)
+        EventLoop::set_side(this, side, fd, FdWatcher::Native(transport.clone()), None)
     }
 
     fn set_side(
         this: &Ref<EventLoop>,
         side: Side,
         fd: i32,
-        watcher: Watcher,
+        watcher: FdWatcher,
         file: Option<Obj>,
     ) -> Result<(), Raised> {
         let (before, once) = this.interest(fd);
         let after = before | interest_of(side);
         if before != after || once {
-            EventLoop::tell(this, fd, before, after)?;
+            EventLoop::update_selector(this, fd, before, after)?;
         }
         let (replaced, file) = {
             let mut watches = this.watches.borrow_mut();
@@ -360,11 +398,11 @@ impl EventLoop {
             (watch.side(side).replace(watcher), file)
         };
         drop(file);
-        replaced.map_or(Ok(()), Watcher::cancel)
+        replaced.map_or(Ok(()), FdWatcher::cancel)
     }
 
-    /// The number of a descriptor. An object that was closed since it was given has none any
-    /// more, and the number that it had is meant, as `selectors` has it.
+    /// The number of a descriptor. An object that was closed since it was given has no number any
+    /// more; then this is the number that it had, as in `selectors`.
     fn descriptor(this: &Ref<EventLoop>, file: &Obj) -> Result<i32, Raised> {
         let raised = match descriptor(file) {
             Ok(fd) => return Ok(fd),
@@ -384,7 +422,7 @@ impl EventLoop {
         }
     }
 
-    /// `_remove_reader(fd)` and `_remove_writer`: whether there was one.
+    /// `_remove_reader(fd)` and `_remove_writer`. Returns whether there was one.
     pub(crate) fn remove_side(
         this: &Ref<EventLoop>,
         side: Side,
@@ -393,11 +431,16 @@ impl EventLoop {
         if this.is_closed() {
             return Ok(false);
         }
-        let fd = EventLoop::descriptor(this, file)?;
-        EventLoop::unwatch_side(this, side, fd)
+        match EventLoop::descriptor(this, file) {
+            Ok(fd) => EventLoop::unwatch_side(this, side, fd),
+            Err(raised) => {
+                raised.ignore::<pyo3::exceptions::PyOverflowError>(this.py())?;
+                Ok(false)
+            }
+        }
     }
 
-    /// Watches one half of a descriptor's readiness no more: whether it was.
+    /// Stops watching one half of a descriptor's readiness. Returns whether it was watched.
     pub(crate) fn unwatch_side(this: &Ref<EventLoop>, side: Side, fd: i32) -> Result<bool, Raised> {
         let (removed, file) = {
             let mut watches = this.watches.borrow_mut();
@@ -419,7 +462,7 @@ impl EventLoop {
             }
             drop(watches);
             if before != after {
-                EventLoop::tell(this, fd, before, after)?;
+                EventLoop::update_selector(this, fd, before, after)?;
             }
             (removed, file)
         };
@@ -430,24 +473,23 @@ impl EventLoop {
         }
     }
 
-    /// Turns readiness into entries.
-    pub(super) fn deliver(this: &Ref<EventLoop>, events: &[Event]) -> Result<(), Raised> {
+    /// Turns readiness into entries. It calls no Python, so no exception can end it early.
+    #[inline(always)]
+    pub(super) fn deliver(this: &Ref<EventLoop>, events: &[Readiness]) {
         for event in events {
             match event.token {
                 super::WAKER => {
                     if let Some(waker) = &*this.waker.borrow() {
-                        waker.drain();
+                        waker.drain(&mut this.signalled.borrow_mut());
                     }
                 }
-                super::SIGNALS => EventLoop::deliver_signals(this)?,
                 token => EventLoop::deliver_readiness(this, token as i32, event),
             }
         }
-        Ok(())
     }
 
     #[inline]
-    fn deliver_readiness(this: &Ref<EventLoop>, fd: i32, event: &Event) {
+    fn deliver_readiness(this: &Ref<EventLoop>, fd: i32, event: &Readiness) {
         let mut watches = this.watches.borrow_mut();
         let Some(watch) = watches.get_mut(fd) else {
             return;
@@ -468,28 +510,63 @@ impl EventLoop {
             (watch.interest, watch.once, watch.silent) = (Interest::NONE, false, true);
         }
         match &watch.reader {
-            Some(Watcher::Handle(handle)) if readable => ready.push(Entry::handle(handle.clone())),
-            Some(Watcher::Native(io)) if readable => ready.push(Entry::read(io.clone())),
+            Some(FdWatcher::Handle(handle)) if readable => {
+                ready.push(Entry::handle(handle.clone()))
+            }
+            Some(FdWatcher::Native(io)) if readable => ready.push(Entry::read(io.clone())),
             _ => {}
         }
         match &watch.writer {
-            Some(Watcher::Handle(handle)) if writable => ready.push(Entry::handle(handle.clone())),
-            Some(Watcher::Native(io)) if writable => ready.push(Entry::write(io.clone())),
+            Some(FdWatcher::Handle(handle)) if writable => {
+                ready.push(Entry::handle(handle.clone()))
+            }
+            Some(FdWatcher::Native(io)) if writable => ready.push(Entry::write(io.clone())),
             _ => {}
         }
     }
 
-    /// Hands signal numbers to the program's handlers, as asyncio's self-pipe does.
-    fn deliver_signals(this: &Ref<EventLoop>) -> Result<(), Raised> {
-        let py = this.py();
-        let mut numbers = Vec::new();
-        if let Some(signals) = &*this.signals.borrow() {
-            signals.read(&mut numbers);
+    /// Hands the signal numbers that have come to the program's handlers, as asyncio's self-pipe
+    /// does.
+    #[inline]
+    pub(super) fn deliver_signals(this: &Ref<EventLoop>) -> Result<(), EndsProgram> {
+        let mut is_second_try = false;
+        while let Some(number) = EventLoop::next_signal(this) {
+            is_second_try = !EventLoop::deliver_signal(this, number, is_second_try)?;
         }
-        let data = Obj::bytes(py, &numbers)?;
-        this.as_obj()
-            .method(pyo3::intern!(py, "_process_self_data"), &[&data])
-            .map(drop)
+        Ok(())
+    }
+
+    fn next_signal(this: &Ref<EventLoop>) -> Option<u8> {
+        let mut numbers = this.signalled.borrow_mut();
+        (!numbers.is_empty()).then(|| numbers.remove(0))
+    }
+
+    /// Hands one signal number on. Returns whether it is dealt with: a function that
+    /// `signal.signal` has set may raise before the number was looked at, and then the number comes
+    /// first again.
+    #[cold]
+    fn deliver_signal(
+        this: &Ref<EventLoop>,
+        number: u8,
+        is_second_try: bool,
+    ) -> Result<bool, EndsProgram> {
+        let py = this.py();
+        let ready = this.ready.borrow().len();
+        let outcome = (|| {
+            let data = Obj::bytes(py, &[number])?;
+            let name = pyo3::intern!(py, "_process_self_data");
+            this.as_obj().method(name, &[&data])
+        })();
+        let Err(raised) = outcome else {
+            return Ok(true);
+        };
+        let is_done = is_second_try || this.ready.borrow().len() > ready;
+        if !is_done {
+            this.signalled.borrow_mut().insert(0, number);
+        }
+        let method = || this.as_obj().attr(pyo3::intern!(py, "_process_self_data"));
+        Handle::report_call(this.as_obj(), method, &[], None, raised)?;
+        Ok(is_done)
     }
 }
 
@@ -501,37 +578,62 @@ fn interest_of(side: Side) -> Interest {
     }
 }
 
-/// The descriptor's number of an int or of an object with `fileno()`, as `selectors` takes them.
+/// The descriptor number of an int or of an object with `fileno()`, as `selectors` takes them.
+/// Raises OverflowError for a number that the system cannot have.
 pub(crate) fn descriptor(file: &Obj) -> Result<i32, Raised> {
     let py = file.py();
-    let number = if file.is_int() {
-        file.to_i64()?
-    } else {
-        let number = file
-            .method(pyo3::intern!(py, "fileno"), &[])
-            .and_then(|number| Obj::class_of::<pyo3::types::PyInt>(py).call1(&number))
-            .and_then(|number| number.to_i64());
-        match number {
-            Ok(number) => number,
-            Err(raised) => {
-                let error = raised.take(py);
-                let known = error
-                    .is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyAttributeError>(py))
-                    || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyTypeError>(py))
-                    || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyValueError>(py));
-                if !known {
-                    return Err(Raised::raise(error));
-                }
-                let text = file.repr()?.to_string()?;
-                return Err(Raised::value_error(
-                    py,
-                    &format!("Invalid file object: {text}"),
-                ));
-            }
+    if file.is_int() {
+        return checked(file);
+    }
+    let number = file
+        .method(pyo3::intern!(py, "fileno"), &[])
+        .and_then(|number| Obj::class_of::<pyo3::types::PyInt>(py).call1(&number));
+    match number {
+        Ok(number) => checked(&number),
+        Err(raised) => Err(no_descriptor(file, raised)?),
+    }
+}
+
+/// The exception about an object that has no descriptor number.
+#[cold]
+fn no_descriptor(file: &Obj, raised: Raised) -> Result<Raised, Raised> {
+    let py = file.py();
+    let error = raised.take(py);
+    let known = error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyAttributeError>(py))
+        || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyTypeError>(py))
+        || error.is_subtype_of(&Obj::class_of::<pyo3::exceptions::PyValueError>(py));
+    if !known {
+        return Err(Raised::raise(error));
+    }
+    let text = format!("Invalid file object: {}", file.repr()?.to_string()?);
+    Ok(Raised::value_error(py, &text))
+}
+
+#[inline]
+fn checked(number: &Obj) -> Result<i32, Raised> {
+    match number.to_i64() {
+        Ok(small) => match i32::try_from(small) {
+            Ok(fd) if fd >= 0 => Ok(fd),
+            _ => Err(out_of_range(number, small < 0)),
+        },
+        Err(raised) => {
+            drop(raised.take(number.py()));
+            let is_negative = number.repr()?.as_str()?.starts_with('-');
+            Err(out_of_range(number, is_negative))
         }
-    };
-    i32::try_from(number)
-        .ok()
-        .filter(|fd| *fd >= 0)
-        .ok_or_else(|| Raised::value_error(py, &format!("Invalid file descriptor: {number}")))
+    }
+}
+
+#[cold]
+fn out_of_range(number: &Obj, is_negative: bool) -> Raised {
+    let py = number.py();
+    if !is_negative {
+        let text = "Python int too large to convert to C int";
+        return Raised::new::<pyo3::exceptions::PyOverflowError>(py, text);
+    }
+    let text = number.repr().and_then(|text| text.to_string());
+    match text {
+        Ok(text) => Raised::value_error(py, &format!("Invalid file descriptor: {text}")),
+        Err(raised) => raised,
+    }
 }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit, context};
+use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, context};
 use engine::Waker;
 
 use super::outcomes::{Outcome, Outcomes};
 use crate::futures::Future;
 
-/// The value of a job.
+/// The value of a job: a call for a thread.
 pub(crate) struct Job {
-    /// The loop's Future. Cancelled before the call begins, it keeps it from beginning.
+    /// The loop's Future. If it is cancelled before the call begins, the call is skipped.
     future: Slot<Ref<Future>>,
     function: Slot,
     args: Slot,
     kwargs: Slot,
-    /// The context that the call runs in; none: the thread's own.
+    /// The context in which the call runs; if empty, the thread's own.
     context: Slot,
 }
 
@@ -38,7 +38,8 @@ impl Job {
         }
     }
 
-    /// Runs it in the current thread; what must be notified for the loop to see the outcome.
+    /// Runs the call in the current thread. Returns the waker to notify so that the loop sees the
+    /// outcome.
     pub(super) fn run(this: &Ref<Job>) -> Option<Arc<Waker>> {
         let py = this.py();
         let future = this.future.take()?;
@@ -67,14 +68,10 @@ impl Job {
         let Some(context) = this.context.get() else {
             return call();
         };
-        context::enter(&context)?;
-        let outcome = call();
-        // An exception that is set stays so.
-        context::exit(&context)?;
-        outcome
+        context::run(&context, call)
     }
 
-    /// `cancel()`: the executor is shut down and runs no more of what waits.
+    /// `cancel()`: called when the executor is shut down, for jobs that still wait.
     fn cancel(this: &Ref<Job>) -> bool {
         let Some(future) = this.future.take() else {
             return false;
@@ -106,26 +103,15 @@ impl Hot for Job {
         builder
             .get(
                 c"future",
-                c"What cancel() is called on: the job itself.",
+                c"The object whose cancel() the executor calls: the job itself.",
                 |this| this.clone(),
             )
             .method0(
                 c"cancel",
-                c"cancel($self, /)\n--\n\nDo not run it.",
+                c"cancel($self, /)\n--\n\nDo not run the call.",
                 Job::cancel,
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.future);
-        visit.slot(&self.function);
-        visit.slot(&self.args);
-        visit.slot(&self.kwargs);
-        visit.slot(&self.context);
-    }
-
-    fn clear(&self) {
-        self.future.set(None);
-        self.release();
-    }
+    cpython::holds!(future, function, args, kwargs, context);
 }

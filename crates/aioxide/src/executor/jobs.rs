@@ -1,36 +1,36 @@
 //! The queue of calls, and the threads that wait for one.
 //!
-//! `ThreadPoolExecutor`, whose subclass owns it, takes it for its `queue.SimpleQueue`: it puts its
-//! own work items and, at its end, None. A thread that finds nothing to do is parked, the last one
-//! first to be woken. One thread at a time is on its way to the queue: it wakes the next if there
-//! is more than it takes, so that a thousand short calls do not rouse every thread.
+//! A subclass of `ThreadPoolExecutor` owns the queue and uses it as its `queue.SimpleQueue`: it
+//! puts its own work items and, at its end, None. A thread that finds no call is parked, and the
+//! last one parked is woken first. At most one woken thread is on its way to the queue. It wakes
+//! the next if more calls are there than the one it takes, so that a thousand short calls do not
+//! wake every thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
 
 use cpython::build::Builder;
 use cpython::thread_exit::stop_at_exit;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
-use engine::Waker;
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
+use engine::{Clock, ThreadTurn, Waker};
 
 use super::job::Job;
+use crate::interop::python_side;
 
-/// How long a thread keeps the GIL from call to call, as the interpreter's switch interval.
-const TURN: Duration = Duration::from_millis(5);
-/// Calls between two looks at the clock.
-const CALLS_BETWEEN_LOOKS: u32 = 16;
+/// The clock of the threads. It shows real time, even if the loops that call them have manual
+/// clocks.
+const CLOCK: Clock = Clock::monotonic();
 
 /// A thread that waits for work.
-struct Parked {
+struct ParkedThread {
     thread: Thread,
     woken: AtomicBool,
 }
 
-impl Parked {
+impl ParkedThread {
     fn wait(&self) {
         while !self.woken.load(Ordering::Acquire) {
             std::thread::park();
@@ -45,18 +45,19 @@ impl Parked {
 
 /// The value of a queue.
 pub(crate) struct JobQueue {
-    /// Jobs, work items of `ThreadPoolExecutor`, and None: look whether to end.
+    /// Jobs, work items of `ThreadPoolExecutor`, and None, at which a thread checks whether it has
+    /// to end.
     items: RefCell<VecDeque<Obj>>,
-    parked: RefCell<Vec<Arc<Parked>>>,
-    /// Threads that were woken and have not come to the queue yet.
+    parked: RefCell<Vec<Arc<ParkedThread>>>,
+    /// The number of threads that were woken and have not come to the queue yet.
     coming: Cell<usize>,
-    /// Threads there are.
+    /// The number of threads.
     threads: Cell<usize>,
-    /// The most threads there may be.
+    /// The largest number of threads that may be started.
     most: Cell<usize>,
-    /// Whether None was ever put: the executor may refuse what comes now.
+    /// Whether None was ever put: the executor may refuse further calls.
     ending: Cell<bool>,
-    /// The executor's class, and its `submit` as the standard library has it.
+    /// The executor's class; `submit` is its method as the standard library has it.
     class: Slot,
     submit: Slot,
 }
@@ -85,17 +86,22 @@ impl JobQueue {
         Ok(())
     }
 
-    /// Whether calls may come here past `ThreadPoolExecutor.submit()`: it would take them, and
-    /// nobody has put another in its place.
-    pub(super) fn is_open(this: &Ref<JobQueue>) -> Result<bool, Raised> {
-        let (false, Some(class)) = (this.ending.get(), this.class.get()) else {
-            return Ok(false);
-        };
-        let submit = class.attr(pyo3::intern!(this.py(), "submit"))?;
-        Ok(this.submit.holds(&submit))
+    /// Whether no more calls are taken.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
-    /// Whether one more call would have to wait though there may be another thread.
+    /// Whether the program has replaced `ThreadPoolExecutor.submit()`. Then every call goes through
+    /// its replacement.
+    pub(super) fn is_submit_replaced(this: &Ref<JobQueue>) -> Result<bool, Raised> {
+        let Some(class) = this.class.get() else {
+            return Ok(true);
+        };
+        let submit = class.attr(pyo3::intern!(this.py(), "submit"))?;
+        Ok(!this.submit.holds(&submit))
+    }
+
+    /// Whether `coming_calls` more calls would have to wait although another thread may be started.
     pub(super) fn lacks_thread(&self, coming_calls: usize) -> bool {
         let calls = self.items.borrow().len() + coming_calls;
         let waiting = self.parked.borrow().len() + self.coming.get();
@@ -111,7 +117,7 @@ impl JobQueue {
         this.wake_one();
     }
 
-    /// Wakes a thread if there is work and none is on its way.
+    /// Wakes a thread if there is work and no woken thread is on its way.
     fn wake_one(&self) {
         if self.coming.get() > 0 || self.items.borrow().is_empty() {
             return;
@@ -126,7 +132,7 @@ impl JobQueue {
         self.items.borrow_mut().pop_front()
     }
 
-    /// `get_nowait()`: how `ThreadPoolExecutor.shutdown()` empties it.
+    /// `get_nowait()`, by which `ThreadPoolExecutor.shutdown()` empties the queue.
     fn get_nowait(this: &Ref<JobQueue>) -> Result<Obj, Raised> {
         match this.take() {
             Some(item) => Ok(item),
@@ -138,63 +144,68 @@ impl JobQueue {
         }
     }
 
-    /// What a thread of the executor does: runs calls until it is told to end.
+    /// Runs calls in a thread of the executor, until the thread has to end.
     ///
     /// `executor` is a weak reference to the executor.
     fn work(this: &Ref<JobQueue>, executor: &Obj) -> Result<(), Raised> {
-        // It may be in a call when the program is interrupted while it waits for it at its end.
+        // The thread may be in a call when the program, which waits for it at its end, is
+        // interrupted.
         stop_at_exit();
         let py = this.py();
-        let parked = Arc::new(Parked {
+        let parked = Arc::new(ParkedThread {
             thread: std::thread::current(),
             woken: AtomicBool::new(false),
         });
-        let mut turn = Turn::new();
-        // A loop that must look at what the last call has left there; told as late as possible,
-        // so that it does not wake only to wait for the GIL.
-        let mut untold: Option<Arc<Waker>> = None;
+        let mut turn = ThreadTurn::begin(CLOCK.now());
+        // The waker of a loop that the last call has to wake. It is used as late as possible, so
+        // that the loop does not wake only to wait for the GIL.
+        let mut waker_of_loop: Option<Arc<Waker>> = None;
         loop {
             let Some(item) = this.take() else {
                 parked.woken.store(false, Ordering::Relaxed);
                 this.parked.borrow_mut().push(parked.clone());
-                let untold = untold.take();
+                let waker_of_loop = waker_of_loop.take();
                 py.detach(|| {
-                    if let Some(waker) = untold {
+                    if let Some(waker) = waker_of_loop {
                         waker.notify();
                     }
                     parked.wait();
                 });
                 this.coming.set(this.coming.get().saturating_sub(1));
-                turn = Turn::new();
+                turn = ThreadTurn::begin(CLOCK.now());
                 continue;
             };
-            // It may take as long as it likes.
-            if let Some(waker) = untold.take() {
+            // The next call may take long, so the loop is woken before it.
+            if let Some(waker) = waker_of_loop.take() {
                 waker.notify();
             }
             this.wake_one();
-            turn.next(py);
+            if turn.is_over(|| CLOCK.now()) {
+                // Other threads may take the GIL now.
+                py.detach(|| {});
+                turn = ThreadTurn::begin(CLOCK.now());
+            }
             if let Some(job) = Ref::<Job>::of_exact(&item) {
-                untold = Job::run(job);
+                waker_of_loop = Job::run(job);
             } else if item.is_none() {
-                if JobQueue::ends(this, executor)? {
+                if JobQueue::has_to_end(this, executor)? {
                     JobQueue::put(this, Obj::none(py));
                     return Ok(());
                 }
             } else {
-                cold(py)?.method(pyo3::intern!(py, "run_item"), &[&item])?;
+                executor_module(py)?.method(pyo3::intern!(py, "run_item"), &[&item])?;
             }
         }
     }
 
-    /// A thread was told to look whether it is to end.
-    fn ends(this: &Ref<JobQueue>, executor: &Obj) -> Result<bool, Raised> {
+    /// Whether the thread has to end; asked after it has taken None.
+    fn has_to_end(this: &Ref<JobQueue>, executor: &Obj) -> Result<bool, Raised> {
         let py = this.py();
         let name = pyo3::intern!(py, "is_ending");
-        cold(py)?.method(name, &[executor])?.truth()
+        executor_module(py)?.method(name, &[executor])?.truth()
     }
 
-    /// In a forked child: the threads are the parent's.
+    /// Forgets the threads, in a forked child: they are the parent's.
     fn forget_threads(this: &Ref<JobQueue>) {
         drop(this.parked.take());
         this.coming.set(0);
@@ -202,35 +213,9 @@ impl JobQueue {
     }
 }
 
-/// The cold part, in Python.
-pub(super) fn cold(py: Python<'_>) -> Result<Obj, Raised> {
-    Obj::import(py, c"aioxide._executor")
-}
-
-/// How long a thread has had the GIL: the code between the calls is native and would not see that
-/// others want it.
-struct Turn {
-    began: Instant,
-    calls: u32,
-}
-
-impl Turn {
-    fn new() -> Turn {
-        Turn {
-            began: Instant::now(),
-            calls: 0,
-        }
-    }
-
-    /// Before a call: lets others have the GIL if it has been long enough.
-    #[inline]
-    fn next(&mut self, py: Python<'_>) {
-        self.calls += 1;
-        if self.calls % CALLS_BETWEEN_LOOKS == 0 && self.began.elapsed() > TURN {
-            py.detach(|| {});
-            *self = Turn::new();
-        }
-    }
+/// The Python module of the package with the rarer parts of executors.
+pub(super) fn executor_module(py: Python<'_>) -> Result<&'static Obj, Raised> {
+    python_side(py).map(|side| side.executor.get(py))
 }
 
 impl Hot for JobQueue {
@@ -291,18 +276,5 @@ impl Hot for JobQueue {
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        if let Ok(items) = self.items.try_borrow() {
-            items.iter().for_each(|item| visit.object(item));
-        }
-        visit.slot(&self.class);
-        visit.slot(&self.submit);
-    }
-
-    fn clear(&self) {
-        let items = self.items.take();
-        drop(items);
-        self.class.set(None);
-        self.submit.set(None);
-    }
+    cpython::holds!(items, class, submit);
 }

@@ -16,31 +16,28 @@ mod outcomes;
 mod submit;
 mod to_thread;
 
-use cpython::{Obj, Python, Raised, Ref};
+use cpython::{Python, Raised, Ref};
 
-use crate::subprocess;
+use crate::handles::{Registry, Served};
+use crate::interop::EndsProgram;
 pub(crate) use jobs::JobQueue;
 use outcomes::Outcomes;
 pub(crate) use submit::{run_in_executor, set_default_executor};
 pub(crate) use to_thread::add_functions;
 
 /// Builds the types; called when the module starts.
-pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+pub(crate) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     cpython::build::build::<JobQueue>(py, None, 0)?;
     cpython::build::build::<job::Job>(py, None, 0)?;
     cpython::build::build::<Outcomes>(py, None, 0)?;
     cpython::build::build::<to_thread::ToThread>(py, None, 0)?;
+    registry.serve::<Outcomes>();
     submit::load(py)
 }
 
-/// What the object has put off by an entry of its own. Fails only with what ends the program.
-#[inline]
-pub(crate) fn deferred(object: &Obj) -> Result<(), Raised> {
-    match Ref::<Outcomes>::of_exact(object) {
-        Some(outcomes) => {
-            Outcomes::deliver(outcomes);
-            Ok(())
-        }
-        None => subprocess::deferred(object),
+impl Served for Outcomes {
+    #[inline]
+    fn on_turn(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        Outcomes::deliver(this)
     }
 }

@@ -1,8 +1,8 @@
-//! What the threads hand to a loop: many results by one entry of its queue.
+//! Handing results to a loop: many results by one entry of its queue.
 //!
-//! A Future changes only in its loop's thread, so a thread of the executor leaves the outcome here.
-//! The first outcome schedules the delivery and wakes the loop; those that come before the loop
-//! gets there are delivered with it.
+//! A Future may change only in its loop's thread, so a thread of the executor leaves the outcome
+//! here. The first outcome schedules the delivery and wakes the loop. Outcomes that come before the
+//! loop gets there are delivered with it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,17 +12,18 @@ use cpython::build::Builder;
 use cpython::{Hot, NoParent, Obj, Python, Raised, Ref, Visit};
 use engine::Waker;
 
-use super::jobs::cold;
+use super::jobs::executor_module;
 use super::submit::is_ordinary;
 use crate::event_loop::EventLoop;
 use crate::futures::Future;
-use crate::handles::Entry;
+use crate::handles::{Entry, Handle};
+use crate::interop::EndsProgram;
 
-/// How a call ended.
+/// The outcome of a call.
 pub(super) enum Outcome {
     Result(Obj),
     Exception(Obj),
-    /// It was never begun.
+    /// The call was never begun.
     Cancelled,
 }
 
@@ -33,7 +34,8 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Leaves the outcome to the Future's loop; what must be notified for the loop to see it.
+    /// Leaves the outcome to the Future's loop. Returns the waker to notify so that the loop sees
+    /// it.
     pub(super) fn hand_over(future: Ref<Future>, outcome: Outcome) -> Option<Arc<Waker>> {
         match Outcomes::try_to_hand_over(&future, outcome) {
             Ok(waker) => waker,
@@ -78,7 +80,8 @@ impl Outcomes {
         Ok(EventLoop::schedule_unnoticed(native, Entry::call(outcomes)))
     }
 
-    /// As asyncio does it, through a `concurrent.futures.Future` and the loop's own methods.
+    /// Hands an outcome over as asyncio does: through a `concurrent.futures.Future` and the loop's
+    /// own methods.
     #[cold]
     fn chain(future: &Ref<Future>, outcome: Outcome) -> Result<(), Raised> {
         let py = future.py();
@@ -94,35 +97,58 @@ impl Outcomes {
             exception,
             &Obj::bool(py, cancelled),
         ];
-        cold(py)?
+        executor_module(py)?
             .method(pyo3::intern!(py, "chain"), &arguments)
             .map(drop)
     }
 
-    /// In the loop's thread: the Futures get their outcomes.
-    pub(super) fn deliver(this: &Ref<Outcomes>) {
+    /// Gives the Futures their outcomes, in the loop's thread.
+    pub(super) fn deliver(this: &Ref<Outcomes>) -> Result<(), EndsProgram> {
         loop {
             let next = this.waiting.borrow_mut().pop_front();
             let Some((future, outcome)) = next else {
-                return;
+                return Ok(());
             };
             if !future.is_pending() {
                 continue;
             }
             let delivered = match outcome {
+                outcome if future.has_attributes() => Outcomes::chain(&future, outcome),
                 Outcome::Result(result) => Future::set_result(&future, result),
                 Outcome::Exception(exception) => Future::set_exception(&future, &exception),
                 Outcome::Cancelled => Future::cancel(&future, None).map(drop),
             };
             if let Err(raised) = delivered {
-                raised.report_unraisable(Some(future.as_obj()));
+                Outcomes::failed(this, &future, raised)?;
             }
         }
+    }
+
+    /// Reports that a Future refuses its outcome, or that a method of the loop that the program has
+    /// replaced raises.
+    #[cold]
+    fn failed(
+        this: &Ref<Outcomes>,
+        future: &Ref<Future>,
+        raised: Raised,
+    ) -> Result<(), EndsProgram> {
+        let Some(event_loop) = future.event_loop() else {
+            return EndsProgram::or_caught(this.py(), raised).map(drop);
+        };
+        let set_state = || Ok(future.as_obj().clone());
+        let reported = Handle::report_call(&event_loop, set_state, &[], None, raised);
+        if let (Err(_), Some(native)) = (&reported, Ref::<EventLoop>::of(&event_loop)) {
+            // The program ends, or runs the loop again: the other outcomes must not be lost.
+            if !this.waiting.borrow().is_empty() {
+                EventLoop::schedule(native, Entry::call(this.as_obj().clone()));
+            }
+        }
+        reported
     }
 }
 
 impl Outcome {
-    /// Whether a Future takes it as it is.
+    /// Whether a Future takes the outcome as it is.
     fn is_ordinary(&self, py: Python<'_>) -> bool {
         match self {
             Outcome::Exception(exception) => is_ordinary(py, exception),

@@ -1,20 +1,20 @@
-//! `run_in_executor`: which calls are native, and how they come to a thread.
+//! `run_in_executor`: which calls are native, and how they reach a thread.
 //!
-//! Native is a call to the default executor, or to another of its kind, of a loop that is neither
-//! in debug mode nor overridden, while the executor takes calls and nobody has replaced
-//! `ThreadPoolExecutor.submit`. Everything else goes to asyncio's own method of the running
+//! A call is native if it goes to the default executor or another of its class, the executor takes
+//! calls, the loop is not in debug mode and none of its methods is replaced, and nothing has
+//! replaced `ThreadPoolExecutor.submit`. All other calls go to asyncio's own method of the running
 //! version, and through it to the executor's `submit()`.
 
 use cpython::{Args, Global, Obj, Python, Raised, Ref};
 use pyo3::sync::PyOnceLock;
 
 use super::job::Job;
-use super::jobs::{JobQueue, cold};
+use super::jobs::{JobQueue, executor_module};
 use crate::event_loop::EventLoop;
-use crate::futures::Future;
+use crate::futures::{Future, makes_native_futures};
 
-/// What is taken from asyncio and `concurrent.futures`.
-struct Imports {
+/// The objects of asyncio and `concurrent.futures` that the executor uses.
+struct ExecutorImports {
     /// `BaseEventLoop.run_in_executor`.
     run_in_executor: Global,
     stop_iteration: Global,
@@ -22,13 +22,13 @@ struct Imports {
     converted: [Global; 2],
 }
 
-static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+static IMPORTS: PyOnceLock<ExecutorImports> = PyOnceLock::new();
 
-/// Imports; called when the module starts.
+/// Imports the objects. Called when the module starts.
 pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     let base = Obj::import(py, c"asyncio.base_events")?.attr(pyo3::intern!(py, "BaseEventLoop"))?;
     let futures = Obj::import(py, c"concurrent.futures")?;
-    let imports = Imports {
+    let imports = ExecutorImports {
         run_in_executor: Global::new(base.attr(pyo3::intern!(py, "run_in_executor"))?),
         stop_iteration: Global::new(Obj::class_of::<pyo3::exceptions::PyStopIteration>(py)),
         converted: [
@@ -40,7 +40,7 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// Whether asyncio hands the exception of a call to a Future as it is.
+/// Whether asyncio passes the exception of a call to a Future as it is.
 pub(super) fn is_ordinary(py: Python<'_>, exception: &Obj) -> bool {
     IMPORTS.get(py).is_some_and(|imports| {
         !exception.is_subtype_of(imports.stop_iteration.get(py))
@@ -55,7 +55,7 @@ pub(super) fn is_ordinary(py: Python<'_>, exception: &Obj) -> bool {
 pub(crate) fn run_in_executor(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
     let py = this.py();
     if let Some([executor, function, rest @ ..]) = args.only_positional() {
-        if executor.is_none() && EventLoop::is_fast(this) {
+        if executor.is_none() && makes_native_futures(this) {
             let args = || Obj::tuple(py, rest);
             if let Some(future) = submit(this, function, args, None, None)? {
                 return Ok(future.into_obj());
@@ -78,7 +78,7 @@ pub(crate) fn run_in_executor(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<
     }
 }
 
-/// Puts a call before the threads of the default executor, if it is a native one and takes calls.
+/// Puts a call into the queue of the default executor, if that is a native one and takes calls.
 pub(super) fn submit(
     event_loop: &Ref<EventLoop>,
     function: &Obj,
@@ -95,7 +95,7 @@ pub(super) fn submit(
     let Some(queue) = queue.as_ref().and_then(Ref::<JobQueue>::of_exact) else {
         return Ok(None);
     };
-    if !JobQueue::is_open(queue)? {
+    if queue.is_ending() || JobQueue::is_submit_replaced(queue)? {
         return Ok(None);
     }
     if queue.lacks_thread(1) {
@@ -109,18 +109,18 @@ pub(super) fn submit(
     Ok(Some(future))
 }
 
-/// Makes the default executor if there is none and may be one.
+/// Makes the default executor, if there is none and one may be made.
 fn make_default_executor(this: &Ref<EventLoop>) -> Result<(), Raised> {
     let py = this.py();
     let may_be_one = !this.is_closed() && !this.executor_shutdown_called.get();
     if may_be_one && this.default_executor.is_none() {
-        let made = cold(py)?.method(pyo3::intern!(py, "make_default"), &[])?;
+        let made = executor_module(py)?.method(pyo3::intern!(py, "make_default"), &[])?;
         set_default_executor(this, Some(&made))?;
     }
     Ok(())
 }
 
-/// The loop's `_default_executor` is being set.
+/// Called when the loop's `_default_executor` is set.
 pub(crate) fn set_default_executor(
     this: &Ref<EventLoop>,
     executor: Option<&Obj>,

@@ -3,12 +3,13 @@
 use cpython::callable::callable;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot, context};
 
-use super::jobs::cold;
+use super::jobs::executor_module;
 use super::submit::submit;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::describe;
 use crate::event_loop::EventLoop;
+use crate::futures::makes_native_futures;
 use crate::interop::current::running_loop;
 
 /// The value of the coroutine object that `to_thread()` returns.
@@ -16,7 +17,7 @@ pub(crate) struct ToThread {
     function: Slot,
     args: Slot,
     kwargs: Slot,
-    course: Course,
+    state: CoroutineState,
 }
 
 impl ToThread {
@@ -34,7 +35,7 @@ impl ToThread {
             function: Slot::new(Some(function.clone())),
             args: Slot::new(Some(Obj::tuple(py, rest)?)),
             kwargs: Slot::new(kwargs),
-            course: Course::default(),
+            state: CoroutineState::default(),
         };
         Ref::new(py, value)
     }
@@ -56,7 +57,7 @@ impl Coroutine for ToThread {
         let kwargs = this.kwargs.take();
         let context = context::copy_current(py)?;
         let native = Ref::<EventLoop>::of(&running)
-            .filter(|native| EventLoop::is_fast(native) && !native.is_executor_overridden());
+            .filter(|native| makes_native_futures(native) && !native.is_executor_replaced());
         if let Some(native) = native {
             let call = (|| Ok(args.clone()), kwargs.clone(), Some(context.clone()));
             if let Some(future) = submit(native, &function, call.0, call.1, call.2)? {
@@ -65,7 +66,7 @@ impl Coroutine for ToThread {
         }
         let kwargs = kwargs.unwrap_or(none);
         let call = [&running, &context, &function, &args, &kwargs];
-        cold(py)?
+        executor_module(py)?
             .method(pyo3::intern!(py, "run_in_loop"), &call)
             .map(Turn::Await)
     }
@@ -81,7 +82,7 @@ coroutine_class! {
     holds function, args, kwargs;
 }
 
-/// Adds the function to the module: a coroutine function to all who ask.
+/// Adds the function to the module. `inspect` sees a coroutine function.
 pub(crate) fn add_functions(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     let doc = "Run func(*args, **kwargs) in a thread of the default executor and return its \
                result.\n\nIt runs in a copy of the current context.";

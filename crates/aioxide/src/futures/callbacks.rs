@@ -1,61 +1,28 @@
-//! Who is told when a Future is done.
-
-use std::sync::OnceLock;
+//! The waiters of a Future, which are called when it is done.
 
 use cpython::{Obj, Raised, Ref, Slot, Visit};
 
 use super::future::Future;
 use crate::event_loop::EventLoop;
-use crate::handles::{Callback, Entry};
+use crate::handles::{Callback, Entry, served};
 use crate::interop::asyncio;
 
-/// One who waits for a Future.
+/// A waiter of a Future.
 #[derive(Clone)]
 pub(crate) enum Waiter {
     /// A Python callable that gets the Future, and its context.
     Function(Obj, Obj),
     /// A native Task that awaits it.
     Task(Obj),
-    /// A native object that is told, in its turn, that the Future is done.
+    /// A native object that watches the Future, and is called in its turn.
     Watcher(Obj),
-}
-
-/// What native objects do that watch Futures: functions that a room further right registers.
-pub(crate) struct Watching {
-    /// The watcher is told that a future is done.
-    pub(crate) told: fn(&Obj, &Obj) -> Result<(), Raised>,
-    /// The same as a callable, for loops and futures that want one.
-    pub(crate) callable: fn(&Obj) -> Result<Obj, Raised>,
-    /// The time of an alarm that the watcher has set has come.
-    pub(crate) due: fn(&Obj) -> Result<(), Raised>,
-    /// The address of the type of watchers that count.
-    pub(crate) counting: usize,
-    /// A future is done, of which such a watcher is the only waiter: true if it is counted; else
-    /// the watcher is going to be told.
-    pub(crate) count: fn(&Obj, &Ref<Future>) -> bool,
-    /// Any watcher is going to be told.
-    pub(crate) to_be_told: fn(&Obj),
-}
-
-static WATCHING: OnceLock<Watching> = OnceLock::new();
-
-impl Watching {
-    /// Registers the functions, once.
-    pub(crate) fn register(self) {
-        let _ = WATCHING.set(self);
-    }
-
-    /// The functions, once registered.
-    pub(super) fn get() -> Option<&'static Watching> {
-        WATCHING.get()
-    }
 }
 
 /// The first waiter of a Future, or none; few Futures have more.
 #[derive(Default)]
 pub(super) struct FirstWaiter {
     target: Slot,
-    /// A function's context; none of a Task; of a watcher the target once more.
+    /// The context of a function; empty for a Task; for a watcher, the target a second time.
     context: Slot,
 }
 
@@ -69,7 +36,7 @@ impl FirstWaiter {
         })
     }
 
-    /// Takes it if it is a native Task.
+    /// Takes the waiter out if it is a native Task.
     #[inline]
     pub(super) fn take_task(&self) -> Option<Obj> {
         if self.context.is_some() {
@@ -78,7 +45,7 @@ impl FirstWaiter {
         self.target.take()
     }
 
-    /// Whether nobody is it yet.
+    /// Whether there is no waiter yet.
     #[inline]
     pub(super) fn is_free(&self) -> bool {
         self.target.is_none()
@@ -109,13 +76,13 @@ impl FirstWaiter {
         })
     }
 
-    /// Whether it is a watcher.
+    /// Whether the waiter is a watcher.
     #[inline]
     fn is_watcher(&self) -> bool {
         self.target.holds_same(&self.context)
     }
 
-    /// Takes it if it is a watcher.
+    /// Takes the waiter out if it is a watcher.
     #[inline]
     fn take_watcher(&self) -> Option<Obj> {
         if !self.is_watcher() {
@@ -125,7 +92,7 @@ impl FirstWaiter {
         self.target.take()
     }
 
-    /// Whether it is this very watcher.
+    /// Whether the waiter is this very watcher.
     fn watches(&self, watcher: &Obj) -> bool {
         self.target.holds(watcher) && self.context.holds(watcher)
     }
@@ -148,8 +115,8 @@ impl Waiter {
         Waiter::Task(task)
     }
 
-    /// As the property `_callbacks` shows it: the callable and its context.
-    pub(super) fn show(&self) -> Result<(Obj, Obj), Raised> {
+    /// The callable and its context, as the future's property `_callbacks` shows them.
+    pub(super) fn show(&self, future: &Obj) -> Result<(Obj, Obj), Raised> {
         match self {
             Waiter::Function(function, context) => Ok((function.clone(), context.clone())),
             Waiter::Task(task) => {
@@ -161,14 +128,8 @@ impl Waiter {
                 }
             }
             Waiter::Watcher(watcher) => {
-                let py = watcher.py();
-                match Watching::get() {
-                    Some(watching) => {
-                        let context = cpython::context::copy_current(py)?;
-                        Ok(((watching.callable)(watcher)?, context))
-                    }
-                    None => Err(Raised::runtime_error(py, "nobody watches")),
-                }
+                let context = cpython::context::copy_current(watcher.py())?;
+                Ok((served::callable_of(watcher, future)?, context))
             }
         }
     }
@@ -183,10 +144,10 @@ impl Waiter {
         }
     }
 
-    fn matches(&self, function: &Obj) -> Result<bool, Raised> {
+    fn matches(&self, function: &Obj, future: &Obj) -> Result<bool, Raised> {
         match self {
             Waiter::Function(own, _) => own.equals(function),
-            Waiter::Task(_) | Waiter::Watcher(_) => self.show()?.0.equals(function),
+            Waiter::Task(_) | Waiter::Watcher(_) => self.show(future)?.0.equals(function),
         }
     }
 
@@ -194,7 +155,7 @@ impl Waiter {
         matches!(self, Waiter::Watcher(own) if own.is(watcher))
     }
 
-    /// Schedules the call, the task's wake-up, or that the watcher is told.
+    /// Schedules the call of the callable or of the watcher, or the task's wake-up.
     #[inline]
     pub(super) fn schedule(self, future: &Ref<Future>, value: &Future) -> Result<(), Raised> {
         let Some(event_loop) = value.event_loop() else {
@@ -210,11 +171,11 @@ impl Waiter {
                         EventLoop::push_call(native, callback, context.not_none())?;
                     }
                     Waiter::Watcher(ref watcher) => {
-                        if let Some(watching) = WATCHING.get() {
-                            (watching.to_be_told)(watcher);
+                        if let Some(counting) = served::counting(watcher.class_address()) {
+                            (counting.expect_done)(watcher);
                         }
                         value.keep_waiter(self);
-                        EventLoop::schedule(native, Entry::tell(future.as_obj().clone()));
+                        EventLoop::schedule(native, Entry::notify(future.as_obj().clone()));
                     }
                 }
                 return Ok(());
@@ -223,11 +184,11 @@ impl Waiter {
         self.schedule_through(&event_loop, future)
     }
 
-    /// Through the loop's own `call_soon`, as asyncio does it.
+    /// Schedules through the loop's own `call_soon`, as asyncio does.
     #[cold]
     fn schedule_through(self, event_loop: &Obj, future: &Ref<Future>) -> Result<(), Raised> {
         let py = future.py();
-        let (function, context) = self.show()?;
+        let (function, context) = self.show(future.as_obj())?;
         let names = asyncio(py).context_name.get(py);
         event_loop
             .method_named(
@@ -240,7 +201,7 @@ impl Waiter {
 }
 
 impl Future {
-    /// Wakes a native Task that waits for the Future, whose loop is `native` if that is known.
+    /// Wakes a native Task that waits for the Future. `native` is its loop, if that is known.
     #[inline(always)]
     pub(super) fn wake(
         this: &Ref<Future>,
@@ -264,10 +225,11 @@ impl Future {
         }
     }
 
-    /// Schedules that the first waiter is told, unless it has counted the Future, if it is a watcher
-    /// and the loop takes the short ways; there are no others. The loop is `native` if that is known.
+    /// Schedules the call of the only waiter, if it is a watcher and the loop takes the short ways.
+    /// A watcher that has counted the Future at once needs no call. Returns whether the waiter is
+    /// dealt with. `native` is the loop, if that is known.
     #[inline(never)]
-    pub(super) fn tell_only_watcher(
+    pub(super) fn notify_only_watcher(
         this: &Ref<Future>,
         value: &Future,
         native: Option<&Ref<EventLoop>>,
@@ -277,7 +239,7 @@ impl Future {
         }
         if let Some(native) = native.filter(|native| EventLoop::is_fast(native)) {
             if !Future::is_counted(this, value) {
-                EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+                EventLoop::schedule(native, Entry::notify(this.as_obj().clone()));
             }
             return true;
         }
@@ -287,7 +249,7 @@ impl Future {
         match Ref::<EventLoop>::of(&event_loop) {
             Some(native) if EventLoop::is_fast(native) => {
                 if !Future::is_counted(this, value) {
-                    EventLoop::schedule(native, Entry::tell(this.as_obj().clone()));
+                    EventLoop::schedule(native, Entry::notify(this.as_obj().clone()));
                 }
                 true
             }
@@ -295,26 +257,23 @@ impl Future {
         }
     }
 
-    /// Whether the first waiter, a watcher, has counted it at once; then it is the first no more.
+    /// Whether the first waiter, a watcher, has counted the Future at once. Then it is removed.
     #[inline]
     fn is_counted(this: &Ref<Future>, value: &Future) -> bool {
-        let Some(watching) = WATCHING.get() else {
+        let Some(counting) = served::counting(value.first.target.class_address()) else {
             return false;
         };
-        if value.first.target.class_address() != watching.counting {
-            return false;
-        }
         let Some(watcher) = value.first.take_watcher() else {
             return false;
         };
-        let counted = (watching.count)(&watcher, this);
+        let counted = (counting.count)(&watcher, this.as_obj());
         if !counted {
             value.first.set(Waiter::Watcher(watcher));
         }
         counted
     }
 
-    /// Has a native object told when it is done; soon if it is.
+    /// Calls a native object when the Future is done; soon if it is.
     #[inline(always)]
     pub(crate) fn add_watcher(this: &Ref<Future>, watcher: &Obj) -> Result<(), Raised> {
         let value: &Future = this;
@@ -325,7 +284,7 @@ impl Future {
         Future::add_waiter(this, Waiter::Watcher(watcher.clone()))
     }
 
-    /// No longer tells the watcher, unless that is scheduled already.
+    /// Removes the watcher, unless its call is scheduled already.
     pub(crate) fn remove_watcher(&self, watcher: &Obj) {
         if !self.is_pending() {
             return;
@@ -343,8 +302,8 @@ impl Future {
         }
     }
 
-    /// The first of the watchers that were scheduled to be told: they stay with the Future,
-    /// which is done and has no other use for the place.
+    /// The first of the watchers whose calls are scheduled. They stay with the Future, which is done
+    /// and has no other use for the field.
     #[inline]
     pub(super) fn take_told(&self) -> Option<Obj> {
         if self.is_pending() {
@@ -357,7 +316,7 @@ impl Future {
         Some(watcher)
     }
 
-    /// The first of the others takes the free place of the first.
+    /// Moves the second waiter to the free place of the first.
     #[inline(never)]
     fn move_up(&self) {
         let Some(fields) = self.rare.get() else {
@@ -370,7 +329,7 @@ impl Future {
         fields.more.set(more);
     }
 
-    /// Appends one to those who wait.
+    /// Appends a waiter.
     #[inline]
     pub(super) fn keep_waiter(&self, waiter: Waiter) {
         if self.first.target.is_none() {
@@ -388,13 +347,13 @@ impl Future {
         fields.more.set(more);
     }
 
-    /// Takes all who wait but the first, in order.
+    /// Takes out all waiters but the first, in order.
     #[inline]
     pub(super) fn take_other_waiters(&self) -> Option<Vec<Waiter>> {
         self.rare.get().map(|fields| fields.more.take())
     }
 
-    /// Copies of all who wait, in order.
+    /// Copies of all waiters, in order.
     pub(super) fn waiters(&self) -> Vec<Waiter> {
         if !self.is_pending() {
             return Vec::new();
@@ -408,22 +367,22 @@ impl Future {
         all
     }
 
-    /// Removes those who equal the function; returns how many.
-    pub(super) fn remove_waiters(&self, function: &Obj) -> Result<usize, Raised> {
+    /// Removes the waiters that equal the function. Returns how many they were.
+    pub(super) fn remove_waiters(this: &Ref<Future>, function: &Obj) -> Result<usize, Raised> {
         let mut kept = Vec::new();
         let mut removed = 0;
-        // Comparing runs foreign code, which may look at the waiters: they stay in place.
-        for waiter in self.waiters() {
-            if waiter.matches(function)? {
+        // Comparing runs foreign code, which may look at the waiters, so they stay in place.
+        for waiter in this.waiters() {
+            if waiter.matches(function, this.as_obj())? {
                 removed += 1;
             } else {
                 kept.push(waiter);
             }
         }
         if removed > 0 {
-            let old = (self.first.take(), self.take_other_waiters());
+            let old = (this.first.take(), this.take_other_waiters());
             for waiter in kept {
-                self.keep_waiter(waiter);
+                this.keep_waiter(waiter);
             }
             drop(old);
         }

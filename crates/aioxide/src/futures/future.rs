@@ -1,7 +1,6 @@
-//! The value of a Future, and what happens when it is done.
+//! The value of a Future, and its end.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 use cpython::error::{set_cause, set_context, set_traceback, traceback};
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
@@ -10,13 +9,14 @@ use pyo3::types::{PyAnyMethods, PyTypeMethods};
 use super::callbacks::{FirstWaiter, Waiter};
 use super::flags::{Flag, Flags};
 use super::mirror;
-use super::rare::Rare;
+use super::rare::RareBox;
 use crate::event_loop::EventLoop;
+use crate::handles::{reports, served};
 use crate::interop::asyncio;
 
 /// The states of a Future, numbered as the accelerator numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum FutureState {
     /// No result yet.
     Pending = 0,
     /// Cancelled.
@@ -25,41 +25,33 @@ pub(crate) enum State {
     Finished = 2,
 }
 
-/// Where a Future is on its way, told apart by what `outcome` holds.
+/// The phase of a Future, which tells what `outcome` holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing, or (asleep) the result planned.
+    /// It is pending: `outcome` is empty, or holds the planned result of a sleep.
     Pending,
     Cancelled,
-    /// The result.
+    /// `outcome` holds the result.
     Returned,
-    /// The exception.
+    /// `outcome` holds the exception.
     Failed,
 }
 
 /// The value of a Future, and of a Task's Future part.
 pub(crate) struct Future {
-    /// None until `__init__` has run.
+    /// Empty until `__init__` has run.
     event_loop: Slot,
-    /// The first who waits.
+    /// The first waiter.
     pub(super) first: FirstWaiter,
     outcome: Slot,
-    pub(crate) rare: Rare,
+    pub(crate) rare: RareBox,
     phase: Cell<Phase>,
     pub(crate) flags: Flags,
-    /// Of a Task: `cancelling()`. It lies here because here is room for it.
+    /// Of a Task: `cancelling()`. The field lies here because there is room for it.
     pub(crate) cancel_requests: Cell<u32>,
 }
 
-/// Called when a Future that is not of exactly our type is done: it may be a Task.
-static ENDED: OnceLock<fn(&Ref<Future>)> = OnceLock::new();
-
 impl Future {
-    /// Has the end of objects of subclasses told; called once, when the module starts.
-    pub(crate) fn tell_ends(ended: fn(&Ref<Future>)) {
-        let _ = ENDED.set(ended);
-    }
-
     /// A value that `__init__` makes whole.
     pub(crate) fn empty() -> Future {
         Future::with_loop(None, Flags::default())
@@ -71,7 +63,8 @@ impl Future {
         Future::with_loop(Some(event_loop.as_obj().clone()), Flags::default())
     }
 
-    /// The same of a Task's, which is reported if it goes while pending.
+    /// As [`Future::value`], for the Future part of a Task: the Task is reported if it is destroyed
+    /// while pending.
     #[inline]
     pub(crate) fn value_of_task(event_loop: &Ref<EventLoop>) -> Future {
         let flags = Flags::of(Flag::LogDestroyPending);
@@ -84,7 +77,7 @@ impl Future {
             event_loop: Slot::new(event_loop),
             first: FirstWaiter::default(),
             outcome: Slot::default(),
-            rare: Rare::default(),
+            rare: RareBox::default(),
             phase: Cell::new(Phase::Pending),
             flags,
             cancel_requests: Cell::new(0),
@@ -102,10 +95,10 @@ impl Future {
         Ok(future)
     }
 
-    /// What `__init__` does; the loop is the running or current one if none is given.
+    /// The work of `__init__`. Without a loop it takes the running or current one.
     pub(crate) fn init(this: &Ref<Future>, event_loop: Option<Obj>) -> Result<(), Raised> {
         let py = this.py();
-        if !this.event_loop.is_none() && asyncio(py).habits.initializes_once {
+        if !this.event_loop.is_none() && asyncio(py).behaviour.initializes_once {
             let class = this.as_obj().bound(py).get_type();
             let text = format!(
                 "{} object is already initialized",
@@ -116,7 +109,7 @@ impl Future {
         this.forget();
         if this.phase.replace(Phase::Pending) != Phase::Pending {
             if let Some(mirror) = mirror(py) {
-                mirror.set_state(this, State::Pending as u32);
+                mirror.set_state(this, FutureState::Pending as u32);
             }
         }
         this.flags.set(Flag::LogTraceback, false);
@@ -130,7 +123,7 @@ impl Future {
         };
         this.event_loop.set(Some(event_loop.clone()));
         let debug = match Ref::<EventLoop>::of(&event_loop) {
-            Some(native) if !EventLoop::is_overridden(native) => native.debug(),
+            Some(native) if !EventLoop::is_replaced(native) => native.debug(),
             _ => event_loop
                 .method(pyo3::intern!(py, "get_debug"), &[])?
                 .truth()?,
@@ -141,13 +134,14 @@ impl Future {
         Ok(())
     }
 
-    /// Looks at the object as a Future, if it is of a native subclass whose methods need not be
-    /// called by name.
-    pub(crate) fn of_plain_subclass(object: &Obj) -> Option<&Ref<Future>> {
-        Ref::<Future>::of(object).filter(|future| future.flags.is(Flag::Plain))
+    /// The object as a Future, if it is of a native subclass whose methods need not be called by
+    /// name.
+    pub(crate) fn of_subclass_as_it_is(object: &Obj) -> Option<&Ref<Future>> {
+        Ref::<Future>::of(object)
+            .filter(|future| future.flags.is(Flag::NothingReplaced) && !future.has_attributes())
     }
 
-    /// Remembers where the program made it, in debug mode.
+    /// Keeps the place where the program made the Future, in debug mode.
     #[cold]
     pub(crate) fn remember_source(&self, py: Python<'_>) -> Result<(), Raised> {
         let stack = asyncio(py).extract_stack.get(py).call0()?;
@@ -155,7 +149,7 @@ impl Future {
         Ok(())
     }
 
-    /// The loop; none until `__init__` has run.
+    /// The loop; nothing until `__init__` has run.
     #[inline]
     pub(crate) fn event_loop(&self) -> Option<Obj> {
         self.event_loop.get()
@@ -181,27 +175,27 @@ impl Future {
 
     /// The state.
     #[inline]
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> FutureState {
         match self.phase.get() {
-            Phase::Pending => State::Pending,
-            Phase::Cancelled => State::Cancelled,
-            Phase::Returned | Phase::Failed => State::Finished,
+            Phase::Pending => FutureState::Pending,
+            Phase::Cancelled => FutureState::Cancelled,
+            Phase::Returned | Phase::Failed => FutureState::Finished,
         }
     }
 
-    /// Whether it has no result yet.
+    /// Whether the Future has no result yet.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.phase.get() == Phase::Pending
     }
 
-    /// Whether it was cancelled.
+    /// Whether the Future was cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.phase.get() == Phase::Cancelled
     }
 
-    /// Plans the result that an alarm will set (a pending Future has no other use for the field).
+    /// Keeps the result that an alarm will set. A pending Future has no other use for the field.
     pub(crate) fn plan(&self, result: Obj) {
         self.outcome.set(Some(result));
     }
@@ -211,18 +205,18 @@ impl Future {
         self.outcome.take()
     }
 
-    /// Whether it is finished with a result.
+    /// Whether the Future is finished with a result.
     #[inline]
     pub(crate) fn has_returned(&self) -> bool {
         self.phase.get() == Phase::Returned
     }
 
-    /// The result, if it is finished with one.
+    /// The result, if the Future is finished with one.
     pub(crate) fn stored_result(&self) -> Option<Obj> {
         (self.phase.get() == Phase::Returned).then(|| self.outcome.get())?
     }
 
-    /// The exception, if it is finished with one.
+    /// The exception, if the Future is finished with one.
     pub(crate) fn stored_exception(&self) -> Option<Obj> {
         (self.phase.get() == Phase::Failed).then(|| self.outcome.get())?
     }
@@ -234,8 +228,8 @@ impl Future {
             mirror.set_state(this, value.state() as u32);
         }
         if !Ref::<Future>::is_exact(this.as_obj()) {
-            if let Some(ended) = ENDED.get() {
-                ended(this);
+            if let Some(kinds) = served::kinds() {
+                (kinds.ended)(this.as_obj());
             }
         }
     }
@@ -246,7 +240,7 @@ impl Future {
         Future::set_result_in(this, result, None)
     }
 
-    /// The same of a Future whose loop is `native`, if that is known.
+    /// As [`Future::set_result`]. `native` is the Future's loop, if that is known.
     #[inline]
     pub(crate) fn set_result_in(
         this: &Ref<Future>,
@@ -264,16 +258,16 @@ impl Future {
         Future::schedule_callbacks(this, value, native)
     }
 
-    /// `set_exception(exception)`; a class is called first.
+    /// `set_exception(exception)`. A class is called first.
     pub(crate) fn set_exception(this: &Ref<Future>, exception: &Obj) -> Result<(), Raised> {
         let py = this.py();
         this.ensure_alive(py)?;
-        if this.state() != State::Pending {
+        if this.state() != FutureState::Pending {
             return Err(invalid_state(py, "invalid state"));
         }
         let mut exception = if exception.is_exception_class() {
             let made = exception.call0()?;
-            if this.state() != State::Pending {
+            if this.state() != FutureState::Pending {
                 return Err(invalid_state(py, "invalid state"));
             }
             made
@@ -284,7 +278,7 @@ impl Future {
             return Err(Raised::type_error(py, "invalid exception object"));
         }
         let stop = Obj::class_of::<pyo3::exceptions::PyStopIteration>(py);
-        let stops = if asyncio(py).habits.turns_stop_iteration {
+        let stops = if asyncio(py).behaviour.turns_stop_iteration {
             exception.is_subtype_of(&stop)
         } else {
             exception.is_exact(&stop)
@@ -292,7 +286,7 @@ impl Future {
         if stops {
             let text = "StopIteration interacts badly with generators and cannot be raised into \
                         a Future";
-            if !asyncio(py).habits.turns_stop_iteration {
+            if !asyncio(py).behaviour.turns_stop_iteration {
                 return Err(Raised::type_error(py, text));
             }
             let replacement = Raised::runtime_error(py, text).take(py);
@@ -311,10 +305,10 @@ impl Future {
         Ok(())
     }
 
-    /// `cancel(msg)`: whether it was still pending.
+    /// `cancel(msg)`. Returns whether the Future was still pending.
     pub(crate) fn cancel(this: &Ref<Future>, message: Option<Obj>) -> Result<bool, Raised> {
         this.flags.set(Flag::LogTraceback, false);
-        if this.state() != State::Pending {
+        if this.state() != FutureState::Pending {
             return Ok(false);
         }
         Future::finish(this, this, Phase::Cancelled);
@@ -324,13 +318,14 @@ impl Future {
         Ok(true)
     }
 
-    /// As `cancel`, keeping the exception that a coroutine ended with.
+    /// As [`Future::cancel`], and keeps the exception with which a coroutine ended.
     pub(crate) fn cancel_with(this: &Ref<Future>, exception: Obj) -> Result<bool, Raised> {
         this.rare.make().cancelled_exception.set(Some(exception));
         Future::cancel(this, None)
     }
 
-    /// Tells all who wait, in order. If scheduling one fails, the others are forgotten.
+    /// Schedules the calls of all waiters, in order. If scheduling one fails, the others are
+    /// forgotten.
     #[inline(always)]
     fn schedule_callbacks(
         this: &Ref<Future>,
@@ -341,7 +336,7 @@ impl Future {
             if let Some(task) = value.first.take_task() {
                 return Future::wake(this, value, task, native);
             }
-            if Future::tell_only_watcher(this, value, native) {
+            if Future::notify_only_watcher(this, value, native) {
                 return Ok(());
             }
         }
@@ -360,7 +355,7 @@ impl Future {
         Ok(())
     }
 
-    /// Wakes the task when it is done; at once if it is. `value` is the Future's.
+    /// Wakes the task when the Future is done; at once if it is. `value` is the Future's.
     #[inline(always)]
     pub(crate) fn add_task(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
         if value.is_pending() && value.first.is_free() {
@@ -370,7 +365,7 @@ impl Future {
         Future::add_waiter(this, Waiter::task(task))
     }
 
-    /// Tells the waiter when it is done; at once if it is.
+    /// Calls the waiter when the Future is done; at once if it is.
     #[inline]
     pub(crate) fn add_waiter(this: &Ref<Future>, waiter: Waiter) -> Result<(), Raised> {
         let value: &Future = this;
@@ -381,7 +376,7 @@ impl Future {
         waiter.schedule(this, value)
     }
 
-    /// Gives it the result None, if it is pending: it only serves to wait.
+    /// Sets the result None if the Future is pending. For Futures that only serve to wait.
     pub(crate) fn release(this: &Ref<Future>) -> Result<(), Raised> {
         if this.is_pending() {
             return Future::set_result(this, Obj::none(this.py()));
@@ -389,13 +384,13 @@ impl Future {
         Ok(())
     }
 
-    /// `result()`: the result, or raises.
+    /// `result()`: returns the result, or raises.
     #[inline]
     pub(crate) fn result(this: &Ref<Future>) -> Result<Obj, Raised> {
         Future::result_of(this, this)
     }
 
-    /// As `result`; `value` is the Future's.
+    /// As [`Future::result`]. `value` is the Future's.
     #[inline(always)]
     pub(crate) fn result_of(this: &Ref<Future>, value: &Future) -> Result<Obj, Raised> {
         if value.phase.get() == Phase::Returned {
@@ -405,7 +400,7 @@ impl Future {
         Err(Future::raise(this))
     }
 
-    /// Raises what stands in the place of a result.
+    /// Raises the exception of a Future that has no result.
     #[inline(never)]
     fn raise(this: &Ref<Future>) -> Raised {
         match Future::failure(this) {
@@ -414,14 +409,14 @@ impl Future {
         }
     }
 
-    /// What stands in the place of a result.
+    /// The exception of a Future that has no result.
     #[inline(never)]
     fn failure(this: &Ref<Future>) -> Result<Obj, Raised> {
         let py = this.py();
         match this.state() {
-            State::Pending => Err(this.not_yet(py, "Result is not set.")),
-            State::Cancelled => Future::make_cancelled_error(this),
-            State::Finished => {
+            FutureState::Pending => Err(this.not_yet(py, "Result is not set.")),
+            FutureState::Cancelled => Future::make_cancelled_error(this),
+            FutureState::Finished => {
                 this.flags.set(Flag::LogTraceback, false);
                 let exception = this.outcome.get().unwrap_or_else(|| Obj::none(py));
                 let kept = this
@@ -435,7 +430,7 @@ impl Future {
         }
     }
 
-    /// What wakes a Task: nothing if there is a result, else the exception to throw.
+    /// The exception to throw into a Task that the Future wakes; nothing if there is a result.
     #[inline]
     pub(crate) fn error(this: &Ref<Future>) -> Option<Obj> {
         let value: &Future = this;
@@ -446,7 +441,7 @@ impl Future {
         Some(Future::failure(this).unwrap_or_else(|raised| raised.take(this.py())))
     }
 
-    /// As `error`; nothing as well while it is pending.
+    /// As [`Future::error`]; nothing while the Future is pending.
     #[inline]
     pub(crate) fn error_if_done(this: &Ref<Future>) -> Option<Obj> {
         let value: &Future = this;
@@ -460,13 +455,13 @@ impl Future {
         }
     }
 
-    /// `exception()`: the exception, or None, or raises.
+    /// `exception()`: returns the exception or None, or raises.
     pub(crate) fn exception(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
         let py = this.py();
         match this.state() {
-            State::Pending => Err(this.not_yet(py, "Exception is not set.")),
-            State::Cancelled => Err(Future::raise_cancelled(this)),
-            State::Finished => {
+            FutureState::Pending => Err(this.not_yet(py, "Exception is not set.")),
+            FutureState::Cancelled => Err(Future::raise_cancelled(this)),
+            FutureState::Finished => {
                 this.flags.set(Flag::LogTraceback, false);
                 Ok(this.stored_exception())
             }
@@ -505,7 +500,7 @@ impl Future {
         }
     }
 
-    /// The exception was never looked at: tells the loop's exception handler.
+    /// Tells the loop's exception handler that no code has retrieved the exception.
     pub(crate) fn report_unretrieved(this: &Ref<Future>) {
         if !this.flags.take(Flag::LogTraceback) {
             return;
@@ -518,58 +513,58 @@ impl Future {
         let reported = (|| -> Result<(), Raised> {
             let class = this.as_obj().class();
             let name = class.attr(pyo3::intern!(py, "__name__"))?.to_string()?;
-            let report = Obj::dict(py)?;
-            let set = |key: &str, value: &Obj| report.dict_set(&Obj::str(py, key)?, value);
             let message = format!("{name} exception was never retrieved");
-            set("message", &Obj::str(py, &message)?)?;
-            set("exception", &exception)?;
-            set("future", this.as_obj())?;
-            if let Some(stack) = this.source_traceback() {
-                set("source_traceback", &stack)?;
-            }
-            call_exception_handler(&event_loop, &report)
+            let message = Obj::str(py, &message)?;
+            let stack = this.source_traceback();
+            let mut parts = vec![
+                ("message", &message),
+                ("exception", &exception),
+                ("future", this.as_obj()),
+            ];
+            parts.extend(stack.as_ref().map(|stack| ("source_traceback", stack)));
+            reports::send_when_going(&event_loop, &parts)
         })();
         if let Err(raised) = reported {
             raised.report_unraisable(Some(&event_loop));
         }
     }
 
-    /// Whether it has an exception that nobody has looked at.
+    /// Whether there is an exception that no code has retrieved.
     #[inline]
     pub(crate) fn has_unseen_exception(&self) -> bool {
         self.flags.is(Flag::LogTraceback)
     }
 
-    /// An exception that it may have need not be looked at.
+    /// Lets the Future go without a report of an exception that no code has retrieved.
     pub(crate) fn log_traceback_off(&self) {
         self.flags.set(Flag::LogTraceback, false);
     }
 
-    /// What `cancel()` was given.
+    /// The message that `cancel()` was given.
     pub(crate) fn cancel_message(&self) -> Option<Obj> {
         self.rare.get().and_then(|rare| rare.cancel_message.get())
     }
 
-    /// Keeps what `cancel()` was given.
+    /// Keeps the message that `cancel()` was given.
     pub(crate) fn set_cancel_message(&self, message: Option<Obj>) {
         if message.is_some() || self.rare.get().is_some() {
             self.rare.make().cancel_message.set(message);
         }
     }
 
-    /// Takes back `_asyncio_future_blocking`; whether it was set.
+    /// Clears `_asyncio_future_blocking`. Returns whether it was set.
     #[inline]
     pub(crate) fn take_blocking(&self) -> bool {
         self.flags.take(Flag::Blocking)
     }
 
-    /// Sets `_asyncio_future_blocking`: a native coroutine yields it.
+    /// Sets `_asyncio_future_blocking`, for a native coroutine that yields the Future.
     #[inline]
     pub(crate) fn set_blocking_on(&self) {
         self.flags.set(Flag::Blocking, true);
     }
 
-    /// Where it was made, in debug mode.
+    /// The place where the Future was made, in debug mode.
     pub(crate) fn source_traceback(&self) -> Option<Obj> {
         self.rare.get().and_then(|rare| rare.source_traceback.get())
     }
@@ -581,19 +576,13 @@ impl Future {
         self.rare.visit(visit);
     }
 
-    /// Releases everything that it holds.
+    /// Releases everything that the Future holds.
     pub(super) fn forget(&self) {
         drop(self.first.take());
         self.event_loop.set(None);
         self.outcome.set(None);
         self.rare.forget();
     }
-}
-
-/// `loop.call_exception_handler(report)`.
-pub(crate) fn call_exception_handler(event_loop: &Obj, report: &Obj) -> Result<(), Raised> {
-    let name = pyo3::intern!(event_loop.py(), "call_exception_handler");
-    event_loop.method(name, &[report]).map(drop)
 }
 
 /// Raises asyncio's InvalidStateError.

@@ -6,7 +6,7 @@ use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
 use super::await_future::{FutureIter, step as await_step};
 use super::callbacks::Waiter;
 use super::flags::Flag;
-use super::future::{Future, State};
+use super::future::{Future, FutureState};
 use super::mirror;
 use crate::interop::asyncio;
 
@@ -42,12 +42,17 @@ impl Future {
                 let context = args.only_keyword("add_done_callback", "context")?;
                 [Some(function.clone()), context]
             }
+            [] => {
+                let text = "add_done_callback() takes exactly 1 positional argument (0 given)";
+                return Err(Raised::type_error(py, text));
+            }
             _ => args.bind("add_done_callback", &["fn", "context"], 1, 1)?,
         };
         if this.event_loop().is_none() {
             return Err(Raised::runtime_error(py, "uninitialized Future object"));
         }
-        // None, given as such, is the context of whoever ends the Future, as the accelerator has it.
+        // As in the accelerator, None given as the context stands for the context of the code that
+        // ends the Future.
         let context = match context {
             Some(context) => context,
             None => context::copy_current(py)?,
@@ -58,7 +63,7 @@ impl Future {
 
     fn python_remove_done_callback(this: &Ref<Future>, function: &Obj) -> Result<usize, Raised> {
         this.ensure_alive(this.py())?;
-        this.remove_waiters(function)
+        Future::remove_waiters(this, function)
     }
 
     fn python_callbacks(this: &Ref<Future>) -> Result<Option<Obj>, Raised> {
@@ -70,7 +75,7 @@ impl Future {
         }
         let list = Obj::list(py)?;
         for waiter in all {
-            let (function, context) = waiter.show()?;
+            let (function, context) = waiter.show(this.as_obj())?;
             list.append(&Obj::tuple(py, &[function, context])?)?;
         }
         Ok(Some(list))
@@ -79,9 +84,9 @@ impl Future {
     fn python_state(this: &Ref<Future>) -> Result<String, Raised> {
         this.ensure_alive(this.py())?;
         Ok(match this.state() {
-            State::Pending => "PENDING",
-            State::Cancelled => "CANCELLED",
-            State::Finished => "FINISHED",
+            FutureState::Pending => "PENDING",
+            FutureState::Cancelled => "CANCELLED",
+            FutureState::Finished => "FINISHED",
         }
         .to_owned())
     }
@@ -150,7 +155,7 @@ impl Hot for Future {
     const NAME: &'static std::ffi::CStr = c"aioxide.Future";
     const DOC: &'static std::ffi::CStr = c"Future(*, loop=None)\n--\n\n\
         A result that is not there yet, as asyncio.Future.\n\n\
-        loop: the loop whose call_soon() tells the callbacks; the running or current one if None.";
+        loop: the loop whose call_soon() schedules the callbacks; the running or current one if None.";
     const FREELIST: usize = 2048;
     const MOVES_IN_CHILD: bool = true;
     cpython::hot_type!();
@@ -166,7 +171,7 @@ impl Hot for Future {
             })
             .iter(Future::python_iter)
             .awaits_itself(
-                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                c"__await__($self, /)\n--\n\nThe iterator of an awaited future.",
                 Future::python_iter,
             )
             .step(Future::step)
@@ -192,32 +197,32 @@ impl Hot for Future {
             )
             .method(
                 c"cancel",
-                c"cancel($self, /, msg=None)\n--\n\nCancel; returns whether it was pending.",
+                c"cancel($self, /, msg=None)\n--\n\nCancel the future; return whether it was pending.",
                 Future::python_cancel,
             )
             .method0(
                 c"cancelled",
-                c"cancelled($self, /)\n--\n\nWhether it was cancelled.",
-                |this| this.state() == State::Cancelled,
+                c"cancelled($self, /)\n--\n\nWhether the future was cancelled.",
+                |this| this.state() == FutureState::Cancelled,
             )
             .method0(
                 c"done",
-                c"done($self, /)\n--\n\nWhether it has a result or an exception or was cancelled.",
-                |this| this.state() != State::Pending,
+                c"done($self, /)\n--\n\nWhether the future has a result or an exception, or was cancelled.",
+                |this| this.state() != FutureState::Pending,
             )
             .method(
                 c"add_done_callback",
-                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nHave fn(self) called soon after it is done, in the context or a copy of the current one.",
+                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(self) soon after the future is done, in the context or a copy of the current one.",
                 Future::python_add_done_callback,
             )
             .method1(
                 c"remove_done_callback",
-                c"remove_done_callback($self, fn, /)\n--\n\nRemove the callbacks that equal fn; returns how many.",
+                c"remove_done_callback($self, fn, /)\n--\n\nRemove the callbacks that equal fn; return their number.",
                 Future::python_remove_done_callback,
             )
             .method0(
                 c"get_loop",
-                c"get_loop($self, /)\n--\n\nThe loop it is bound to.",
+                c"get_loop($self, /)\n--\n\nThe loop of the future.",
                 |this| {
                     this.ensure_alive(this.py())?;
                     Ok(this.event_loop())
@@ -234,31 +239,31 @@ impl Hot for Future {
             .get(c"_callbacks", c"The callbacks with their contexts.", Future::python_callbacks)
             .get(c"_result", c"The result.", |this| this.stored_result())
             .get(c"_exception", c"The exception.", |this| this.stored_exception())
-            .get(c"_source_traceback", c"Where it was made, in debug mode.", |this| {
+            .get(c"_source_traceback", c"The stack where the future was made, in debug mode.", |this| {
                 this.source_traceback()
             })
             .get_set(
                 c"_log_traceback",
-                c"Whether an exception waits to be looked at.",
+                c"Whether the exception has not been retrieved yet.",
                 |this| this.flags.is(Flag::LogTraceback),
                 Future::set_log_traceback,
             )
             .get_set(
                 c"_asyncio_future_blocking",
-                c"Set by await, taken back by the Task.",
+                c"Set by await, cleared by the Task.",
                 |this| this.flags.is(Flag::Blocking),
                 Future::set_blocking,
             )
             .get_set(
                 c"_cancel_message",
-                c"What cancel() was given.",
+                c"The message given to cancel().",
                 |this| this.cancel_message(),
                 Future::python_set_cancel_message,
             );
         if cfg!(Py_3_14) {
             builder.get(
                 c"_asyncio_awaited_by",
-                c"The tasks that await it.",
+                c"The tasks that await the future.",
                 Future::python_awaited_by,
             );
         }

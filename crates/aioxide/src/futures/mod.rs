@@ -1,11 +1,13 @@
 //! Future: a result that is not there yet.
 //!
-//! - [`future`]: the state, its methods, and what happens when it is done.
-//! - [`callbacks`]: who is told when it is done.
-//! - [`flags`] and [`rare`]: yes-or-no facts in a byte, and what few Futures have.
+//! - [`any_loop`]: making a future of any loop.
+//! - [`future`]: the value of a Future, its methods and its end.
+//! - [`callbacks`]: the waiters of a Future, which are called when it is done.
+//! - [`flags`] and [`rare`]: yes-or-no facts in a byte, and the fields that few Futures need.
 //! - [`interface`]: the Python side: methods, properties, texts.
-//! - [`await_future`]: what `await future` iterates over.
+//! - [`await_future`]: the iterator of `await future`.
 
+mod any_loop;
 mod await_future;
 mod callbacks;
 mod flags;
@@ -13,19 +15,20 @@ mod future;
 mod interface;
 mod rare;
 
-pub(crate) use await_future::{FutureIter, step as await_step, thrown};
-pub(crate) use callbacks::Watching;
+pub(crate) use any_loop::{create_future, makes_native_futures, with_native_futures};
+pub(crate) use await_future::{FutureIter, Thrown, is_exit, step as await_step};
 pub(crate) use flags::Flag;
-pub(crate) use future::{Future, State};
+pub(crate) use future::{Future, FutureState};
 pub(crate) use interface::generic_alias;
 
 use cpython::{Obj, Python, Raised, Ref};
 
 use pyo3::sync::PyOnceLock;
 
-use crate::interop::asyncio;
-use crate::interop::imports::ends_program;
+use crate::handles::{Handle, served};
+use crate::interop::current::running_loop;
 use crate::interop::mirror::FutureFields;
+use crate::interop::{EndsProgram, asyncio};
 
 /// Builds the types.
 pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
@@ -36,7 +39,8 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
 
 static MIRROR: PyOnceLock<FutureFields<Future>> = PyOnceLock::new();
 
-/// Keeps the fields of the accelerator's struct that others read; called when the module starts.
+/// Keeps the fields of the accelerator's struct that other code reads. Called when the module
+/// starts.
 pub(crate) fn keep_mirror(py: Python<'_>, fields: FutureFields<Future>) {
     let _ = MIRROR.set(py, fields);
 }
@@ -49,42 +53,84 @@ pub(crate) fn mirror(py: Python<'_>) -> Option<&'static FutureFields<Future>> {
 
 /// An alarm's time has come: a sleeping Future gets its result unless it is done, others know
 /// themselves what to do.
-pub(crate) fn alarm(object: &Obj) -> Result<(), Raised> {
-    let outcome = match Ref::<Future>::of(object) {
+pub(crate) fn alarm(object: &Obj) -> Result<(), EndsProgram> {
+    match Ref::<Future>::of(object) {
         Some(future) if future.is_pending() => {
             let result = future
                 .take_planned()
                 .unwrap_or_else(|| Obj::none(object.py()));
-            Future::set_result(future, result)
+            if future.has_attributes() {
+                return end_sleep_by_name(object, result);
+            }
+            Future::set_result(future, result.clone())
+                .or_else(|raised| sleep_failed(object, result, raised))
         }
         Some(_) => Ok(()),
-        None => match callbacks::Watching::get() {
-            Some(watching) => (watching.due)(object),
-            None => Ok(()),
+        None => match served::watching(object) {
+            Some(watching) => (watching.due)(object).or_else(|raised| due_failed(object, raised)),
+            None => served::unserved(object),
         },
-    };
-    outcome.or_else(|raised| report(object, raised))
+    }
+}
+
+#[cold]
+fn due_failed(watcher: &Obj, raised: Raised) -> Result<(), EndsProgram> {
+    let py = watcher.py();
+    let exception = EndsProgram::or_caught(py, raised)?;
+    match served::due_call_of(watcher) {
+        Ok((callback, args)) => report(py, || Ok(callback), &args, Raised::raise(exception)),
+        Err(raised) => EndsProgram::after_report(watcher, Err(raised)),
+    }
+}
+
+/// Ends a sleep through a Future's methods, because the program has set attributes on it.
+#[cold]
+fn end_sleep_by_name(future: &Obj, result: Obj) -> Result<(), EndsProgram> {
+    let set_result = asyncio(future.py())
+        .set_result_unless_cancelled
+        .get(future.py());
+    match set_result.call(&[future, &result]) {
+        Ok(_) => Ok(()),
+        Err(raised) => sleep_failed(future, result, raised),
+    }
+}
+
+#[cold]
+fn sleep_failed(future: &Obj, result: Obj, raised: Raised) -> Result<(), EndsProgram> {
+    let py = future.py();
+    let callback = || Ok(asyncio(py).set_result_unless_cancelled.get(py).clone());
+    report(py, callback, &[future.clone(), result], raised)
 }
 
 /// Tells the next watcher of a Future that it is done.
-pub(crate) fn tell(object: &Obj) -> Result<(), Raised> {
+pub(crate) fn notify(object: &Obj) -> Result<(), EndsProgram> {
     let Some(watcher) = Ref::<Future>::of(object).and_then(|future| future.take_told()) else {
         return Ok(());
     };
-    let outcome = match callbacks::Watching::get() {
-        Some(watching) => (watching.told)(&watcher, object),
-        None => Ok(()),
+    let Some(watching) = served::watching(&watcher) else {
+        return served::unserved(&watcher);
     };
-    outcome.or_else(|raised| report(&watcher, raised))
+    (watching.on_done)(&watcher, object).or_else(|raised| {
+        let callback = || (watching.callable)(&watcher, object);
+        report(object.py(), callback, std::slice::from_ref(object), raised)
+    })
 }
 
-/// What is no exception that ends the program is nobody's.
+/// Reports an exception of a native call that stands for a callback of the running loop.
 #[cold]
-fn report(object: &Obj, raised: Raised) -> Result<(), Raised> {
-    let exception = raised.take(object.py());
-    if ends_program(object.py(), &exception) {
-        return Err(Raised::raise(exception));
+fn report(
+    py: Python<'_>,
+    callback: impl FnOnce() -> Result<Obj, Raised>,
+    args: &[Obj],
+    raised: Raised,
+) -> Result<(), EndsProgram> {
+    let exception = EndsProgram::or_caught(py, raised)?;
+    match running_loop(py) {
+        Ok(Some(running)) => {
+            let raised = Raised::raise(exception);
+            Handle::report_call(&running, callback, args, None, raised)
+        }
+        Ok(None) => EndsProgram::after_report(&exception, Err(Raised::raise(exception.clone()))),
+        Err(raised) => EndsProgram::after_report(&exception, Err(raised)),
     }
-    Raised::raise(exception).report_unraisable(Some(object));
-    Ok(())
 }

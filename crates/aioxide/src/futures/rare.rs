@@ -1,4 +1,5 @@
-//! What few Futures have: kept in a box of its own, so that the others do not pay for it.
+//! The fields that few Futures need. They are in a box of their own, so that other Futures do not
+//! pay for them.
 
 use std::cell::{Cell, OnceCell};
 
@@ -6,12 +7,12 @@ use cpython::{Slot, Visit};
 
 use super::callbacks::Waiter;
 
-/// The fields.
+/// The fields in the box.
 #[derive(Default)]
-pub(crate) struct Fields {
+pub(crate) struct RareFields {
     /// The exception's traceback when it was set.
     pub(super) outcome_traceback: Slot,
-    /// Where it was made, in debug mode.
+    /// The place where the Future was made, in debug mode.
     pub(super) source_traceback: Slot,
     pub(super) cancel_message: Slot,
     /// The CancelledError that ended the coroutine, raised again by `result()`.
@@ -24,20 +25,20 @@ pub(crate) struct Fields {
     pub(crate) name: Slot,
 }
 
-/// The box: made when first needed, never removed.
+/// The box. It is made when first needed and never removed.
 #[derive(Default)]
-pub(crate) struct Rare(OnceCell<Box<Fields>>);
+pub(crate) struct RareBox(OnceCell<Box<RareFields>>);
 
-impl Rare {
-    /// The fields, if anything was ever put there.
+impl RareBox {
+    /// The fields, if the box was made.
     #[inline]
-    pub(crate) fn get(&self) -> Option<&Fields> {
+    pub(crate) fn get(&self) -> Option<&RareFields> {
         self.0.get().map(|fields| &**fields)
     }
 
-    /// The fields, to put something there.
+    /// The fields, in a box that is made if there is none.
     #[cold]
-    pub(crate) fn make(&self) -> &Fields {
+    pub(crate) fn make(&self) -> &RareFields {
         self.0.get_or_init(Box::default)
     }
 
@@ -69,7 +70,7 @@ impl Rare {
     }
 }
 
-impl Fields {
+impl RareFields {
     fn slots(&self) -> [&Slot; 6] {
         [
             &self.outcome_traceback,

@@ -1,19 +1,19 @@
-//! Entries: what the ready queue and the timer heap hold, in eight bytes each.
+//! Entries: the items of the ready queue and the timer heap, in eight bytes each.
 //!
-//! A task in the ready queue is the task itself, not a handle around a bound method: no
-//! allocation, no attribute look-up. A step and a wake-up are the same entry: the task knows
-//! which future it waited on.
-
-use std::sync::OnceLock;
+//! A task in the ready queue is the task itself, not a handle around a bound method. That needs no
+//! allocation and no attribute look-up. A step and a wake-up are the same entry, because the task
+//! knows the future on which it waited.
 
 use cpython::tagged::Tagged;
-use cpython::{Hot, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Hot, Obj, Ref, Visit};
 use engine::Timer;
 
 use super::handle::Handle;
+use super::served;
 use super::spares::Spares;
 use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::{Alarm, TimerHandle};
+use crate::interop::EndsProgram;
 
 const HANDLE: u8 = 0;
 const TASK: u8 = 1;
@@ -21,50 +21,13 @@ const READ: u8 = 2;
 const WRITE: u8 = 3;
 const CALL: u8 = 4;
 const ALARM: u8 = 5;
-const TELL: u8 = 6;
+const NOTIFY: u8 = 6;
 
-/// Cache lines that a handle or a task takes.
+/// The number of cache lines that a handle or a task takes.
 const OBJECT_LINES: usize = 4;
 
 /// Something that is ready to run.
 pub(crate) struct Entry(Tagged);
-
-/// How entries run that belong to rooms further right: functions that those rooms register when
-/// the module starts. An error ends `run_forever`: KeyboardInterrupt and SystemExit only.
-pub(crate) struct Runners {
-    /// A descriptor of the object can be read.
-    pub(crate) read: fn(&Obj) -> Result<(), Raised>,
-    /// A descriptor of the object can be written.
-    pub(crate) write: fn(&Obj) -> Result<(), Raised>,
-    /// What a transport has put off.
-    pub(crate) call: fn(&Obj) -> Result<(), Raised>,
-    /// The Future is done: the next of its watchers is told.
-    pub(crate) tell: fn(&Obj) -> Result<(), Raised>,
-    /// The time of an alarm's target has come.
-    pub(crate) alarm: fn(&Obj) -> Result<(), Raised>,
-    /// A timer of the loop was cancelled, one that is scheduled if it says so; false if the loop
-    /// is not native or in debug mode: then it has done nothing.
-    pub(crate) timer_cancelled: fn(&Obj, bool) -> bool,
-    /// Takes a context that a handle of the loop leaves behind, if it is as good as new.
-    pub(crate) reclaim: fn(&Obj, &Slot),
-    /// Whether the loop is in debug mode, if it is a native one.
-    pub(crate) debug: fn(&Obj) -> Option<bool>,
-}
-
-static RUNNERS: OnceLock<Runners> = OnceLock::new();
-
-impl Runners {
-    /// The functions, once registered.
-    #[inline]
-    pub(crate) fn get() -> Option<&'static Runners> {
-        RUNNERS.get()
-    }
-
-    /// Registers the functions, once.
-    pub(crate) fn register(self) {
-        let _ = RUNNERS.set(self);
-    }
-}
 
 impl Entry {
     /// A handle.
@@ -93,8 +56,8 @@ impl Entry {
 
     /// The next watcher of a native Future is told that it is done.
     #[inline]
-    pub(crate) fn tell(future: Obj) -> Entry {
-        Entry(Tagged::new(future, TELL))
+    pub(crate) fn notify(future: Obj) -> Entry {
+        Entry(Tagged::new(future, NOTIFY))
     }
 
     /// What the object has put off.
@@ -111,13 +74,21 @@ impl Entry {
         self.0.with(|object| Ref::of(object).cloned())
     }
 
-    /// It will run soon: has the processor fetch the object ahead of its use.
+    /// Notes that a timer is no longer scheduled, because the entry is about to run.
+    pub(crate) fn forget_schedule(&self) {
+        if self.0.tag() == HANDLE {
+            self.0.with(forget_schedule);
+        }
+    }
+
+    /// Has the processor fetch the object ahead of its use. The entry will run soon.
     #[inline]
     pub(crate) fn prefetch(&self) {
         self.0.with(|object| object.prefetch(OBJECT_LINES));
     }
 
-    /// It will run next but one, and was fetched: fetches what it refers to.
+    /// Has the processor fetch the objects to which the entry's own refers. The entry will run
+    /// after the next one, and its object was fetched.
     #[inline]
     pub(crate) fn prefetch_context(&self) {
         if self.0.tag() == HANDLE {
@@ -131,13 +102,33 @@ impl Entry {
         }
     }
 
-    /// Shows what it holds to the garbage collector.
+    /// The object of the entry, for code that lists the queue.
+    pub(crate) fn shown(&self) -> Shown {
+        let object = self.0.with(Obj::clone);
+        let what = match self.0.tag() {
+            HANDLE => return Shown::Handle(object),
+            TASK => "step",
+            READ => "read",
+            WRITE => "write",
+            NOTIFY => "done",
+            ALARM => return Shown::alarm(object),
+            _ => "deferred",
+        };
+        Shown::Other { object, what }
+    }
+
+    /// Whether the entry is for this very object.
+    pub(crate) fn is_of(&self, object: &Obj) -> bool {
+        self.0.with(|own| own.is(object))
+    }
+
+    /// Shows the objects that the entry holds to the garbage collector.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         self.0.with(|object| visit_waiting(object, visit));
     }
 
-    /// Drops it unrun. Who else holds the handle, or the alarm, may be part of a cycle through it,
-    /// which the loop no longer shows to the garbage collector.
+    /// Drops the entry without running it. Other holders of the handle, or of the alarm, may be
+    /// part of a cycle through it, which the loop no longer shows to the garbage collector.
     pub(crate) fn let_go(self) {
         if let Some(handle) = self.as_handle() {
             handle.track();
@@ -146,7 +137,7 @@ impl Entry {
         }
     }
 
-    /// The task to step, if it is one; else the entry as it was.
+    /// The task to step, if the entry is one; otherwise the entry as it was.
     #[inline]
     pub(crate) fn into_task(self) -> Result<Obj, Entry> {
         if self.0.tag() == TASK {
@@ -156,10 +147,10 @@ impl Entry {
         }
     }
 
-    /// Runs it, unless it is a task, which its loop steps; what can be used again afterwards goes
-    /// to the spares. Fails only with what ends the program.
+    /// Runs the entry, unless it is a task, which its loop steps. A handle that can be used again
+    /// afterwards goes to the spares.
     #[inline]
-    pub(crate) fn run(self, spares: &Spares) -> Result<(), Raised> {
+    pub(crate) fn run(self, spares: &Spares) -> Result<(), EndsProgram> {
         let tag = self.0.tag();
         let object = self.0.into_obj();
         if tag == HANDLE {
@@ -172,25 +163,22 @@ impl Entry {
                 Err(object) => run_other_handle(object, spares),
             };
         }
-        let Some(runners) = RUNNERS.get() else {
-            return Ok(());
-        };
         match tag {
-            TELL => (runners.tell)(&object),
-            READ => (runners.read)(&object),
-            WRITE => (runners.write)(&object),
+            NOTIFY => served::notify(&object),
+            READ => served::read(&object),
+            WRITE => served::write(&object),
             ALARM => match Ref::<Alarm>::of_exact(&object).and_then(|alarm| alarm.take_target()) {
-                Some(target) => (runners.alarm)(&target),
+                Some(target) => served::ring(&target),
                 None => Ok(()),
             },
-            _ => (runners.call)(&object),
+            _ => served::turn(&object),
         }
     }
 }
 
-/// Runs a handle of another class than Handle itself.
+/// Runs a handle of a subclass of Handle.
 #[inline(never)]
-fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), Raised> {
+fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), EndsProgram> {
     let object = match Ref::<TimerHandle>::into_exact(object) {
         Ok(timer) => {
             timer.set_scheduled(false);
@@ -224,12 +212,13 @@ impl TimerEntry {
         TimerEntry(Tagged::new(alarm.into_obj(), ALARM))
     }
 
-    /// Shows what it holds to the garbage collector.
+    /// Shows the objects that the entry holds to the garbage collector.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         self.0.with(|object| visit_waiting(object, visit));
     }
 
-    /// Drops it unrun, as [`Entry::let_go`]; the handle is no longer scheduled.
+    /// Drops the entry without running it, as [`Entry::let_go`]. A handle is no longer scheduled
+    /// then.
     pub(crate) fn let_go(self) {
         if let Some(handle) = self.as_handle() {
             handle.set_scheduled(false);
@@ -239,19 +228,30 @@ impl TimerEntry {
         }
     }
 
-    /// It is no longer scheduled, if it is a handle.
+    /// Notes that a handle is no longer scheduled.
     #[inline]
     pub(crate) fn forget(&self) {
         if self.0.tag() == HANDLE {
-            self.0.with(|object| {
-                if let Some(timer) = Ref::<TimerHandle>::of(object) {
-                    timer.set_scheduled(false);
-                }
-            });
+            self.0.with(forget_schedule);
         }
     }
 
-    /// The timer handle, if it is one.
+    /// The object of the entry, for code that lists the timers.
+    pub(crate) fn shown(&self) -> Shown {
+        let object = self.0.with(Obj::clone);
+        if self.0.tag() == HANDLE {
+            Shown::Handle(object)
+        } else {
+            Shown::alarm(object)
+        }
+    }
+
+    /// Whether the entry is for this very object.
+    pub(crate) fn is_of(&self, object: &Obj) -> bool {
+        self.0.with(|own| own.is(object))
+    }
+
+    /// The timer handle, if the entry is one.
     fn as_handle(&self) -> Option<Ref<TimerHandle>> {
         if self.0.tag() != HANDLE {
             return None;
@@ -259,14 +259,47 @@ impl TimerEntry {
         self.0.with(|object| Ref::of(object).cloned())
     }
 
-    /// What runs now that the time has come.
+    /// The entry to run at its time.
     #[inline]
     pub(crate) fn into_entry(self) -> Entry {
         Entry(self.0)
     }
 }
 
-/// Handles are unknown to the collector while they wait: what they hold is the loop's.
+fn forget_schedule(object: &Obj) {
+    if let Some(timer) = Ref::<TimerHandle>::of(object) {
+        timer.set_scheduled(false);
+    }
+}
+
+/// The object of an entry, as code that lists the queue sees it.
+pub(crate) enum Shown {
+    /// A handle.
+    Handle(Obj),
+    /// A timer without a handle: the object that it wakes, and whether it was cancelled.
+    Alarm {
+        alarm: Obj,
+        target: Option<Obj>,
+        cancelled: bool,
+    },
+    /// A native object, and why it is its turn.
+    Other { object: Obj, what: &'static str },
+}
+
+impl Shown {
+    fn alarm(alarm: Obj) -> Shown {
+        let value = Ref::<Alarm>::of_exact(&alarm);
+        let target = value.and_then(|value| value.target());
+        let cancelled = value.is_none_or(|value| value.is_cancelled());
+        Shown::Alarm {
+            alarm,
+            target,
+            cancelled,
+        }
+    }
+}
+
+/// Shows the references of a handle, which the collector does not know while it waits.
 fn visit_waiting(object: &Obj, visit: &mut Visit<'_>) {
     visit.object(object);
     if let Some(timer) = Ref::<TimerHandle>::of_exact(object) {
@@ -276,12 +309,12 @@ fn visit_waiting(object: &Obj, visit: &mut Visit<'_>) {
     } else if let Some(handle) = Ref::<ThreadSafeHandle>::of_exact(object) {
         visit.inside(handle);
     } else if let Some(alarm) = Ref::<Alarm>::of_exact(object) {
-        // Whoever else holds it holds the loop too, and shows that.
+        // Every other holder of the alarm holds the loop too, and shows it.
         alarm.traverse(visit);
     }
 }
 
-/// An alarm that never rings lets go of what it was for.
+/// Ends an alarm that never rings: it releases its target.
 fn end_alarm(object: &Obj) {
     if let Some(alarm) = Ref::<Alarm>::of_exact(object) {
         alarm.cancel();

@@ -1,18 +1,16 @@
 //! `Handle`: a callback with its arguments and its context, as `asyncio.Handle`.
 //!
-//! A subclass of asyncio's, whose texts and comparisons it inherits: those read `_callback`,
-//! `_args` and so on, which are properties here. The base's own slots stay empty.
+//! The type derives from asyncio's, whose texts and comparisons it inherits. Those read
+//! `_callback`, `_args` and so on, which are properties here. The base's own slots stay empty.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::context::{Bound, Pool};
-use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
-use pyo3::sync::PyOnceLock;
+use cpython::context::{BoundContext, Pool};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, context};
 
-use super::entry::Runners;
-use crate::interop::asyncio;
-use crate::interop::imports::ends_program;
+use super::served;
+use crate::interop::{EndsProgram, asyncio};
 
 /// A callback and its arguments. One argument is kept without a tuple around it.
 #[derive(Clone)]
@@ -23,7 +21,7 @@ pub(crate) struct Callback {
 }
 
 impl Callback {
-    /// With positional arguments.
+    /// A callback with positional arguments.
     #[inline]
     pub(crate) fn new(function: &Obj, args: &[Obj]) -> Result<Callback, Raised> {
         let (args, single) = match args {
@@ -38,7 +36,7 @@ impl Callback {
         })
     }
 
-    /// With one argument.
+    /// A callback with one argument.
     #[inline]
     pub(crate) fn with_argument(function: Obj, argument: Obj) -> Callback {
         Callback {
@@ -56,13 +54,10 @@ impl Callback {
         }
     }
 
-    /// Calls it in the context.
+    /// Calls the callback in the context.
     #[inline]
     fn run(&self, context: &Obj) -> Result<(), Raised> {
-        context::enter(context)?;
-        let result = self.call();
-        context::exit(context)?;
-        result.map(drop)
+        context::run(context, || self.call()).map(drop)
     }
 
     #[inline]
@@ -75,13 +70,13 @@ impl Callback {
     }
 }
 
-/// What a handle that has run leaves behind.
-pub(super) enum Left {
-    /// Nothing that others could use.
+/// The context that a handle leaves behind after its run.
+pub(super) enum LeftContext {
+    /// None that other handles could use.
     Nothing,
-    /// It is bound to the context as before.
+    /// The context to which the handle is bound still.
     Bound,
-    /// Its context.
+    /// The handle's own context.
     Context(Obj),
 }
 
@@ -91,9 +86,10 @@ pub(crate) struct Handle {
     args: Slot,
     single: Cell<bool>,
     cancelled: Cell<bool>,
-    /// Whether it runs each time its descriptor is ready.
+    /// Whether the handle runs each time its descriptor is ready.
     repeats: Cell<bool>,
-    /// Whether it runs in a copy of the context, made when it runs or somebody asks.
+    /// Whether the handle runs in a copy of the context. The copy is made when the handle runs or a
+    /// program asks for it.
     copies: Cell<bool>,
     context: Slot,
     event_loop: Slot,
@@ -101,10 +97,8 @@ pub(crate) struct Handle {
     repr: Slot,
 }
 
-static REPORT: PyOnceLock<Global> = PyOnceLock::new();
-
 impl Handle {
-    /// An empty value, which `fill` makes whole.
+    /// An empty value, which `fill` completes.
     pub(crate) fn empty() -> Handle {
         Handle {
             function: Slot::default(),
@@ -122,10 +116,10 @@ impl Handle {
 
     /// The value of a new handle.
     #[inline]
-    pub(crate) fn value(event_loop: &Obj, callback: Callback, context: Bound) -> Handle {
+    pub(crate) fn value(event_loop: &Obj, callback: Callback, context: BoundContext) -> Handle {
         let (context, copies) = match context {
-            Bound::To(context) => (context, false),
-            Bound::ToCopyOf(context) => (context, true),
+            BoundContext::To(context) => (context, false),
+            BoundContext::ToCopyOf(context) => (context, true),
         };
         Handle {
             function: Slot::new(Some(callback.function)),
@@ -149,7 +143,7 @@ impl Handle {
         self.single.set(callback.single);
     }
 
-    /// Whether it keeps nothing of its former life.
+    /// Whether the handle keeps nothing of its former use.
     #[inline]
     pub(super) fn is_blank(&self) -> bool {
         self.function.is_none()
@@ -159,7 +153,7 @@ impl Handle {
             && !self.cancelled.get()
     }
 
-    /// Has the processor fetch the context ahead of its use, if it has one of its own.
+    /// Has the processor fetch the context ahead of its use, if the handle has one of its own.
     #[inline]
     pub(super) fn prefetch_context(&self) {
         if !self.copies.get() {
@@ -167,13 +161,13 @@ impl Handle {
         }
     }
 
-    /// Whether it runs in a copy of the pool's own context.
+    /// Whether the handle runs in a copy of the pool's own context.
     #[inline]
     pub(super) fn is_anchored(&self, contexts: &Pool) -> bool {
         self.copies.get() && contexts.is_anchored(&self.context)
     }
 
-    /// It has run: lets go of the context that it was bound to.
+    /// Releases the context to which the handle was bound, after its run.
     #[inline]
     pub(super) fn forget_context(&self) {
         if self.copies.get() {
@@ -181,18 +175,18 @@ impl Handle {
         }
     }
 
-    /// Sets its context.
+    /// Sets the handle's context.
     #[inline]
-    pub(super) fn set_context(&self, context: Bound) {
+    pub(super) fn set_context(&self, context: BoundContext) {
         let (context, copies) = match context {
-            Bound::To(context) => (context, false),
-            Bound::ToCopyOf(context) => (context, true),
+            BoundContext::To(context) => (context, false),
+            BoundContext::ToCopyOf(context) => (context, true),
         };
         self.copies.set(copies);
         self.context.set(Some(context));
     }
 
-    /// Its context, from now on its own; nothing once it runs.
+    /// The handle's context, which is its own from now on. Returns nothing once the handle runs.
     fn own_context(&self) -> Result<Option<Obj>, Raised> {
         let Some(context) = self.context.get() else {
             return Ok(None);
@@ -204,34 +198,35 @@ impl Handle {
             return Ok(None);
         }
         let own = context::copy(&context)?;
-        self.set_context(Bound::To(own.clone()));
+        self.set_context(BoundContext::To(own.clone()));
         Ok(Some(own))
     }
 
-    /// It is about to go: its context may serve another one of the loop.
+    /// Gives the handle's context to the loop's spares, because the handle is about to go.
     #[inline]
     pub(super) fn give_back_context(&self) {
         if self.context.is_some() && !self.copies.get() {
-            if let (Some(runners), Some(event_loop)) = (Runners::get(), self.event_loop.get()) {
-                (runners.reclaim)(&event_loop, &self.context);
+            if let (Some(kinds), Some(event_loop)) = (served::kinds(), self.event_loop.get()) {
+                (kinds.reclaim)(&event_loop, &self.context);
             }
         }
     }
 
-    /// The loop that it belongs to.
+    /// The loop of the handle.
     pub(crate) fn event_loop(this: &Ref<Handle>) -> Option<Obj> {
         this.event_loop.get()
     }
 
-    /// Whether it was cancelled.
+    /// Whether the handle was cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
 
-    /// Remembers where the program scheduled it, in debug mode.
+    /// Keeps the place where the program scheduled the handle, in debug mode.
     ///
-    /// `depth` counts the Python frames between the program and us (none for native callers).
+    /// `depth` is the number of Python frames between the program and native code (none for native
+    /// callers).
     pub(crate) fn remember_source(&self, py: Python<'_>, depth: i64) -> Result<(), Raised> {
         let imports = asyncio(py);
         let frame = imports.getframe.get(py).call1(&Obj::int(py, depth)?)?;
@@ -257,7 +252,7 @@ impl Handle {
             return Ok(());
         }
         if value.in_debug_mode()? {
-            // Keeps what a later report of a slow callback shows.
+            // Keeps the text that a later report of a slow callback shows.
             let text = this.as_obj().repr()?;
             value.repr.set(Some(text));
         }
@@ -285,28 +280,28 @@ impl Handle {
         let Some(event_loop) = self.event_loop.get() else {
             return Ok(false);
         };
-        match Runners::get().and_then(|runners| (runners.debug)(&event_loop)) {
+        match served::kinds().and_then(|kinds| (kinds.debug)(&event_loop)) {
             Some(debug) => Ok(debug),
             None => foreign_debug_mode(&event_loop),
         }
     }
 
-    /// Runs the callback in its context. An exception goes to the loop's exception handler,
-    /// but for those that end the program.
+    /// Runs the callback in its context. An exception goes to the loop's exception handler, unless
+    /// it ends the program.
     ///
-    /// A handle that runs once lets go of what it held: so no cycle through it outlives the
-    /// call, though the garbage collector does not know it.
+    /// A handle that runs once releases what it held. So no cycle through it outlives the call,
+    /// though the garbage collector does not know the handle.
     #[inline]
-    pub(super) fn run(this: &Ref<Handle>, contexts: &Pool) -> Result<Left, Raised> {
+    pub(super) fn run(this: &Ref<Handle>, contexts: &Pool) -> Result<LeftContext, EndsProgram> {
         let value: &Handle = this;
         if value.cancelled.get() {
-            return Ok(Left::Nothing);
+            return Ok(LeftContext::Nothing);
         }
         if value.repeats.get() {
-            return Handle::run_kept(this).map(|()| Left::Nothing);
+            return Handle::run_kept(this).map(|()| LeftContext::Nothing);
         }
         let Some(function) = value.function.take() else {
-            return Ok(Left::Nothing);
+            return Ok(LeftContext::Nothing);
         };
         let callback = Callback {
             function,
@@ -319,7 +314,7 @@ impl Handle {
                 return match (entered.exit(this.py()), result) {
                     (Ok(()), Ok(_)) => {
                         contexts.leave_stage();
-                        Ok(Left::Bound)
+                        Ok(LeftContext::Bound)
                     }
                     (Err(raised), _) | (Ok(()), Err(raised)) => {
                         Handle::fail(this, callback, contexts.take_stage(), raised)
@@ -335,9 +330,9 @@ impl Handle {
         this: &Ref<Handle>,
         callback: Callback,
         contexts: &Pool,
-    ) -> Result<Left, Raised> {
+    ) -> Result<LeftContext, EndsProgram> {
         let Some(mut context) = this.context.take() else {
-            return Ok(Left::Nothing);
+            return Ok(LeftContext::Nothing);
         };
         if this.copies.get() {
             context = match contexts.copy_of(&context) {
@@ -349,34 +344,38 @@ impl Handle {
             };
         }
         match callback.run(&context) {
-            Ok(()) => Ok(Left::Context(context)),
+            Ok(()) => Ok(LeftContext::Context(context)),
             Err(raised) => Handle::fail(this, callback, Some(context), raised),
         }
     }
 
-    /// The callback has raised, in this context if it was entered.
+    /// Reports the exception of the callback, in this context if it was entered.
     #[cold]
     fn fail(
         this: &Ref<Handle>,
         callback: Callback,
         context: Option<Obj>,
         raised: Raised,
-    ) -> Result<Left, Raised> {
+    ) -> Result<LeftContext, EndsProgram> {
         this.restore(callback, context);
         this.track();
-        Handle::report(this, raised).map(|()| Left::Nothing)
+        Handle::report(this, raised).map(|()| LeftContext::Nothing)
     }
 
-    /// As `run`, for a handle that keeps its callback: a descriptor's, or any in debug mode.
-    pub(crate) fn run_kept(this: &Ref<Handle>) -> Result<(), Raised> {
-        let (Some(callback), Some(context)) = (this.callback(), this.own_context()?) else {
+    /// As [`Handle::run`], for a handle that keeps its callback: a descriptor's, or any in debug
+    /// mode.
+    pub(crate) fn run_kept(this: &Ref<Handle>) -> Result<(), EndsProgram> {
+        let Some(callback) = this.callback() else {
             return Ok(());
         };
-        // The loop no longer shows to the collector what it goes on holding.
+        // The loop no longer shows to the collector what the handle still holds.
         this.track();
-        callback
-            .run(&context)
-            .or_else(|raised| Handle::report(this, raised))
+        let outcome = match this.own_context() {
+            Ok(Some(context)) => callback.run(&context),
+            Ok(None) => Ok(()),
+            Err(raised) => Err(raised),
+        };
+        outcome.or_else(|raised| Handle::report(this, raised))
     }
 
     /// Marks a handle that runs each time its descriptor is ready.
@@ -385,7 +384,7 @@ impl Handle {
         this.track();
     }
 
-    /// Puts back what `run` took, for the report of an exception.
+    /// Puts back the fields that `run` took, for the report of an exception.
     fn restore(&self, callback: Callback, context: Option<Obj>) {
         if !self.cancelled.get() {
             self.single.set(callback.single);
@@ -393,32 +392,8 @@ impl Handle {
             self.function.set(Some(callback.function));
         }
         if let Some(context) = context {
-            self.set_context(Bound::To(context));
+            self.set_context(BoundContext::To(context));
         }
-    }
-
-    #[cold]
-    fn report(this: &Ref<Handle>, raised: Raised) -> Result<(), Raised> {
-        let py = this.py();
-        let exception = raised.take(py);
-        if ends_program(py, &exception) {
-            return Err(Raised::raise(exception));
-        }
-        Handle::report_failure(this, &exception)
-    }
-
-    /// Tells the loop's exception handler that the callback has raised.
-    pub(crate) fn report_failure(this: &Ref<Handle>, exception: &Obj) -> Result<(), Raised> {
-        let py = this.py();
-        let report = match REPORT.get(py) {
-            Some(report) => report,
-            None => {
-                let reports = Obj::import(py, c"aioxide._reports")?;
-                let function = reports.attr(pyo3::intern!(py, "callback_failed"))?;
-                REPORT.get_or_init(py, || Global::new(function))
-            }
-        };
-        report.get(py).call(&[this.as_obj(), exception]).map(drop)
     }
 
     fn init(this: &Ref<Handle>, args: &Args<'_>) -> Result<(), Raised> {
@@ -427,7 +402,7 @@ impl Handle {
         Handle::fill(this, callback, args, event_loop, context)
     }
 
-    /// What `__init__` does, of a Handle and of a TimerHandle.
+    /// The work of `__init__`, for a Handle and for a TimerHandle.
     pub(crate) fn fill(
         this: &Ref<Handle>,
         callback: Option<Obj>,
@@ -446,7 +421,7 @@ impl Handle {
             Some(args) => Some(Obj::class_of::<pyo3::types::PyTuple>(py).call1(&args)?),
             None => None,
         });
-        this.set_context(Bound::To(context));
+        this.set_context(BoundContext::To(context));
         this.event_loop.set(event_loop);
         this.cancelled.set(false);
         this.repr.set(None);
@@ -495,11 +470,9 @@ impl Hot for Handle {
                 c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
                 |this| this.is_cancelled(),
             )
-            .method0(
-                c"_run",
-                c"Run the callback as the loop does.",
-                Handle::run_kept,
-            )
+            .method0(c"_run", c"Run the callback as the loop does.", |this| {
+                Handle::run_kept(this).map_err(Raised::from)
+            })
             .get_set(
                 c"_callback",
                 c"The callback, None once cancelled.",
@@ -524,7 +497,7 @@ impl Hot for Handle {
             )
             .get_set(
                 c"_cancelled",
-                c"Whether it was cancelled.",
+                c"Whether the handle was cancelled.",
                 |this| this.is_cancelled(),
                 |this, value| {
                     this.cancelled.set(value.is_some_and(Obj::is_true_object));
@@ -557,7 +530,7 @@ impl Hot for Handle {
             )
             .attribute(
                 c"_source_traceback",
-                c"Where it was scheduled, in debug mode.",
+                c"The stack where the handle was scheduled, in debug mode.",
                 |this| &this.source_traceback,
             );
     }
@@ -566,26 +539,7 @@ impl Hot for Handle {
         this.give_back_context();
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        for slot in [
-            &self.function,
-            &self.args,
-            &self.context,
-            &self.event_loop,
-            &self.source_traceback,
-            &self.repr,
-        ] {
-            visit.slot(slot);
-        }
-    }
-
-    fn clear(&self) {
-        self.function.set(None);
-        self.args.set(None);
-        self.context.set(None);
-        self.event_loop.set(None);
-        self.source_traceback.set(None);
-    }
+    cpython::holds!(function, args, context, event_loop, source_traceback, repr);
 }
 
 /// Builds the types. `asyncio.Handle` and `asyncio.TimerHandle` are their bases.

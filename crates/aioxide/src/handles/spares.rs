@@ -1,19 +1,19 @@
-//! What callbacks leave behind and others of the same loop can use: handles that have run and
-//! nobody else refers to, and contexts.
+//! Spare handles and contexts: callbacks leave them behind, and later ones of the same loop use
+//! them again.
 //!
-//! Most handles are dropped by the program at once. Making and freeing such a handle with its
-//! context is a third of what `call_soon` costs. A handle is kept only if nobody could tell it
-//! from a new one, and only while the loop runs.
+//! The program drops most handles at once. Making and freeing such a handle with its context is a
+//! third of the cost of `call_soon`. A handle is kept only if nothing else refers to it and no code
+//! could tell it from a new one, and only while the loop runs.
 
 use std::cell::RefCell;
 
-use cpython::context::{Bound, Pool};
+use cpython::context::{BoundContext, Pool};
 use cpython::{Obj, Python, Raised, Ref, Visit};
 
-use super::handle::{Handle, Left};
+use super::handle::{Handle, LeftContext};
 use super::timer_handle::TimerHandle;
 
-/// The most handles of a kind that are kept.
+/// The number of handles of a kind that are kept at most.
 const KEPT: usize = 4096;
 
 /// The spares of one loop.
@@ -26,13 +26,13 @@ pub(crate) struct Spares {
 }
 
 impl Spares {
-    /// The loop begins to run: keeps what is left behind from now on.
+    /// Keeps handles and contexts from now on, because the loop begins to run.
     pub(crate) fn begin(&self, py: Python<'_>) -> Result<(), Raised> {
         self.end();
         self.contexts.begin(py)
     }
 
-    /// Lets everything go.
+    /// Releases everything.
     pub(crate) fn end(&self) {
         self.contexts.end();
         let (handles, timers) = (self.handles.take(), self.timers.take());
@@ -60,25 +60,29 @@ impl Spares {
         context: Option<Obj>,
     ) -> Result<(), Raised> {
         match context {
-            Some(context) => handle.set_context(Bound::To(context)),
+            Some(context) => handle.set_context(BoundContext::To(context)),
             None if self.contexts.is_current(py) => {}
             None => handle.set_context(self.contexts.bind_current(py)?),
         }
         Ok(())
     }
 
-    /// The context, or what stands for a copy of the current one.
+    /// The context, or the pool's stand-in for a copy of the current one.
     #[inline]
-    pub(crate) fn bind(&self, py: Python<'_>, context: Option<Obj>) -> Result<Bound, Raised> {
+    pub(crate) fn bind(
+        &self,
+        py: Python<'_>,
+        context: Option<Obj>,
+    ) -> Result<BoundContext, Raised> {
         match context {
-            Some(context) => Ok(Bound::To(context)),
+            Some(context) => Ok(BoundContext::To(context)),
             None => self.contexts.bind_current(py),
         }
     }
 
     /// Keeps a handle that has run, if it is as good as new.
     #[inline]
-    pub(super) fn keep_handle(&self, handle: Ref<Handle>, left: Left) {
+    pub(super) fn keep_handle(&self, handle: Ref<Handle>, left: LeftContext) {
         let is_new = handle.is_unshared() && handle.is_blank();
         let keep = is_new && self.handles.borrow().len() < KEPT;
         if keep && self.is_ready(&handle, &left) || self.renews(&handle, left, keep) {
@@ -88,7 +92,7 @@ impl Spares {
 
     /// As [`Spares::keep_handle`].
     #[inline]
-    pub(super) fn keep_timer(&self, timer: Ref<TimerHandle>, left: Left) {
+    pub(super) fn keep_timer(&self, timer: Ref<TimerHandle>, left: LeftContext) {
         let handle: &Handle = timer.parent();
         let is_new = timer.is_unshared() && handle.is_blank();
         let keep = is_new && self.timers.borrow().len() < KEPT;
@@ -97,40 +101,40 @@ impl Spares {
         }
     }
 
-    /// Takes what a handle has left behind that is not kept.
-    pub(super) fn let_go(&self, handle: &Handle, left: Left) {
+    /// Takes the context of a handle that is not kept.
+    pub(super) fn let_go(&self, handle: &Handle, left: LeftContext) {
         self.renews(handle, left, false);
     }
 
     /// Whether a handle that is to be kept is bound to the context that most new handles are
     /// bound to.
     #[inline(always)]
-    fn is_ready(&self, handle: &Handle, left: &Left) -> bool {
-        matches!(left, Left::Bound) && handle.is_anchored(&self.contexts)
+    fn is_ready(&self, handle: &Handle, left: &LeftContext) -> bool {
+        matches!(left, LeftContext::Bound) && handle.is_anchored(&self.contexts)
     }
 
-    /// Takes what a handle has left behind. One that is to be kept is bound to that context; says
-    /// whether that could be done.
+    /// Takes the context that a handle has left behind. A handle that is to be kept is bound to the
+    /// context of most new handles. Returns whether that could be done.
     #[inline(never)]
-    fn renews(&self, handle: &Handle, left: Left, keep: bool) -> bool {
+    fn renews(&self, handle: &Handle, left: LeftContext, keep: bool) -> bool {
         let context = match left {
-            Left::Nothing => return false,
-            Left::Bound => {
+            LeftContext::Nothing => return false,
+            LeftContext::Bound => {
                 handle.forget_context();
                 return false;
             }
-            Left::Context(context) => context,
+            LeftContext::Context(context) => context,
         };
         self.contexts.give_back(context);
         let anchor = if keep { self.contexts.anchor() } else { None };
         let anchored = anchor.is_some();
         if let Some(anchor) = anchor {
-            handle.set_context(Bound::ToCopyOf(anchor));
+            handle.set_context(BoundContext::ToCopyOf(anchor));
         }
         anchored
     }
 
-    /// Shows the garbage collector what they hold.
+    /// Shows the garbage collector the spare objects.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         self.contexts.visit(visit);
         if let Ok(handles) = self.handles.try_borrow() {

@@ -1,20 +1,21 @@
-//! `_ThreadSafeHandle`, of 3.14 and later: other threads may ask and cancel it at any time.
+//! `_ThreadSafeHandle`, of 3.14 and later: other threads may query and cancel it at any time.
 //!
-//! While its callback runs, `cancel()` and `cancelled()` of other threads wait for the end, as
-//! asyncio's do by a lock. Here nobody pays for a lock until somebody has to wait.
+//! While its callback runs, `cancel()` and `cancelled()` of other threads wait for the end, as they
+//! do in asyncio by a lock. Here no call pays for a lock until a thread has to wait.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 use cpython::build::Builder;
-use cpython::context::{Bound, Pool};
+use cpython::context::{BoundContext, Pool};
 use cpython::{Hot, Obj, Python, Raised, Ref, Visit};
 
-use super::handle::{Callback, Handle, Left};
+use super::handle::{Callback, Handle, LeftContext};
+use crate::interop::EndsProgram;
 
-/// Set when the callback has ended, and who waits for that.
-type End = (Mutex<bool>, Condvar);
+/// Whether the callback has ended, and the condition on which threads wait for that.
+type CallbackEnd = (Mutex<bool>, Condvar);
 
 /// The value of a thread-safe handle, behind that of its Handle.
 #[derive(Default)]
@@ -22,24 +23,27 @@ pub(crate) struct ThreadSafeHandle {
     /// The thread that runs the callback.
     running: Cell<Option<ThreadId>>,
     /// Made by the first thread that waits.
-    end: RefCell<Option<Arc<End>>>,
+    end: RefCell<Option<Arc<CallbackEnd>>>,
 }
 
 impl ThreadSafeHandle {
-    /// Makes one that the loop is about to schedule.
+    /// Makes a handle that the loop is about to schedule.
     #[inline]
     pub(crate) fn create(
         py: Python<'_>,
         event_loop: &Obj,
         callback: Callback,
-        context: Bound,
+        context: BoundContext,
     ) -> Result<Ref<ThreadSafeHandle>, Raised> {
         let handle = Handle::value(event_loop, callback, context);
         Ref::with_parent(py, || handle, ThreadSafeHandle::default)
     }
 
-    /// Runs the callback, as `Handle::run`.
-    pub(super) fn run(this: &Ref<ThreadSafeHandle>, contexts: &Pool) -> Result<Left, Raised> {
+    /// Runs the callback, as [`Handle::run`].
+    pub(super) fn run(
+        this: &Ref<ThreadSafeHandle>,
+        contexts: &Pool,
+    ) -> Result<LeftContext, EndsProgram> {
         this.running.set(Some(std::thread::current().id()));
         let result = Handle::run(this.parent(), contexts);
         this.running.set(None);
@@ -90,7 +94,7 @@ impl Hot for ThreadSafeHandle {
             )
             .method0(
                 c"cancelled",
-                c"cancelled($self, /)\n--\n\nWhether it was cancelled; waits while it runs in another thread.",
+                c"cancelled($self, /)\n--\n\nWhether the callback was cancelled; waits while it runs in another thread.",
                 |this| {
                     ThreadSafeHandle::wait(this);
                     this.parent().is_cancelled()

@@ -3,38 +3,38 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::context::Bound;
+use cpython::context::BoundContext;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
-use super::entry::Runners;
 use super::handle::{Callback, Handle};
+use super::served;
 
 /// The value of a TimerHandle, behind that of its Handle.
 pub(crate) struct TimerHandle {
-    /// Its time in seconds of `loop.time()`.
+    /// The time in seconds of `loop.time()`.
     seconds: Cell<f64>,
-    /// The time as the program gave it, where that is no float.
+    /// The time as the program gave it, if that was no float.
     given: Slot,
     sequence: Cell<u64>,
     scheduled: Cell<bool>,
 }
 
-/// When a timer is due.
+/// The time at which a timer is due.
 pub(crate) struct When {
-    /// Seconds of `loop.time()`.
+    /// The time in seconds of `loop.time()`.
     pub(crate) seconds: f64,
-    /// As the program gave it, where that is no float.
+    /// The time as the program gave it, if that was no float.
     pub(crate) given: Option<Obj>,
 }
 
 impl TimerHandle {
-    /// Makes one that the loop is about to schedule.
+    /// Makes a handle that the loop is about to schedule.
     #[inline]
     pub(crate) fn create(
         py: Python<'_>,
         event_loop: &Obj,
         callback: Callback,
-        context: Bound,
+        context: BoundContext,
         when: When,
         sequence: u64,
     ) -> Result<Ref<TimerHandle>, Raised> {
@@ -48,7 +48,7 @@ impl TimerHandle {
         Ref::with_parent(py, || handle, timer)
     }
 
-    /// Schedules a spare one for another time.
+    /// Schedules a spare handle for another time.
     #[inline]
     pub(crate) fn refill(&self, when: When, sequence: u64) {
         self.seconds.set(when.seconds);
@@ -64,19 +64,27 @@ impl TimerHandle {
         }
     }
 
-    /// Its place among those of the same time.
+    /// The time in seconds of `loop.time()`. Raises TypeError if the program gave no number.
+    pub(crate) fn seconds(&self) -> Result<f64, Raised> {
+        match self.given.get() {
+            Some(given) => given.to_f64(),
+            None => Ok(self.seconds.get()),
+        }
+    }
+
+    /// The handle's rank among those of the same time.
     #[inline]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence.get()
     }
 
-    /// Whether it waits in the heap (or, due, in the ready queue).
+    /// Whether the handle waits in the heap or, being due, in the ready queue.
     #[inline]
     pub(crate) fn is_scheduled(&self) -> bool {
         self.scheduled.get()
     }
 
-    /// It went into the heap or left it.
+    /// Notes whether the handle waits in the heap.
     #[inline]
     pub(crate) fn set_scheduled(&self, scheduled: bool) {
         self.scheduled.set(scheduled);
@@ -100,9 +108,9 @@ impl TimerHandle {
             return Handle::cancel(this.parent());
         };
         let scheduled = this.is_scheduled();
-        // Cancelled first, so that a sweep of the heap lets it go.
+        // The mark comes first, so that a sweep of the heap drops the handle.
         let noted = handle.cancel_and(|| {
-            Runners::get().is_some_and(|runners| (runners.timer_cancelled)(&event_loop, scheduled))
+            served::kinds().is_some_and(|kinds| (kinds.timer_cancelled)(&event_loop, scheduled))
         });
         if noted {
             return Ok(());
@@ -158,7 +166,7 @@ impl Hot for TimerHandle {
             )
             .get_set(
                 c"_scheduled",
-                c"Whether the loop has it among its timers.",
+                c"Whether the handle is among the loop's timers.",
                 |this| this.is_scheduled(),
                 |this, value| {
                     this.set_scheduled(value.is_some_and(Obj::is_true_object));
@@ -178,10 +186,11 @@ impl Hot for TimerHandle {
     fn clear(&self) {}
 }
 
-/// A timer without a handle: when its time comes, it wakes what it was made for.
+/// A timer without a handle: when its time comes, it wakes its target.
 ///
-/// Unknown to the garbage collector: the loop that has it shows its target. So who holds one must
-/// hold its loop as long, and show it, or the target would pass for garbage.
+/// The garbage collector does not know alarms; the loop that has one shows the alarm's target. So
+/// an object that holds an alarm must hold the loop as long, and show it. Otherwise the target
+/// would pass for garbage.
 pub(crate) struct Alarm {
     target: Slot,
     sequence: u64,
@@ -189,7 +198,7 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// Makes one for a Future.
+    /// Makes an alarm for a target.
     #[inline]
     pub(crate) fn create(py: Python<'_>, target: Obj, sequence: u64) -> Result<Ref<Alarm>, Raised> {
         Ref::make(py, || Alarm {
@@ -199,25 +208,30 @@ impl Alarm {
         })
     }
 
-    /// Its place among those of the same time.
+    /// The alarm's rank among those of the same time.
     #[inline]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Whether it was cancelled.
+    /// Whether the alarm was cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
 
-    /// Never wakes; says whether it was still waiting.
+    /// Cancels the alarm. Returns whether it still waited.
     pub(crate) fn cancel(&self) -> bool {
         self.cancelled.set(true);
         self.target.take().is_some()
     }
 
-    /// What it wakes, once.
+    /// The object that the alarm will wake.
+    pub(crate) fn target(&self) -> Option<Obj> {
+        self.target.get()
+    }
+
+    /// Takes the target out.
     #[inline]
     pub(crate) fn take_target(&self) -> Option<Obj> {
         self.target.take()
@@ -236,11 +250,5 @@ impl Hot for Alarm {
 
     fn build(_: &mut Builder<Self>) {}
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.target);
-    }
-
-    fn clear(&self) {
-        self.target.set(None);
-    }
+    cpython::holds!(target);
 }

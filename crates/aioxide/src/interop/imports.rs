@@ -1,13 +1,13 @@
 //! Python objects that native code refers to.
 
-use cpython::watch::Watched;
+use cpython::watch::WatchedDict;
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 
-use super::habits::Habits;
+use super::accelerator::AcceleratorBehaviour;
 
 /// asyncio's objects, as they were when aioxide was imported.
-pub(crate) struct Imports {
+pub(crate) struct AsyncioImports {
     pub(crate) cancelled_error: Global,
     pub(crate) invalid_state_error: Global,
     pub(crate) keyboard_interrupt: Global,
@@ -23,18 +23,26 @@ pub(crate) struct Imports {
     pub(crate) iscoroutine: Global,
     pub(crate) all_tasks: Global,
     pub(crate) sleep: Global,
+    /// `futures._set_result_unless_cancelled`, which ends a sleep.
+    pub(crate) set_result_unless_cancelled: Global,
+    pub(crate) wait_for: Global,
     pub(crate) ensure_future: Global,
-    /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs put other classes.
-    pub(crate) tasks_namespace: Watched,
-    pub(crate) futures_namespace: Watched,
+    /// The namespaces of `asyncio.tasks` and `asyncio.futures`, where programs replace classes.
+    pub(crate) tasks_namespace: WatchedDict,
+    pub(crate) futures_namespace: WatchedDict,
     pub(crate) events: Global,
-    /// The accelerator's module, to look at while importing: its functions may be replaced later.
+    /// The namespace of `asyncio.events`, where programs replace the functions that return the
+    /// loop.
+    pub(crate) events_namespace: WatchedDict,
+    /// The accelerator's module, read only while importing: its functions may be replaced later.
     pub(crate) accelerator: Global,
-    pub(crate) books: Books,
+    pub(crate) task_functions: TaskFunctions,
     pub(crate) c_future: Global,
     pub(crate) c_task: Global,
     pub(crate) handle: Global,
     pub(crate) timer_handle: Global,
+    /// asyncio's own loop.
+    pub(crate) selector_loop: Global,
     pub(crate) set_running_loop: Global,
     pub(crate) get_running_loop: Global,
     pub(crate) get_asyncgen_hooks: Global,
@@ -42,17 +50,17 @@ pub(crate) struct Imports {
     pub(crate) get_ident: Global,
     pub(crate) generic_alias: Global,
     pub(crate) getframe: Global,
-    /// The tuple `("context",)`, names of a call's keyword arguments.
+    /// The tuple `("context",)`: the names of a call's keyword arguments.
     pub(crate) context_name: Global,
-    pub(crate) habits: Habits,
+    pub(crate) behaviour: AcceleratorBehaviour,
     /// The tuple `("msg",)`.
     pub(crate) msg_name: Global,
     pub(crate) empty_tuple: Global,
 }
 
-/// The accelerator's functions that keep account of tasks. Those that the running version lacks
-/// are none.
-pub(crate) struct Books {
+/// The accelerator's functions that keep track of tasks. A function that the running version lacks
+/// is `None`.
+pub(crate) struct TaskFunctions {
     pub(crate) enter_task: Global,
     pub(crate) leave_task: Global,
     pub(crate) register_task: Global,
@@ -65,11 +73,11 @@ pub(crate) struct Books {
     pub(crate) discard_awaited_by: Option<Global>,
 }
 
-static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+static IMPORTS: PyOnceLock<AsyncioImports> = PyOnceLock::new();
 
-/// The imported objects. They are there once the module is.
+/// The imported objects. They exist once the module is imported.
 #[inline]
-pub(crate) fn asyncio(py: Python<'_>) -> &'static Imports {
+pub(crate) fn asyncio(py: Python<'_>) -> &'static AsyncioImports {
     match IMPORTS.get(py) {
         Some(imports) => imports,
         None => missing(),
@@ -77,7 +85,7 @@ pub(crate) fn asyncio(py: Python<'_>) -> &'static Imports {
 }
 
 #[cold]
-fn missing() -> &'static Imports {
+fn missing() -> &'static AsyncioImports {
     // Native objects exist only after `load`, which the module's start-up runs first.
     unreachable!("asyncio's objects are imported before any native object is made")
 }
@@ -102,22 +110,23 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         Ok(accelerator.attr_opt(&name)?.map(Global::new))
     };
     let tasks = Obj::import(py, c"asyncio.tasks")?;
-    let habits = Habits::of(&accelerator)?;
-    let books = Books {
+    let futures = Obj::import(py, c"asyncio.futures")?;
+    let behaviour = AcceleratorBehaviour::of(&accelerator)?;
+    let task_functions = TaskFunctions {
         enter_task: get(&accelerator, "_enter_task")?,
         leave_task: get(&accelerator, "_leave_task")?,
         register_task: get(&accelerator, "_register_task")?,
         unregister_task: get(&accelerator, "_unregister_task")?,
         swap_current_task: optional("_swap_current_task")?,
-        // 3.11 has it in Python only.
+        // 3.11 has it only in Python.
         current_task: get(&tasks, "current_task")?,
         register_eager_task: optional("_register_eager_task")?,
         unregister_eager_task: optional("_unregister_eager_task")?,
         add_awaited_by: optional("future_add_to_awaited_by")?,
         discard_awaited_by: optional("future_discard_from_awaited_by")?,
     };
-    let imports = Imports {
-        books,
+    let imports = AsyncioImports {
+        task_functions,
         cancelled_error: get(&exceptions, "CancelledError")?,
         invalid_state_error: get(&exceptions, "InvalidStateError")?,
         keyboard_interrupt: get(&builtins, "KeyboardInterrupt")?,
@@ -133,17 +142,22 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         task_print_stack: get(&base_tasks, "_task_print_stack")?,
         all_tasks: get(&tasks, "all_tasks")?,
         sleep: get(&tasks, "sleep")?,
+        set_result_unless_cancelled: get(&futures, "_set_result_unless_cancelled")?,
+        wait_for: get(&tasks, "wait_for")?,
         ensure_future: get(&tasks, "ensure_future")?,
-        tasks_namespace: Watched::new(tasks.attr(pyo3::intern!(py, "__dict__"))?),
-        futures_namespace: Watched::new(
-            Obj::import(py, c"asyncio.futures")?.attr(pyo3::intern!(py, "__dict__"))?,
-        ),
+        events_namespace: WatchedDict::new(events.attr(pyo3::intern!(py, "__dict__"))?),
+        tasks_namespace: WatchedDict::new(tasks.attr(pyo3::intern!(py, "__dict__"))?),
+        futures_namespace: WatchedDict::new(futures.attr(pyo3::intern!(py, "__dict__"))?),
         iscoroutine: get(&coroutines, "iscoroutine")?,
         set_running_loop: get(&accelerator, "_set_running_loop")?,
         get_running_loop: get(&accelerator, "_get_running_loop")?,
         c_future: get(&accelerator, "Future")?,
         c_task: get(&accelerator, "Task")?,
         handle: get(&events, "Handle")?,
+        selector_loop: get(
+            &Obj::import(py, c"asyncio.unix_events")?,
+            "_UnixSelectorEventLoop",
+        )?,
         timer_handle: get(&events, "TimerHandle")?,
         get_asyncgen_hooks: get(&sys, "get_asyncgen_hooks")?,
         set_asyncgen_hooks: get(&sys, "set_asyncgen_hooks")?,
@@ -153,7 +167,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
         events: Global::new(events),
         accelerator: Global::new(accelerator),
         context_name: names("context")?,
-        habits,
+        behaviour,
         msg_name: names("msg")?,
         empty_tuple: Global::new(Obj::tuple(py, &[])?),
     };
@@ -161,7 +175,7 @@ pub(crate) fn load(py: Python<'_>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// Looks names up while importing.
+/// A module whose names are looked up while importing.
 struct Module<'py> {
     py: Python<'py>,
 }
@@ -177,11 +191,4 @@ impl Module<'_> {
         let name = pyo3::types::PyString::intern(self.py, name);
         Ok(Global::new(object.attr(&name)?))
     }
-}
-
-/// `function(future, None, error)` of the exceptions that end the program, not the task.
-pub(crate) fn ends_program(py: Python<'_>, exception: &Obj) -> bool {
-    let imports = asyncio(py);
-    exception.is_subtype_of(imports.keyboard_interrupt.get(py))
-        || exception.is_subtype_of(imports.system_exit.get(py))
 }

@@ -1,10 +1,11 @@
-//! The fields of the accelerator's Task that others read directly.
+//! The fields of the accelerator's Task that other code reads directly.
 //!
-//! `asyncio.all_tasks()`, call graphs and `python -m asyncio ps` of 3.14 and later look into the
-//! C struct: at the loop, the coroutine, the name, the state, who awaits whom, and a list of the
-//! thread's tasks. Native objects contain that struct (they subclass the type), so we fill these
-//! fields as the accelerator would. Each offset is verified with a probe; where one fails, and on
-//! earlier versions, tasks are registered through the accelerator's own functions instead.
+//! `asyncio.all_tasks()`, call graphs and `python -m asyncio ps` of 3.14 and later look into the C
+//! struct: at the loop, the coroutine, the name, the state, the future that a task awaits, and a
+//! list of the thread's tasks. Native objects contain that struct (their types derive from the
+//! accelerator's), so they fill these fields as the accelerator would. Each offset is verified with
+//! a probe. Where one fails, and on earlier versions, tasks are registered through the
+//! accelerator's own functions instead.
 
 use cpython::foreign::{Field, Number, ThreadList, section_words};
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot};
@@ -28,8 +29,8 @@ pub(crate) struct Offsets {
     tasks_head: u64,
 }
 
-/// Reads the offsets from the file that holds the accelerator: its library, or the program where
-/// it is built in.
+/// Reads the offsets from the file that holds the accelerator: its library, or the program that it
+/// is built into.
 pub(crate) fn offsets(py: Python<'_>) -> Option<Offsets> {
     let accelerator = asyncio(py).accelerator.get(py);
     let file = accelerator.attr_opt(pyo3::intern!(py, "__file__")).ok()?;
@@ -71,8 +72,8 @@ pub(crate) fn offsets(py: Python<'_>) -> Option<Offsets> {
     }
 }
 
-/// Verified fields that the accelerator's Future has, in the objects of F; its Task has them at the
-/// same places.
+/// Verified fields of the accelerator's Future, in the objects of F. The accelerator's Task has
+/// them at the same places.
 pub(crate) struct FutureFields<F: Hot> {
     event_loop: Field<F>,
     state: Number<F>,
@@ -88,8 +89,8 @@ pub(crate) struct TaskFields<T: Hot> {
     tasks: ThreadList<T>,
 }
 
-/// Looks for the fields in objects of our Future and Task, once the types are built; nothing where
-/// one of them cannot be verified.
+/// Looks for the fields in objects of our Future and Task, once the types are built. Returns
+/// nothing where one field cannot be verified.
 pub(crate) fn verified<F: Hot, T: Hot<Parent = F>>(
     py: Python<'_>,
     offsets: &Offsets,
@@ -103,7 +104,7 @@ pub(crate) fn verified<F: Hot, T: Hot<Parent = F>>(
     }
 }
 
-/// Makes a task of the accelerator whose parts are known, and looks for them.
+/// Makes a task of the accelerator from known parts, and looks for these in it.
 #[allow(clippy::type_complexity)]
 fn probe<F: Hot, T: Hot<Parent = F>>(
     py: Python<'_>,
@@ -134,7 +135,7 @@ fn probe<F: Hot, T: Hot<Parent = F>>(
         .c_task
         .get(py)
         .call_named(&[&coro, &event_loop, &name], Some(&names))?;
-    // Before its state changes: a task that is done is in no list.
+    // This comes before the state changes: a task that is done is in no list.
     let tasks = ThreadList::verified(
         &task,
         offsets.tasks_head,
@@ -146,7 +147,7 @@ fn probe<F: Hot, T: Hot<Parent = F>>(
         &Obj::bool(py, false),
     )?;
     let state = Number::changed(&task, 1, || {
-        // With no waiter the accelerator's Future.cancel() only changes the state.
+        // Without a waiter, the accelerator's Future.cancel() only changes the state.
         let cancel = imports
             .c_future
             .get(py)
@@ -175,7 +176,7 @@ fn probe<F: Hot, T: Hot<Parent = F>>(
 }
 
 impl<F: Hot> FutureFields<F> {
-    /// Fills the fields of the Future part of a new task, in which there is nothing.
+    /// Fills the fields of a new task's Future part, which are empty.
     #[inline(always)]
     pub(crate) fn begin_new_task(&self, future: &Ref<F>, event_loop: &Obj) {
         self.event_loop.begin(future, event_loop.clone());
@@ -189,7 +190,7 @@ impl<F: Hot> FutureFields<F> {
         self.is_task.set(future, 1);
     }
 
-    /// The object is about to go: empties what was filled.
+    /// Empties the fields that were filled, in an object that is about to go.
     #[inline]
     pub(crate) fn empty(&self, future: &Ref<F>) {
         self.event_loop.set(future, None);
@@ -199,13 +200,13 @@ impl<F: Hot> FutureFields<F> {
         self.awaited_by_is_set.empty(future);
     }
 
-    /// The state: 0 pending, 1 cancelled, 2 finished.
+    /// Sets the state: 0 pending, 1 cancelled, 2 finished.
     #[inline]
     pub(crate) fn set_state(&self, future: &Ref<F>, state: u32) {
         self.state.set(future, state);
     }
 
-    /// `task` waits on `future`.
+    /// Notes that `task` waits on `future`.
     #[inline(always)]
     pub(crate) fn add_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.is_empty(future) {
@@ -231,7 +232,7 @@ impl<F: Hot> FutureFields<F> {
         }
     }
 
-    /// `task` no longer waits on `future`.
+    /// Notes that `task` no longer waits on `future`.
     #[inline(always)]
     pub(crate) fn discard_awaited_by(&self, future: &Ref<F>, task: &Obj) -> Result<(), Raised> {
         if self.awaited_by.holds(future, task) {
@@ -241,8 +242,8 @@ impl<F: Hot> FutureFields<F> {
         self.discard_one_of_many(future, task)
     }
 
-    /// The only task that waits on `future`, if it is that in the slot, no longer does; whether it
-    /// is so.
+    /// If the task in the slot is the only one that waits on `future`, notes that it no longer
+    /// does. Returns whether it was.
     #[inline]
     pub(crate) fn discard_only_awaited_by(&self, future: &Ref<F>, task: &Slot) -> bool {
         self.awaited_by.empty_if_same(future, task)
@@ -258,7 +259,7 @@ impl<F: Hot> FutureFields<F> {
         }
     }
 
-    /// Who waits on the future, as `_asyncio_awaited_by` shows it.
+    /// The tasks that wait on the future, as `_asyncio_awaited_by` shows them.
     pub(crate) fn awaited_by(&self, future: &Ref<F>) -> Result<Option<Obj>, Raised> {
         let py = future.py();
         let Some(held) = self.awaited_by.get(future) else {
@@ -275,25 +276,25 @@ impl<F: Hot> FutureFields<F> {
 }
 
 impl<T: Hot> TaskFields<T> {
-    /// A new task's coroutine.
+    /// Fills the fields of a new task.
     #[inline]
     pub(crate) fn set_coro(&self, task: &Ref<T>, coro: Option<Obj>) {
         self.coro.set(task, coro);
     }
 
-    /// A task's name, as text or as the number that the accelerator keeps until it is asked.
+    /// A task's name: a text, or the number that the accelerator keeps until the name is asked for.
     #[inline]
     pub(crate) fn name(&self, task: &Ref<T>) -> Option<Obj> {
         self.name.get(task)
     }
 
-    /// Sets the name of a new task, which has none.
+    /// Sets the name of a new task, whose field is empty.
     #[inline(always)]
     pub(crate) fn begin_name(&self, task: &Ref<T>, name: Obj) {
         self.name.begin(task, name);
     }
 
-    /// Sets the coroutine of a new task, which has none.
+    /// Sets the coroutine of a new task, whose field is empty.
     #[inline(always)]
     pub(crate) fn begin_coro(&self, task: &Ref<T>, coro: &Obj) {
         self.coro.begin(task, coro.clone());
@@ -323,7 +324,7 @@ impl<T: Hot> TaskFields<T> {
         self.tasks.unlink(task);
     }
 
-    /// The object is about to go: empties what was filled.
+    /// Empties the fields that were filled, in an object that is about to go.
     #[inline]
     pub(crate) fn empty(&self, task: &Ref<T>) {
         self.name.set(task, None);

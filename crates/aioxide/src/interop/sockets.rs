@@ -1,14 +1,13 @@
-//! What the C struct of a Python socket holds: descriptor, family, type, protocol, timeout.
+//! The fields in the C struct of a Python socket: descriptor, family, type, protocol, timeout.
 //!
-//! Every operation on a socket asks for two or three of them, and through Python each is a call.
-//! The fields are where a probe has found them, made at the first use; where it fails, Python's
-//! own methods answer.
+//! Every operation on a socket needs two or three of them, and through Python each is a call. A
+//! probe, made at the first use, finds the fields. Where it fails, Python's own methods answer.
 
-use cpython::foreign::Int;
+use cpython::foreign::IntField;
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 
-/// What is known of a socket.
+/// The state of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SocketState {
     /// -1 once it is closed.
@@ -16,23 +15,23 @@ pub(crate) struct SocketState {
     pub(crate) family: i32,
     pub(crate) kind: i64,
     pub(crate) protocol: i64,
-    /// Its methods neither wait nor time out.
+    /// Whether the socket's methods neither wait nor time out.
     pub(crate) nonblocking: bool,
 }
 
 struct Probed {
     class: Global,
-    fields: Option<Fields>,
+    fields: Option<SocketFields>,
 }
 
 #[derive(Clone, Copy)]
-struct Fields {
-    fd: Int,
-    family: Int,
-    kind: Int,
-    protocol: Int,
+struct SocketFields {
+    fd: IntField,
+    family: IntField,
+    kind: IntField,
+    protocol: IntField,
     /// In nanoseconds.
-    timeout: Int,
+    timeout: IntField,
 }
 
 static PROBED: PyOnceLock<Probed> = PyOnceLock::new();
@@ -53,15 +52,15 @@ fn probed(py: Python<'_>) -> Result<&'static Probed, Raised> {
     Ok(PROBED.get_or_init(py, || Probed { class, fields }))
 }
 
-/// Looks for the fields in a socket made for it.
-fn probe(py: Python<'_>, class: &Obj) -> Result<Option<Fields>, Raised> {
+/// Looks for the fields in a socket made for this purpose.
+fn probe(py: Python<'_>, class: &Obj) -> Result<Option<SocketFields>, Raised> {
     let sock = class.call0()?;
     let fields = find(py, &sock);
     sock.method(pyo3::intern!(py, "close"), &[])?;
     fields
 }
 
-fn find(py: Python<'_>, sock: &Obj) -> Result<Option<Fields>, Raised> {
+fn find(py: Python<'_>, sock: &Obj) -> Result<Option<SocketFields>, Raised> {
     let number = |name: &str| {
         let name = pyo3::types::PyString::intern(py, name);
         sock.attr(&name)?.to_i64()
@@ -75,19 +74,19 @@ fn find(py: Python<'_>, sock: &Obj) -> Result<Option<Fields>, Raised> {
     set_timeout(1.5)?;
     Ok((|| {
         // A pointer lies between the numbers and the timeout.
-        let timeout = Int::wide(sock, 24, 1_500_000_000)?;
-        Some(Fields {
-            fd: Int::narrow(sock, 0, fd)?,
-            family: Int::narrow(sock, 4, family)?,
-            kind: Int::narrow(sock, 8, kind)?,
-            protocol: Int::narrow(sock, 12, protocol)?,
+        let timeout = IntField::wide(sock, 24, 1_500_000_000)?;
+        Some(SocketFields {
+            fd: IntField::narrow(sock, 0, fd)?,
+            family: IntField::narrow(sock, 4, family)?,
+            kind: IntField::narrow(sock, 8, kind)?,
+            protocol: IntField::narrow(sock, 12, protocol)?,
             timeout,
         })
     })()
     .filter(|fields| set_timeout(0.0).is_ok() && fields.timeout.read(sock) == Some(0)))
 }
 
-/// What is known of a socket of the standard library's own class; nothing of any other object,
+/// The state of a socket of the standard library's own class. Returns nothing for any other object,
 /// which may answer for itself.
 #[inline]
 pub(crate) fn socket_state(sock: &Obj) -> Result<Option<SocketState>, Raised> {
@@ -102,7 +101,7 @@ pub(crate) fn socket_state(sock: &Obj) -> Result<Option<SocketState>, Raised> {
 }
 
 #[inline]
-fn read(sock: &Obj, fields: Fields) -> Option<SocketState> {
+fn read(sock: &Obj, fields: SocketFields) -> Option<SocketState> {
     Some(SocketState {
         fd: fields.fd.read(sock)? as i32,
         family: fields.family.read(sock)? as i32,
@@ -112,7 +111,7 @@ fn read(sock: &Obj, fields: Fields) -> Option<SocketState> {
     })
 }
 
-/// The same by Python's methods.
+/// As [`socket_state`], by Python's methods.
 #[cold]
 fn ask(sock: &Obj) -> Result<SocketState, Raised> {
     let py = sock.py();

@@ -7,13 +7,13 @@ use super::create_task;
 use crate::event_loop::EventLoop;
 use crate::interop::current::running_loop;
 
-/// `create_task(coro, **kwargs)`: of the running loop.
+/// `create_task(coro, **kwargs)`: makes a task of the running loop.
 fn create_task_of_running_loop(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     let Some(running) = running_loop(py)? else {
         return Err(Raised::runtime_error(py, "no running event loop"));
     };
     if let Some(native) = Ref::<EventLoop>::of(&running) {
-        if !EventLoop::is_overridden(native) {
+        if !EventLoop::is_replaced(native) {
             return create_task(native, args);
         }
     }
@@ -23,8 +23,8 @@ fn create_task_of_running_loop(py: Python<'_>, args: &Args<'_>) -> Result<Obj, R
 }
 
 /// Adds the function to the module.
-pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
-    let doc = c"create_task(coro, *, name=None, context=None, **kwargs)\n--\n\nSchedule a coroutine in the running loop; returns a Task.";
+pub(super) fn add_function(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    let doc = c"create_task(coro, *, name=None, context=None, **kwargs)\n--\n\nSchedule a coroutine in the running loop; return a Task.";
     let made = function(py, c"create_task", doc, name, create_task_of_running_loop)?;
     module.set_attr(pyo3::intern!(py, "create_task"), &made)
 }

@@ -1,57 +1,34 @@
 //! The loop's Python side: its methods and properties.
 //!
-//! What is cold is inherited from asyncio's own loop by the Python class `aioxide.Loop`; here is
-//! what runs per call, per task and per descriptor, and what the rest needs of the native state.
+//! The Python class `aioxide.Loop` inherits the methods that programs call rarely from asyncio's
+//! own loop. Here are the methods that run per call, per task and per descriptor, and the access to
+//! the native state that the other ones need.
 
 mod create_task;
+mod foreign;
+mod listing;
 
-pub(crate) use create_task::add_functions;
-
-use cpython::build::Builder;
-use cpython::watch::Watched;
+use cpython::build::{Builder, function};
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Visit};
 
-use crate::event_loop::{EventLoop, Side};
+use crate::event_loop::{EventLoop, Side, clock_of_new_loop, on_manual_clock};
 use crate::futures::Future;
 use crate::interop::asyncio;
-use crate::tasks::{Task, is_coroutine};
-use crate::{executor, operations, subprocess, transports};
-
-/// What the program has put in the place of a class in asyncio's module, if it has: neither
-/// asyncio's own nor ours.
-fn replaced(
-    py: Python<'_>,
-    namespace: &Watched,
-    name: &Obj,
-    known: [&Obj; 2],
-) -> Result<Option<Obj>, Raised> {
-    let look = namespace.look();
-    let found = namespace.dict(py).dict_get(name)?;
-    let other = found.filter(|found| !known.iter().any(|class| found.is(class)));
-    if other.is_none() {
-        namespace.remember(look);
-    }
-    Ok(other)
-}
+use crate::interop::replaced::{FUTURE, TASK};
+use crate::tasks::{Task, is_coroutine, set_name};
+use crate::{executor, operations, subprocess, tasks, transports};
+use foreign::{method, method0, method1, or_of_asyncio};
 
 /// `create_future()`.
 #[inline]
 fn create_future(this: &Ref<EventLoop>) -> Result<Obj, Raised> {
-    if !asyncio(this.py()).futures_namespace.is_unchanged() {
-        if let Some(class) = replaced_future(this.py())? {
+    match FUTURE.replacement::<Future>(this.py())? {
+        Some(class) => {
             let names = Obj::tuple(this.py(), &[Obj::str(this.py(), "loop")?])?;
-            return class.call_named(&[this.as_obj()], Some(&names));
+            class.call_named(&[this.as_obj()], Some(&names))
         }
+        None => Future::create(this).map(Ref::into_obj),
     }
-    Future::create(this).map(Ref::into_obj)
-}
-
-#[inline(never)]
-fn replaced_future(py: Python<'_>) -> Result<Option<Obj>, Raised> {
-    let imports = asyncio(py);
-    let known = [imports.c_future.get(py), &Ref::<Future>::class(py)];
-    let name = Obj::name(pyo3::intern!(py, "Future"));
-    replaced(py, &imports.futures_namespace, name, known)
 }
 
 /// `create_task(coro, *, name=None, context=None, **kwargs)`.
@@ -84,11 +61,8 @@ fn create_any_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised
         [coro, name, context, None]
     };
     let coro = coro.unwrap_or_else(|| Obj::none(py));
-    let imports = asyncio(py);
-    let known = [imports.c_task.get(py), &Ref::<Task>::class(py)];
-    let task_name = Obj::name(pyo3::intern!(py, "Task"));
-    let replaced = replaced(py, &imports.tasks_namespace, task_name, known)?;
-    if replaced.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
+    let replacement = TASK.replacement::<Task>(py)?;
+    if replacement.is_none() && EventLoop::is_fast(this) && is_coroutine(&coro)? {
         let context = context.and_then(Obj::not_none);
         let is_running = pyo3::intern!(py, "is_running");
         let task = match eager {
@@ -99,7 +73,7 @@ fn create_any_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised
         };
         return task.map(Ref::into_obj);
     }
-    let class = replaced.unwrap_or_else(|| Ref::<Task>::class(py));
+    let class = replacement.unwrap_or_else(|| Ref::<Task>::class(py));
     let mut call = vec![&coro, this.as_obj()];
     let mut keywords = vec![Obj::str(py, "loop")?];
     let given = [
@@ -116,7 +90,8 @@ fn create_any_task(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised
     class.call_named(&call, Some(&Obj::tuple(py, &keywords)?))
 }
 
-/// Through the program's task factory, which takes what the running version gives it.
+/// Creates a task by the program's task factory, with the arguments that the running version gives
+/// it.
 fn create_task_by_factory(
     this: &Ref<EventLoop>,
     factory: &Obj,
@@ -148,12 +123,8 @@ fn create_task_by_factory(
         keywords.dict_set(&Obj::str(py, "context")?, &context)?;
     }
     let task = factory.call_with_dict(&call, Some(&keywords))?;
-    if !name.is_none() {
-        let set_name = match task.attr_opt(pyo3::intern!(py, "set_name"))? {
-            Some(set_name) => set_name,
-            None => return Ok(task),
-        };
-        set_name.call1(&name)?;
+    if !name.is_none() || cfg!(Py_3_13) {
+        set_name(&task, &name)?;
     }
     Ok(task)
 }
@@ -186,187 +157,224 @@ fn set_debug(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(), Raised> {
     Ok(())
 }
 
-fn time(this: &Ref<EventLoop>) -> f64 {
-    EventLoop::now_seconds(this)
-}
-
-/// The methods that programs call.
+/// Adds the methods that programs call.
 fn build_calls(builder: &mut Builder<EventLoop>) {
-    builder
-        .method(
-            c"call_soon",
-            c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
-            EventLoop::call_soon,
-        )
-        .method(
-            c"call_soon_threadsafe",
-            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
-            EventLoop::call_soon_threadsafe,
-        )
-        .method(
-            c"call_later",
-            c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
-            EventLoop::call_later,
-        )
-        .method(
-            c"call_at",
-            c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
-            EventLoop::call_at,
-        )
-        .method0(
-            c"time",
-            c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
-            time,
-        )
-        .method0(c"create_future", c"create_future($self, /)\n--\n\nA Future of this loop.", create_future)
-        .method(
-            c"create_task",
-            c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
-            create_task,
-        )
-        .method(
-            c"set_task_factory",
-            c"set_task_factory($self, factory)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
-            set_task_factory,
-        )
-        .method0(
-            c"get_task_factory",
-            c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
-            |this| this.task_factory.get(),
-        )
-        .method(
-            c"run_in_executor",
-            c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
-            executor::run_in_executor,
-        )
-        .method0(
-            c"run_forever",
-            c"run_forever($self, /)\n--\n\nRun until stop() is called.",
-            EventLoop::run_forever,
-        )
-        .method0(
-            c"_run_once",
-            c"_run_once($self, /)\n--\n\nOne iteration, for who runs the loop by himself.",
-            EventLoop::run_one_iteration,
-        )
-        .method0(
-            c"stop",
-            c"stop($self, /)\n--\n\nLet the running iteration be the last.",
-            |this| this.stop(),
-        )
-        .method0(
-            c"is_running",
-            c"is_running($self, /)\n--\n\nWhether the loop runs.",
-            |this| this.is_running(),
-        )
-        .method0(
-            c"is_closed",
-            c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
-            |this| this.is_closed(),
-        )
-        .method0(
-            c"get_debug",
-            c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
-            |this| this.debug(),
-        )
-        .method(
-            c"set_debug",
-            c"set_debug($self, enabled)\n--\n\nEnter or leave debug mode.",
-            set_debug,
-        );
+    builder.method(
+        c"call_soon",
+        c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next iteration; returns a Handle.",
+        |this, args| {
+            let result = EventLoop::call_soon(this, args);
+            or_of_asyncio(result, this, "call_soon", args)
+        },
+    );
+    method!(
+        builder,
+        c"call_soon_threadsafe",
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+        EventLoop::call_soon_threadsafe
+    );
+    builder.method(
+        c"call_later",
+        c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay seconds; returns a TimerHandle.",
+        |this, args| {
+            let result = EventLoop::call_later(this, args);
+            or_of_asyncio(result, this, "call_later", args)
+        },
+    );
+    builder.method(
+        c"call_at",
+        c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) when time() is when; returns a TimerHandle.",
+        |this, args| {
+            let result = EventLoop::call_at(this, args);
+            or_of_asyncio(result, this, "call_at", args)
+        },
+    );
+    builder.method0(
+        c"time",
+        c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
+        EventLoop::time,
+    );
+    builder.method0(
+        c"create_future",
+        c"create_future($self, /)\n--\n\nA Future of this loop.",
+        create_future,
+    );
+    builder.method(
+        c"create_task",
+        c"create_task($self, coro, **kwargs)\n--\n\nSchedule a coroutine; returns a Task.",
+        |this, args| {
+            let result = create_task(this, args);
+            or_of_asyncio(result, this, "create_task", args)
+        },
+    );
+    method!(
+        builder,
+        c"set_task_factory",
+        c"set_task_factory($self, factory)\n--\n\nHave factory(loop, coro, **kwargs) make the tasks; None for the default.",
+        set_task_factory
+    );
+    method0!(
+        builder,
+        c"get_task_factory",
+        c"get_task_factory($self, /)\n--\n\nThe task factory, or None.",
+        |this: &Ref<EventLoop>| this.task_factory.get()
+    );
+    method!(
+        builder,
+        c"run_in_executor",
+        c"run_in_executor($self, executor, func, *args)\n--\n\nCall func(*args) in an executor, None for the default one; returns a Future.",
+        executor::run_in_executor
+    );
+    method0!(
+        builder,
+        c"run_forever",
+        c"run_forever($self, /)\n--\n\nRun until stop() is called.",
+        EventLoop::run_forever
+    );
+    method0!(
+        builder,
+        c"_run_once",
+        c"_run_once($self, /)\n--\n\nOne iteration, for who runs the loop by himself.",
+        EventLoop::run_one_iteration
+    );
+    method0!(
+        builder,
+        c"stop",
+        c"stop($self, /)\n--\n\nLet the running iteration be the last.",
+        |this: &Ref<EventLoop>| this.stop()
+    );
+    method0!(
+        builder,
+        c"is_running",
+        c"is_running($self, /)\n--\n\nWhether the loop runs.",
+        |this: &Ref<EventLoop>| this.is_running()
+    );
+    method0!(
+        builder,
+        c"is_closed",
+        c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
+        |this: &Ref<EventLoop>| this.is_closed()
+    );
+    method0!(
+        builder,
+        c"get_debug",
+        c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
+        |this: &Ref<EventLoop>| this.debug()
+    );
+    method!(
+        builder,
+        c"set_debug",
+        c"set_debug($self, enabled)\n--\n\nEnter or leave debug mode.",
+        set_debug
+    );
 }
 
-/// What asyncio's code and ours call of it.
+/// Adds the internal methods that asyncio's code and the package's Python code call.
 fn build_native(builder: &mut Builder<EventLoop>) {
-    builder
-        .method0(c"_check_closed", c"Raise RuntimeError if closed.", |this| {
-            this.check_closed(this.py())
-        })
-        .method0(
-            c"_close_native",
-            c"Release the queue and the descriptors.",
-            EventLoop::close,
-        )
-        .method0(
-            c"_signal_wakeup_fd",
-            c"What signal.set_wakeup_fd gets.",
-            |this| i64::from(this.signal_fd()),
-        )
-        .method0(
-            c"_write_to_self",
-            c"Wake the loop, from any thread.",
-            |this| this.wake(),
-        )
-        .method1(
-            c"_timer_handle_cancelled",
-            c"A scheduled timer was cancelled.",
-            |this, _| {
-                EventLoop::timer_cancelled(this);
-            },
-        )
-        .method(
-            c"_add_reader",
-            c"Watch a descriptor for reading.",
-            |this, args| EventLoop::add_side(this, Side::Read, args),
-        )
-        .method1(
-            c"_remove_reader",
-            c"Stop watching for reading.",
-            |this, file| EventLoop::remove_side(this, Side::Read, file),
-        )
-        .method(
-            c"_add_writer",
-            c"Watch a descriptor for writing.",
-            |this, args| EventLoop::add_side(this, Side::Write, args),
-        )
-        .method1(
-            c"_remove_writer",
-            c"Stop watching for writing.",
-            |this, file| EventLoop::remove_side(this, Side::Write, file),
-        )
-        .method1(
-            c"_ensure_fd_no_transport",
-            c"Raise RuntimeError if a transport has the descriptor.",
-            transports::ensure_fd_no_transport,
-        )
-        .method(
-            c"_make_socket_transport",
-            c"A transport for a connected stream socket.",
-            transports::make_socket_transport,
-        )
-        .method(
-            c"_make_read_pipe_transport",
-            c"A transport that receives from a pipe.",
-            transports::pipes::make_read_pipe_transport,
-        )
-        .method(
-            c"_make_write_pipe_transport",
-            c"A transport that sends to a pipe.",
-            transports::pipes::make_write_pipe_transport,
-        )
-        .method(
-            c"_make_child_transport",
-            c"A transport for a child process.",
-            subprocess::make_child_transport,
-        )
-        .method(
-            c"_make_datagram_transport",
-            c"A transport for a datagram socket.",
-            transports::make_datagram_transport,
-        )
-        .method(
-            c"_start_serving",
-            c"Accept connections on a listening socket.",
-            operations::start_serving,
-        )
-        .method(
-            c"_stop_serving",
-            c"Stop accepting and close the listening socket.",
-            operations::stop_serving,
-        );
+    method0!(
+        builder,
+        c"_check_closed",
+        c"Raise RuntimeError if closed.",
+        |this: &Ref<EventLoop>| this.check_closed(this.py())
+    );
+    builder.method0(
+        c"_close_native",
+        c"Release the queue and the descriptors.",
+        EventLoop::close,
+    );
+    builder.method0(
+        c"_signal_wakeup_fd",
+        c"The descriptor for signal.set_wakeup_fd().",
+        |this| EventLoop::signal_fd(this).map(i64::from),
+    );
+    method0!(
+        builder,
+        c"_write_to_self",
+        c"Wake the loop, from any thread.",
+        |this: &Ref<EventLoop>| this.wake()
+    );
+    method1!(
+        builder,
+        c"_timer_handle_cancelled",
+        c"Note that a scheduled timer was cancelled.",
+        |this, _| {
+            EventLoop::timer_cancelled(this);
+        }
+    );
+    method!(
+        builder,
+        c"_add_reader",
+        c"Watch a descriptor for reading.",
+        |this, args| EventLoop::add_side(this, Side::Read, args)
+    );
+    method1!(
+        builder,
+        c"_remove_reader",
+        c"Stop watching for reading.",
+        |this, file| EventLoop::remove_side(this, Side::Read, file)
+    );
+    method!(
+        builder,
+        c"_add_writer",
+        c"Watch a descriptor for writing.",
+        |this, args| EventLoop::add_side(this, Side::Write, args)
+    );
+    method1!(
+        builder,
+        c"_remove_writer",
+        c"Stop watching for writing.",
+        |this, file| EventLoop::remove_side(this, Side::Write, file)
+    );
+    method1!(
+        builder,
+        c"_ensure_fd_no_transport",
+        c"Raise RuntimeError if a transport has the descriptor.",
+        transports::ensure_fd_no_transport
+    );
+    method!(
+        builder,
+        c"_make_socket_transport",
+        c"Return a transport for a connected stream socket.",
+        transports::make_socket_transport
+    );
+    method!(
+        builder,
+        c"_make_read_pipe_transport",
+        c"Return a transport that receives from a pipe.",
+        transports::pipes::make_read_pipe_transport
+    );
+    method!(
+        builder,
+        c"_make_write_pipe_transport",
+        c"Return a transport that sends to a pipe.",
+        transports::pipes::make_write_pipe_transport
+    );
+    builder.method(
+        c"_make_child_transport",
+        c"Return a transport for a child process.",
+        subprocess::make_child_transport,
+    );
+    method!(
+        builder,
+        c"_make_datagram_transport",
+        c"Return a transport for a datagram socket.",
+        transports::make_datagram_transport
+    );
+    method!(
+        builder,
+        c"_start_serving",
+        c"Accept connections on a listening socket.",
+        operations::start_serving
+    );
+    method!(
+        builder,
+        c"_stop_serving",
+        c"Stop accepting and close the listening socket.",
+        operations::stop_serving
+    );
 }
 
-/// What asyncio keeps in attributes.
+/// Adds the attributes that asyncio's loop has.
 fn build_state(builder: &mut Builder<EventLoop>) {
     builder
         .get(c"_closed", c"Whether the loop was closed.", |this| {
@@ -400,7 +408,7 @@ fn build_state(builder: &mut Builder<EventLoop>) {
         )
         .get_set(
             c"slow_callback_duration",
-            c"Callbacks that take so many seconds are reported in debug mode.",
+            c"Callbacks that take at least this many seconds are reported in debug mode.",
             |this| match this.slow_callback_duration.get() {
                 Some(limit) => Ok(limit),
                 None => Obj::float(this.py(), 0.1),
@@ -420,7 +428,7 @@ fn build_state(builder: &mut Builder<EventLoop>) {
         })
         .get_set(
             c"_default_executor",
-            c"What run_in_executor(None, ...) uses.",
+            c"The executor of run_in_executor(None, ...).",
             |this| this.default_executor.get(),
             executor::set_default_executor,
         )
@@ -429,10 +437,15 @@ fn build_state(builder: &mut Builder<EventLoop>) {
             c"Whether the default executor takes no more calls.",
             |this| &this.executor_shutdown_called,
         )
-        .get(
+        .get_set(
             c"_clock_resolution",
             c"Resolution of time(), in seconds.",
-            |_| 1e-9,
+            |this| engine::seconds(this.resolution.get()),
+            |this, value| {
+                let seconds = value.map_or(Ok(0.0), Obj::to_f64)?;
+                this.resolution.set(engine::nanos_from_seconds(seconds));
+                Ok(())
+            },
         );
 }
 
@@ -445,11 +458,12 @@ impl Hot for EventLoop {
 
     fn build(builder: &mut Builder<Self>) {
         builder
-            .new_value(EventLoop::value)
+            .new_value(|py| EventLoop::value(py, tasks::run, clock_of_new_loop()))
             .on_set_attribute(EventLoop::attribute_set);
         build_calls(builder);
         build_native(builder);
         build_state(builder);
+        listing::build(builder);
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
@@ -461,9 +475,19 @@ impl Hot for EventLoop {
     }
 }
 
-/// Builds the type.
+/// Adds the functions to the module.
+pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
+    create_task::add_function(py, module, name)?;
+    foreign::add_function(py, module, name)?;
+    let doc =
+        c"Make loops on a clock that jumps to the next deadline; return the result of make().";
+    let made = function(py, c"_on_manual_clock", doc, name, on_manual_clock)?;
+    module.set_attr(pyo3::intern!(py, "_on_manual_clock"), &made)
+}
+
+/// Builds the type of the loop.
 pub(crate) fn build(py: cpython::Python<'_>) -> Result<(), Raised> {
-    // asyncio's objects are there: the loop asks for them as soon as it runs.
+    // asyncio's objects are imported first, because the loop needs them as soon as it runs.
     let _ = asyncio(py);
     cpython::build::build::<EventLoop>(py, None, 0).map(drop)
 }

@@ -3,24 +3,27 @@
 //! asyncio makes a task for each connection, which calls the protocol factory and waits for the
 //! transport. Without TLS that task has nothing to wait for, so the factory is called right away:
 //! factories and `connection_made` run in the same order, one iteration earlier. With TLS the
-//! task is asyncio's own, as the handshake takes its time.
+//! handshake has to be awaited, so the task is asyncio's own.
 
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, context};
-use engine::{AcceptError, SocketAddrStorage, sys};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, context};
+use engine::{AcceptError, Burst, SocketAddrStorage, sys};
 
 use crate::event_loop::EventLoop;
+use crate::handles::reports;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
 use crate::transports::StreamTransport;
-use crate::transports::descriptor::{Owned, SocketKind};
+use crate::transports::descriptor::{OwnedSocket, SocketKind};
 use crate::transports::extra_info::address_object;
 use crate::transports::imports;
-use crate::transports::reports::{callback_failed, caught, in_context, os_exception, report};
-use crate::transports::stream::Connection;
+use crate::transports::reports::os_exception;
+use crate::transports::stream::NewConnection;
 
-/// The value of what a listening socket is watched by.
+/// The value of the object for which the loop watches a listening socket.
 pub(crate) struct Acceptor {
     event_loop: Slot<Ref<EventLoop>>,
     factory: Slot,
@@ -28,50 +31,18 @@ pub(crate) struct Acceptor {
     fd: Cell<i32>,
     ssl: Slot,
     server: Slot,
-    /// The most connections taken at one readiness.
+    /// The number of connections that are taken at one readiness at most, as asyncio counts them.
     backlog: Cell<i64>,
     handshake_timeout: Slot,
     shutdown_timeout: Slot,
-    /// In which factories are called; a copy for each connection.
+    /// The context of the server. The factory of each connection runs in a copy of it.
     context: Slot,
     /// Whether a context was given (3.15): then all callbacks of a connection share its copy.
     context_given: Cell<bool>,
     watching: Cell<bool>,
-    /// What the connections are.
+    /// The kind of the accepted connections.
     kind: SocketKind,
     burst: Burst,
-}
-
-/// How many connections to take at one readiness. To hear that no more are there takes as long as
-/// five other system calls, and where clients come one by one every second call would be for that.
-/// If more wait, the selector says so at its next look: then twice as many are taken.
-struct Burst {
-    most: Cell<i64>,
-    /// The look at the selector after which so many were there, and perhaps more.
-    filled: Cell<Option<u32>>,
-}
-
-impl Burst {
-    fn new() -> Burst {
-        Burst {
-            most: Cell::new(i64::MAX),
-            filled: Cell::new(None),
-        }
-    }
-
-    /// How many to take, at most `limit`, after this look at the selector.
-    fn begin(&self, limit: i64, look: u32) -> i64 {
-        if self.filled.replace(Some(look)) == Some(look.wrapping_sub(1)) {
-            self.most.set(self.most.get().saturating_mul(2));
-        }
-        self.most.get().min(limit)
-    }
-
-    /// There were only so many.
-    fn end(&self, taken: i64) {
-        self.most.set(taken.max(1));
-        self.filled.set(None);
-    }
 }
 
 /// `_start_serving(protocol_factory, sock, sslcontext=None, server=None, backlog=100,
@@ -157,7 +128,7 @@ pub(crate) fn stop_serving(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(),
     sock.method(pyo3::intern!(py, "close"), &[]).map(drop)
 }
 
-/// What the connections are that a socket accepts.
+/// The kind of the connections that a socket accepts.
 fn kind_of_connections(py: Python<'_>, sock: &Obj) -> Result<SocketKind, Raised> {
     let family = sock.attr(pyo3::intern!(py, "family"))?.to_i64()?;
     let kind = sock.attr(pyo3::intern!(py, "type"))?.to_i64()?;
@@ -209,15 +180,17 @@ fn resume(this: &Ref<Acceptor>) -> Result<(), Raised> {
     start_watching(this)
 }
 
-/// Connections are waiting.
-pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
+/// Takes connections when the listening socket is readable.
+pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), EndsProgram> {
     let py = this.py();
     let Some(event_loop) = this.event_loop.get() else {
         return Ok(());
     };
-    // From 3.14 on asyncio takes one more than the backlog, as the system keeps one more.
-    let most = this.backlog.get().max(0).saturating_add(1);
-    let most = this.burst.begin(most, event_loop.looks());
+    // One connection more than the backlog, because the system keeps one more. asyncio takes it
+    // from 3.14 on.
+    let backlog = usize::try_from(this.backlog.get().max(0)).unwrap_or(usize::MAX);
+    let most = backlog.saturating_add(1);
+    let most = this.burst.begin(most, event_loop.polls());
     for taken in 0..most {
         if !this.watching.get() {
             break;
@@ -225,8 +198,7 @@ pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
         match sys::accept(this.fd.get()) {
             Ok((connection, peer)) => {
                 if let Err(raised) = take(this, &event_loop, connection, peer) {
-                    let raised = Raised::raise(caught(py, raised)?);
-                    return callback_failed(&event_loop, &on_connection(this)?, &[], raised);
+                    return failed(this, raised);
                 }
             }
             Err(error) => match AcceptError::classify(&error) {
@@ -236,11 +208,11 @@ pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
                 }
                 AcceptError::Retry => {}
                 AcceptError::OutOfResources => {
-                    return back_off(this, &event_loop, &os_exception(py, error));
+                    return back_off(this, &event_loop, &os_exception(py, error))
+                        .or_else(|raised| failed(this, raised));
                 }
                 AcceptError::Fatal => {
-                    let raised = Raised::raise(os_exception(py, error));
-                    return callback_failed(&event_loop, &on_connection(this)?, &[], raised);
+                    return failed(this, Raised::os_error(py, error));
                 }
             },
         }
@@ -248,13 +220,15 @@ pub(super) fn on_readable(this: &Ref<Acceptor>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// What reports name as the callback that failed.
-fn on_connection(this: &Ref<Acceptor>) -> Result<Obj, Raised> {
-    this.as_obj()
-        .attr(pyo3::intern!(this.py(), "_accept_connection"))
+/// Reports an exception of accepting.
+#[cold]
+fn failed(this: &Ref<Acceptor>, raised: Raised) -> Result<(), EndsProgram> {
+    let event_loop = this.event_loop.get();
+    method_failed(event_loop, this.as_obj(), "_accept_connection", &[], raised)
 }
 
-/// No descriptors or memory left: the socket would stay readable and keep the loop spinning.
+/// Stops accepting for a while, because no descriptor or memory is left: the socket would stay
+/// readable and keep the loop spinning.
 #[cold]
 fn back_off(
     this: &Ref<Acceptor>,
@@ -265,7 +239,11 @@ fn back_off(
     let sock = this.sock.get().unwrap_or_else(|| Obj::none(py));
     let sock = imports(py).transport_socket.get(py).call1(&sock)?;
     let parts = [("exception", exception), ("socket", &sock)];
-    report(event_loop, "socket.accept() out of system resource", &parts)?;
+    reports::send(
+        event_loop.as_obj(),
+        "socket.accept() out of system resource",
+        &parts,
+    )?;
     stop_watching(this)?;
     let constants = imports(py).constants.get(py);
     let delay = constants.attr(pyo3::intern!(py, "ACCEPT_RETRY_DELAY"))?;
@@ -285,7 +263,7 @@ fn take(
 ) -> Result<(), Raised> {
     let py = this.py();
     let fd = connection.as_raw_fd();
-    let mut owned = Owned::Bare(connection, this.kind);
+    let mut owned = OwnedSocket::Bare(connection, this.kind);
     if event_loop.debug() {
         let sock = owned.into_socket(py)?;
         let logger = imports(py).logger.get(py);
@@ -296,7 +274,7 @@ fn take(
             pyo3::intern!(py, "debug"),
             &[&format, &server, &peer, &sock],
         )?;
-        owned = Owned::Socket(sock);
+        owned = OwnedSocket::Socket(sock);
     }
     let Some(context) = this.context.get() else {
         return Ok(());
@@ -304,7 +282,7 @@ fn take(
     let own_context = if this.context_given.get() {
         context.method(pyo3::intern!(py, "copy"), &[])?
     } else {
-        in_context(&context, || context::copy_current(py))?
+        context::run(&context, || context::copy_current(py))?
     };
     if let Some(ssl) = this.ssl.get() {
         if ssl.truth()? {
@@ -313,18 +291,18 @@ fn take(
         }
     }
     let sock = match &owned {
-        Owned::Socket(sock) => Some(sock.clone()),
-        Owned::Bare(..) => None,
+        OwnedSocket::Socket(sock) => Some(sock.clone()),
+        OwnedSocket::Bare(..) => None,
     };
     let mut protocol = None;
-    let made = in_context(&own_context, || {
-        let accepted = Accepted { owned, fd, peer };
+    let made = context::run(&own_context, || {
+        let accepted = AcceptedConnection { owned, fd, peer };
         connect(this, event_loop, accepted, &own_context, &mut protocol)
     });
     match made {
         Ok(()) => Ok(()),
         Err(raised) => {
-            let exception = caught(py, raised)?;
+            let exception = EndsProgram::or_caught(py, raised)?;
             if let Some(sock) = sock {
                 sock.method(pyo3::intern!(py, "close"), &[])?;
             }
@@ -334,23 +312,23 @@ fn take(
             let message = "Error on transport creation for incoming connection";
             let mut parts = vec![("exception", &exception)];
             parts.extend(protocol.as_ref().map(|protocol| ("protocol", protocol)));
-            report(event_loop, message, &parts)
+            reports::send(event_loop.as_obj(), message, &parts)
         }
     }
 }
 
 /// A connection that was just accepted.
-struct Accepted {
-    owned: Owned,
+struct AcceptedConnection {
+    owned: OwnedSocket,
     fd: i32,
     peer: SocketAddrStorage,
 }
 
-/// Makes protocol and transport. `made` is the protocol, also if the rest fails.
+/// Makes protocol and transport. `made` gets the protocol, even if the rest fails.
 fn connect(
     this: &Ref<Acceptor>,
     event_loop: &Ref<EventLoop>,
-    accepted: Accepted,
+    accepted: AcceptedConnection,
     context: &Obj,
     made: &mut Option<Obj>,
 ) -> Result<(), Raised> {
@@ -358,8 +336,8 @@ fn connect(
         return Ok(());
     };
     let protocol = made.insert(factory.call0()?);
-    let Accepted { owned, fd, peer } = accepted;
-    let connection = Connection {
+    let AcceptedConnection { owned, fd, peer } = accepted;
+    let connection = NewConnection {
         owned,
         fd,
         protocol: protocol.clone(),
@@ -372,7 +350,7 @@ fn connect(
     StreamTransport::open(event_loop, connection).map(drop)
 }
 
-/// asyncio's own task for a TLS connection.
+/// Starts asyncio's own task for a TLS connection.
 fn start_tls_task(
     this: &Ref<Acceptor>,
     event_loop: &Ref<EventLoop>,
@@ -403,7 +381,7 @@ fn start_tls_task(
             .map(drop);
     }
     let coroutine = event_loop.method(accept, &call)?;
-    in_context(context, || event_loop.method(create_task, &[&coroutine])).map(drop)
+    context::run(context, || event_loop.method(create_task, &[&coroutine])).map(drop)
 }
 
 impl Hot for Acceptor {
@@ -418,7 +396,7 @@ impl Hot for Acceptor {
             .method0(
                 c"_accept_connection",
                 c"_accept_connection($self, /)\n--\n\nTake the connections that are waiting.",
-                on_readable,
+                |this| on_readable(this).map_err(Raised::from),
             )
             .method0(
                 c"_resume",
@@ -427,27 +405,14 @@ impl Hot for Acceptor {
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        for slot in [
-            &self.factory,
-            &self.sock,
-            &self.ssl,
-            &self.server,
-            &self.handshake_timeout,
-            &self.shutdown_timeout,
-            &self.context,
-        ] {
-            visit.slot(slot);
-        }
-    }
-
-    fn clear(&self) {
-        self.event_loop.set(None);
-        self.factory.set(None);
-        self.ssl.set(None);
-        self.server.set(None);
-        self.sock.set(None);
-        self.context.set(None);
-    }
+    cpython::holds!(
+        event_loop,
+        factory,
+        sock,
+        ssl,
+        server,
+        handshake_timeout,
+        shutdown_timeout,
+        context
+    );
 }

@@ -1,40 +1,42 @@
 //! The classes that programs see.
 //!
-//! Each is made in Python of a native class and, second among the bases, of asyncio's own: so it
-//! passes isinstance() either way, and what is not native is asyncio's code of the running version.
-//! That code sees the native fields as attributes. A subclass, or an instance, that replaces a
-//! method which others of the class call has all of asyncio's code: what is native leaves it to
-//! that.
+//! Python makes each of them from a native class and, as the second base, from asyncio's own. So
+//! its objects pass isinstance() either way, and a method that is not native is asyncio's of the
+//! running version. asyncio's code sees the native fields as attributes. If a subclass or an
+//! instance replaces a method that other methods of the class call, native methods leave all work
+//! to asyncio's.
 
-use cpython::{Global, Obj, Python, Raised};
+use cpython::{Global, Obj};
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
 
-/// A class, and what its short ways rely on.
-pub(super) struct Class {
+use crate::interop::replaced::is_replaced_in_class;
+
+/// A class, and the names that its short ways rely on.
+pub(super) struct StreamClass {
     class: PyOnceLock<Global>,
-    /// Methods and fields that asyncio's methods of the class ask for by name, native ones not.
+    /// Methods and fields that asyncio's methods of the class look up by name and native ones do
+    /// not.
     inner: &'static [&'static str],
-    /// Methods that asyncio's other classes call, native ones not.
+    /// Methods that asyncio's other classes call and native ones do not.
     outer: &'static [&'static str],
 }
 
-/// How much of a class an object's own class has replaced.
+/// The part of a class that an object's own class, or the object, has replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replaced {
+pub(super) enum ReplacedPart {
     Nothing,
-    /// A method that native code elsewhere would not call.
+    /// A method that native code of other classes does not call.
     Outer,
-    /// A method or a field that native methods would not ask.
+    /// A method or a field that native methods of this class do not look up.
     Inner,
 }
 
-impl Class {
+impl StreamClass {
     pub(super) const fn new(
         inner: &'static [&'static str],
         outer: &'static [&'static str],
-    ) -> Class {
-        Class {
+    ) -> StreamClass {
+        StreamClass {
             class: PyOnceLock::new(),
             inner,
             outer,
@@ -46,40 +48,39 @@ impl Class {
         let _ = self.class.set(class.py(), Global::new(class.clone()));
     }
 
-    /// What the object's class has replaced.
-    pub(super) fn replaced(&self, object: &Obj) -> Result<Replaced, Raised> {
+    /// The part that the object's class has replaced.
+    pub(super) fn replaced(&self, object: &Obj) -> ReplacedPart {
         let py = object.py();
         let Some(class) = self.class.get(py) else {
-            return Ok(Replaced::Inner);
+            return ReplacedPart::Inner;
         };
         let class = class.get(py);
         if object.is_exact(class) {
-            return Ok(Replaced::Nothing);
+            return ReplacedPart::Nothing;
         }
         let own = object.class();
-        if differ(py, &own, class, self.inner)? {
-            return Ok(Replaced::Inner);
-        }
-        Ok(if differ(py, &own, class, self.outer)? {
-            Replaced::Outer
+        if is_replaced_in_class(&own, class, self.inner) {
+            ReplacedPart::Inner
+        } else if is_replaced_in_class(&own, class, self.outer) {
+            ReplacedPart::Outer
         } else {
-            Replaced::Nothing
-        })
+            ReplacedPart::Nothing
+        }
     }
 
-    /// What an attribute of this name, set on an instance, replaces.
-    pub(super) fn replaced_by(&self, name: &Obj) -> Replaced {
+    /// The part that an attribute of this name replaces when it is set on an instance.
+    pub(super) fn replaced_by(&self, name: &Obj) -> ReplacedPart {
         let Ok(name) = name.as_str() else {
-            return Replaced::Inner;
+            return ReplacedPart::Inner;
         };
-        // The fields have setters.
+        // Setting a field replaces no method: fields have setters.
         let is_method = |list: &[&str]| list.contains(&name) && !FIELDS.contains(&name);
         if is_method(self.inner) {
-            Replaced::Inner
+            ReplacedPart::Inner
         } else if is_method(self.outer) {
-            Replaced::Outer
+            ReplacedPart::Outer
         } else {
-            Replaced::Nothing
+            ReplacedPart::Nothing
         }
     }
 }
@@ -98,13 +99,3 @@ const FIELDS: &[&str] = &[
     "_drain_waiters",
     "_connection_lost",
 ];
-
-fn differ(py: Python<'_>, own: &Obj, class: &Obj, names: &[&str]) -> Result<bool, Raised> {
-    for name in names {
-        let name = PyString::intern(py, name);
-        if !own.attr(&name)?.is(&class.attr(&name)?) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}

@@ -1,33 +1,45 @@
-//! What a reader has received and not given out yet.
+//! The bytes that a reader has received and not returned yet.
 //!
-//! Usually one `bytes` object as it came in: who reads all of it gets the object itself. What comes
-//! on top goes to the engine's buffer. Whoever looks at the reader's `_buffer` gets a bytearray,
-//! which is the content as long as somebody has it: asyncio's own code works on that then.
+//! They are one `bytes` object in most cases, and a call that reads all of it returns the object
+//! itself. Further bytes go to the engine's buffer. Code that looks at the reader's `_buffer` gets
+//! a bytearray. As long as any code has that bytearray it is the content, and asyncio's own methods
+//! work on it.
 
 use std::cell::{Cell, RefCell};
 
-use cpython::{Obj, Python, Raised, Slot, Visit};
+use cpython::{GcFields, Obj, Python, Raised, Slot, Visit};
 use engine::Unread;
 
 /// The content of a reader: a chunk, or the engine's buffer, or a bytearray that was shown.
 #[derive(Default)]
 pub(super) struct Content {
-    /// A `bytes` object that is read from a position on; the buffer is empty then.
+    /// A `bytes` object, of which the first `read` bytes were read. With a chunk, `unread` is
+    /// empty.
     chunk: Slot,
-    /// How much of the chunk was read: less than all of it.
+    /// The number of bytes of the chunk that were read: fewer than it has.
     read: Cell<usize>,
     unread: RefCell<Unread>,
     shown: Slot,
 }
 
+impl GcFields for Content {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.shown);
+    }
+    fn let_go(&self) {
+        self.set_shown(None);
+    }
+}
+
 impl Content {
-    /// Takes the content back from a bytearray that nobody else has; false if somebody has it.
+    /// Whether the content is native. Takes it back first from a bytearray that no other code has
+    /// any more.
     #[inline]
     pub(super) fn is_native(&self, py: Python<'_>) -> bool {
         self.shown.is_none() || self.take_back(py)
     }
 
-    /// Whether somebody has looked at the bytearray.
+    /// Whether the content was shown as a bytearray and not taken back.
     #[inline]
     pub(super) fn is_shown(&self) -> bool {
         self.shown.is_some()
@@ -50,7 +62,7 @@ impl Content {
         false
     }
 
-    /// The content as a bytearray, which is the content from now on.
+    /// Returns a bytearray that is the content from now on.
     pub(super) fn show(&self, py: Python<'_>) -> Result<Obj, Raised> {
         if let Some(shown) = self.shown.get() {
             return Ok(shown);
@@ -62,7 +74,7 @@ impl Content {
         Ok(shown)
     }
 
-    /// Somebody sets `_buffer`.
+    /// Makes another object the content: the program has set `_buffer`.
     pub(super) fn set_shown(&self, value: Option<Obj>) {
         self.clear();
         self.shown.set(value);
@@ -81,7 +93,7 @@ impl Content {
         body(self.unread.borrow().as_slice())
     }
 
-    /// How many bytes a native content has.
+    /// The number of bytes of a native content.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.with(<[u8]>::len)
@@ -128,7 +140,7 @@ impl Content {
         unread.append(bytes);
     }
 
-    /// Takes so many bytes from the start, or all, as a `bytes` object.
+    /// Takes the first `count` bytes, or all if there are fewer, as a `bytes` object.
     #[inline]
     pub(super) fn take(&self, py: Python<'_>, count: usize) -> Result<Obj, Raised> {
         let Some(chunk) = self.chunk.get() else {
@@ -150,9 +162,9 @@ impl Content {
         Ok(taken)
     }
 
-    /// Takes as many bytes from the start as `measure` finds among those that are there, which must
-    /// not run Python code. Nothing, and no exception, if it finds nothing to take or there is no
-    /// memory.
+    /// Takes the first bytes; `measure`, which must not run Python code, looks at the content and
+    /// returns their number. Returns nothing, and sets no exception, if it finds none or there is
+    /// no memory.
     #[inline]
     pub(super) fn take_measured(
         &self,
@@ -163,7 +175,7 @@ impl Content {
             let count = measure(self.unread.borrow().as_slice())?;
             return unless_no_memory(py, self.take(py, count));
         };
-        // No Python code runs until it is back in its place.
+        // No Python code runs until the chunk is back in its place.
         let bytes = chunk.as_bytes().unwrap_or_default();
         let read = self.read.get();
         let rest = &bytes[read..];
@@ -189,7 +201,7 @@ impl Content {
         }
     }
 
-    /// Takes so many bytes from the start, or all, and forgets them.
+    /// Drops the first `count` bytes, or all if there are fewer.
     pub(super) fn consume(&self, count: usize) {
         if let Some(chunk) = self.chunk.get() {
             let end = chunk.as_bytes().map_or(0, <[u8]>::len);
@@ -199,14 +211,10 @@ impl Content {
         }
     }
 
-    /// Takes all bytes and forgets them.
+    /// Drops all bytes.
     pub(super) fn clear(&self) {
         self.chunk.set(None);
         self.unread.borrow_mut().clear();
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.shown);
     }
 }
 

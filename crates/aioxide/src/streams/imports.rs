@@ -4,7 +4,7 @@ use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-/// asyncio's own methods of a reader, which do all that the native ones leave to them.
+/// asyncio's own methods of a reader, to which the native ones leave the rarer cases.
 pub(super) struct ReaderMethods {
     pub(super) feed_data: Global,
     pub(super) feed_eof: Global,
@@ -33,7 +33,7 @@ pub(super) struct ProtocolMethods {
 }
 
 /// Objects of asyncio, as they were when aioxide was imported.
-pub(super) struct Imports {
+pub(super) struct StreamImports {
     pub(super) reader: ReaderMethods,
     pub(super) writer: WriterMethods,
     pub(super) protocol: ProtocolMethods,
@@ -45,11 +45,11 @@ pub(super) struct Imports {
     pub(super) extract_stack: Global,
 }
 
-static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+static IMPORTS: PyOnceLock<StreamImports> = PyOnceLock::new();
 
 /// The imported objects. They are there once the module is.
 #[inline]
-pub(super) fn imports(py: Python<'_>) -> &'static Imports {
+pub(super) fn imports(py: Python<'_>) -> &'static StreamImports {
     match IMPORTS.get(py) {
         Some(imports) => imports,
         None => missing(),
@@ -57,8 +57,8 @@ pub(super) fn imports(py: Python<'_>) -> &'static Imports {
 }
 
 #[cold]
-fn missing() -> &'static Imports {
-    // A stream exists only after `load`, which the module's start-up runs first.
+fn missing() -> &'static StreamImports {
+    // A stream exists only after `load`, which runs first when the module starts.
     unreachable!("imported before any stream is made")
 }
 
@@ -72,7 +72,7 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     let reader = streams.attr(pyo3::intern!(py, "StreamReader"))?;
     let writer = streams.attr(pyo3::intern!(py, "StreamWriter"))?;
     let protocol = streams.attr(pyo3::intern!(py, "StreamReaderProtocol"))?;
-    let imports = Imports {
+    let imports = StreamImports {
         writer: WriterMethods {
             drain: global(&writer, "drain")?,
             wait_closed: global(&writer, "wait_closed")?,

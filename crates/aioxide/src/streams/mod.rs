@@ -1,12 +1,12 @@
 //! Streams: readers and writers over transports.
 //!
-//! - [`classes`]: the classes that programs see, made of these and of asyncio's own.
-//! - [`content`]: what a reader has received.
-//! - [`reader`]: StreamReader, and what feeds it.
-//! - [`reading`]: its coroutines.
-//! - [`protocol`]: StreamReaderProtocol, what transports talk to.
-//! - [`writer`]: the writer.
-//! - [`draining`]: its coroutines.
+//! - [`classes`]: the classes that programs see, made from native ones and asyncio's own.
+//! - [`content`]: the bytes that a reader has received.
+//! - [`reader`]: StreamReader, and how it gets its data.
+//! - [`reading`]: the coroutines of a reader.
+//! - [`protocol`]: StreamReaderProtocol, the protocol of a stream's transport.
+//! - [`writer`]: StreamWriter, except for its coroutines.
+//! - [`draining`]: the coroutines of a writer.
 
 mod classes;
 mod content;
@@ -23,24 +23,20 @@ pub(crate) use protocol::StreamReaderProtocol;
 pub(crate) use reader::StreamReader;
 pub(crate) use writer::StreamWriter;
 
-use draining::Drain;
-use reading::Read;
+use draining::DrainCoroutine;
+use reading::ReadCoroutine;
 
-use crate::transports::{self, Feeder};
+use crate::handles::Registry;
 
 /// Builds the types; called when the module starts.
-pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+pub(crate) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     imports::load(py)?;
     cpython::build::build::<StreamReader>(py, None, 0)?;
     cpython::build::build::<StreamWriter>(py, None, 0)?;
     cpython::build::build::<StreamReaderProtocol>(py, None, 0)?;
-    cpython::build::build::<Read>(py, None, 0)?;
-    cpython::build::build::<Drain>(py, None, 0)?;
-    transports::feed_by(Feeder {
-        takes: StreamReaderProtocol::takes,
-        store: StreamReaderProtocol::store,
-        stored: protocol::stored,
-    });
+    cpython::build::build::<ReadCoroutine>(py, None, 0)?;
+    cpython::build::build::<DrainCoroutine>(py, None, 0)?;
+    registry.serve_taker::<StreamReaderProtocol>();
     reading::add_methods(py)?;
     draining::add_methods(py)
 }

@@ -1,23 +1,22 @@
-//! `StreamReaderProtocol`: what is native of the protocol between a transport and a reader.
+//! `StreamReaderProtocol`: the native part of the protocol between a transport and a reader.
 //!
-//! How a connection begins and ends is asyncio's own code; what comes in between for each packet,
-//! and what `drain()` asks, is here.
+//! asyncio's own code handles the beginning and the end of a connection. This file handles each
+//! packet in between, and waiting in `drain()`.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
-use super::classes::{Class, Replaced};
+use super::classes::{ReplacedPart, StreamClass};
 use super::imports::imports;
 use super::reader::{StreamReader, is_debugging};
 use crate::coroutines::coroutine::Turn;
-use crate::event_loop::EventLoop;
-use crate::futures::Future;
-use crate::transports::Fed;
+use crate::futures::create_future;
+use crate::handles::served::{Taken, TakesBytes};
 
 /// The class that programs see.
-pub(super) static CLASS: Class = Class::new(
+pub(super) static CLASS: StreamClass = StreamClass::new(
     &["_stream_reader", "_stream_reader_wr", "data_received"],
     &[
         "_drain_helper",
@@ -31,15 +30,15 @@ pub(super) static CLASS: Class = Class::new(
 /// The value of a protocol.
 pub(crate) struct StreamReaderProtocol {
     event_loop: Slot,
-    /// A weak reference to the reader: a program that drops its reader drops what comes in.
+    /// A weak reference to the reader: if the program drops its reader, received bytes are dropped.
     reader: Slot,
     /// The write buffer is above high water.
     paused: Cell<bool>,
     connection_lost: Cell<bool>,
     /// The Futures on which `drain()` waits, in a deque.
     drain_waiters: Slot,
-    /// Nothing until somebody asks.
-    replaced: Cell<Option<Replaced>>,
+    /// The part of the class that was replaced; nothing until it was looked at.
+    replaced: Cell<Option<ReplacedPart>>,
 }
 
 impl StreamReaderProtocol {
@@ -55,24 +54,22 @@ impl StreamReaderProtocol {
     }
 
     #[inline]
-    fn replaced(this: &Ref<StreamReaderProtocol>) -> Result<Replaced, Raised> {
-        match this.replaced.get() {
-            Some(replaced) => Ok(replaced),
-            None => {
-                let replaced = CLASS.replaced(this.as_obj())?;
-                if replaced == Replaced::Nothing {
-                    Ref::remember_class(this);
-                }
-                this.replaced.set(Some(replaced));
-                Ok(replaced)
-            }
+    fn replaced(this: &Ref<StreamReaderProtocol>) -> ReplacedPart {
+        if let Some(replaced) = this.replaced.get() {
+            return replaced;
         }
+        let replaced = CLASS.replaced(this.as_obj());
+        if replaced == ReplacedPart::Nothing {
+            Ref::remember_class(this);
+        }
+        this.replaced.set(Some(replaced));
+        replaced
     }
 
     fn attribute_set(this: &Ref<StreamReaderProtocol>, name: &Obj) {
         match CLASS.replaced_by(name) {
-            Replaced::Nothing => {}
-            _ => this.replaced.set(Some(Replaced::Inner)),
+            ReplacedPart::Nothing => {}
+            _ => this.replaced.set(Some(ReplacedPart::Inner)),
         }
     }
 
@@ -87,7 +84,7 @@ impl StreamReaderProtocol {
 
     fn data_received(this: &Ref<StreamReaderProtocol>, data: &Obj) -> Result<(), Raised> {
         let py = this.py();
-        let reader = if StreamReaderProtocol::replaced(this)? == Replaced::Inner {
+        let reader = if StreamReaderProtocol::replaced(this) == ReplacedPart::Inner {
             let reader = this.as_obj().attr(pyo3::intern!(py, "_stream_reader"))?;
             reader.not_none()
         } else {
@@ -97,7 +94,7 @@ impl StreamReaderProtocol {
             return Ok(());
         };
         match Ref::<StreamReader>::of(&reader) {
-            Some(reader) if StreamReader::is_unchanged(reader) => {
+            Some(reader) if !StreamReader::is_replaced(reader) => {
                 StreamReader::feed_object(reader, data)
             }
             _ => {
@@ -107,22 +104,21 @@ impl StreamReaderProtocol {
         }
     }
 
-    /// Whether `drain()` and others may look at the fields.
+    /// Whether a method was replaced. If not, native code of other classes may look at the fields.
     #[inline]
-    pub(super) fn is_unchanged(this: &Ref<StreamReaderProtocol>) -> Result<bool, Raised> {
-        Ok(StreamReaderProtocol::replaced(this)? == Replaced::Nothing)
+    pub(super) fn is_replaced(this: &Ref<StreamReaderProtocol>) -> bool {
+        StreamReaderProtocol::replaced(this) != ReplacedPart::Nothing
     }
 
-    /// Whether there is room for more, as far as is known without asking anybody.
+    /// Whether writing may go on, as far as the fields alone show.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.replaced.get() == Some(Replaced::Nothing)
+        self.replaced.get() == Some(ReplacedPart::Nothing)
             && !self.paused.get()
             && !self.connection_lost.get()
     }
 
-    /// `_drain_helper()`: what is to be awaited, a Future that is in the deque; nothing if
-    /// there is room.
+    /// `_drain_helper()`: a Future to be awaited, which is in the deque; nothing if there is room.
     #[inline]
     pub(super) fn wait_for_room(this: &Ref<StreamReaderProtocol>) -> Result<Option<Obj>, Raised> {
         if this.connection_lost.get() {
@@ -139,10 +135,7 @@ impl StreamReaderProtocol {
     fn new_waiter(this: &Ref<StreamReaderProtocol>) -> Result<Obj, Raised> {
         let py = this.py();
         let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
-        let waiter = match Ref::<EventLoop>::of(&event_loop) {
-            Some(native) if EventLoop::is_fast(native) => Future::create(native)?.into_obj(),
-            _ => event_loop.method(pyo3::intern!(py, "create_future"), &[])?,
-        };
+        let waiter = create_future(&event_loop)?;
         let waiters = this.drain_waiters.get().unwrap_or_else(|| Obj::none(py));
         waiters.method(pyo3::intern!(py, "append"), &[&waiter])?;
         Ok(waiter)
@@ -189,49 +182,53 @@ impl StreamReaderProtocol {
             None => Ok(true),
         }
     }
+}
 
-    /// Of a transport: whether bytes may be stored past `data_received`.
-    pub(super) fn takes(protocol: &Obj) -> Result<bool, Raised> {
-        match Ref::<StreamReaderProtocol>::of(protocol) {
-            Some(this) => Ok(StreamReaderProtocol::replaced(this)? != Replaced::Inner),
-            None => Ok(false),
-        }
+impl TakesBytes for StreamReaderProtocol {
+    const BUFFERED: bool = false;
+
+    fn takes(this: &Ref<Self>) -> bool {
+        StreamReaderProtocol::replaced(this) != ReplacedPart::Inner
     }
 
-    /// Stores bytes of a transport; runs no Python code of the program.
     #[inline]
-    pub(super) fn store(protocol: &Obj, bytes: &[u8]) -> Result<Fed, Raised> {
-        let Some(this) = Ref::<StreamReaderProtocol>::of(protocol) else {
-            return Ok(Fed::Refused);
-        };
-        if this.replaced.get() == Some(Replaced::Inner) {
-            return Ok(Fed::Refused);
-        }
+    fn is_open(this: &Ref<Self>) -> bool {
+        this.replaced.get() != Some(ReplacedPart::Inner)
+    }
+
+    /// Stores the bytes in the reader.
+    #[inline]
+    fn take(this: &Ref<Self>, bytes: &[u8]) -> Result<Taken, Raised> {
         let Some(reader) = StreamReaderProtocol::reader(this)? else {
-            return Ok(Fed::Dropped);
+            return Ok(Taken::Dropped);
         };
         match Ref::<StreamReader>::of(&reader) {
             Some(native)
-                if StreamReader::is_unchanged(native) && StreamReader::is_native(native) =>
+                if !StreamReader::is_replaced(native)
+                    && StreamReader::has_native_fields(native) =>
             {
                 StreamReader::feed(native, bytes)?;
             }
-            _ => return Ok(Fed::Refused),
+            _ => return Ok(Taken::Refused),
         }
-        Ok(Fed::Stored(reader))
+        Ok(Taken::In(Some(reader), false))
+    }
+
+    /// Wakes the reader after its bytes were stored.
+    #[inline]
+    fn proceed(_: &Ref<Self>, taken: Taken) -> Result<(), Raised> {
+        match taken {
+            Taken::In(Some(reader), _) => match Ref::<StreamReader>::of(&reader) {
+                Some(reader) => StreamReader::has_data(reader),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 }
 
-/// Bytes were stored in the reader.
-#[inline]
-pub(super) fn stored(reader: &Obj) -> Result<(), Raised> {
-    match Ref::<StreamReader>::of(reader) {
-        Some(reader) => StreamReader::has_data(reader),
-        None => Ok(()),
-    }
-}
-
-/// `_drain_helper()` as a turn of a coroutine: the Future, which goes to `place`, or nothing.
+/// `_drain_helper()` as a turn of a coroutine: awaits the Future, which is kept in `place`, or
+/// returns.
 #[inline]
 pub(super) fn drain_turn(this: &Ref<StreamReaderProtocol>, place: &Slot) -> Result<Turn, Raised> {
     match StreamReaderProtocol::wait_for_room(this)? {
@@ -246,13 +243,13 @@ pub(super) fn drain_turn(this: &Ref<StreamReaderProtocol>, place: &Slot) -> Resu
 impl Hot for StreamReaderProtocol {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamReaderProtocol";
-    const DOC: &'static std::ffi::CStr = c"What is native of a StreamReaderProtocol.";
+    const DOC: &'static std::ffi::CStr = c"The native part of a StreamReaderProtocol.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
         builder
             .new_value(StreamReaderProtocol::value)
-            // Arguments are for `__init__`, which is asyncio's.
+            // `__new__` ignores the arguments: they are for `__init__`, which is asyncio's.
             .on_set_attribute(StreamReaderProtocol::attribute_set)
             .method(
                 c"data_received",
@@ -295,15 +292,5 @@ impl Hot for StreamReaderProtocol {
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        visit.slot(&self.reader);
-        visit.slot(&self.drain_waiters);
-    }
-
-    fn clear(&self) {
-        self.event_loop.set(None);
-        self.reader.set(None);
-        self.drain_waiters.set(None);
-    }
+    cpython::holds!(event_loop, reader, drain_waiters);
 }

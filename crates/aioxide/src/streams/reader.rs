@@ -1,21 +1,22 @@
-//! `StreamReader`: the type, and what feeds it.
+//! `StreamReader`: the type, and how it gets its data.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
-use super::classes::{Class, Replaced};
+use super::classes::{ReplacedPart, StreamClass};
 use super::content::Content;
 use super::imports::imports;
-use super::reading::Read;
+use super::reading::ReadCoroutine;
 use crate::coroutines::coroutine::Turn;
 use crate::event_loop::EventLoop;
-use crate::futures::{Future, State};
+use crate::futures::create_future;
 use crate::interop::asyncio;
+use crate::tasks::any_future::AnyFuture;
 
 /// The class that programs see.
-pub(super) static CLASS: Class = Class::new(
+pub(super) static CLASS: StreamClass = StreamClass::new(
     &[
         "read",
         "readline",
@@ -41,7 +42,8 @@ const DEFAULT_LIMIT: usize = 64 * 1024;
 /// The value of a reader.
 pub(crate) struct StreamReader {
     pub(super) content: Content,
-    /// The most that a line may have, in bytes; `_limit` as the program has given it.
+    /// The largest size of a line, in bytes; `limit_object` is `_limit` as the program has given
+    /// it.
     pub(super) limit: Cell<usize>,
     limit_object: Slot,
     event_loop: Slot,
@@ -51,9 +53,9 @@ pub(crate) struct StreamReader {
     transport: Slot,
     pub(super) eof: Cell<bool>,
     paused: Cell<bool>,
-    replaced: Cell<Replaced>,
-    /// A coroutine that has ended, to be used again.
-    pub(super) spare: Slot<Ref<Read>>,
+    replaced: Cell<ReplacedPart>,
+    /// A coroutine that has ended, kept as a spare.
+    pub(super) spare: Slot<Ref<ReadCoroutine>>,
 }
 
 impl StreamReader {
@@ -68,7 +70,7 @@ impl StreamReader {
             transport: Slot::default(),
             eof: Cell::new(false),
             paused: Cell::new(false),
-            replaced: Cell::new(Replaced::Inner),
+            replaced: Cell::new(ReplacedPart::Inner),
             spare: Slot::default(),
         })
     }
@@ -77,8 +79,8 @@ impl StreamReader {
         let py = this.py();
         let names = &["limit", "loop"];
         let [limit, event_loop] = args.bind_as_python("StreamReader.__init__", names, 0)?;
-        this.replaced.set(CLASS.replaced(this.as_obj())?);
-        if this.replaced.get() == Replaced::Nothing {
+        this.replaced.set(CLASS.replaced(this.as_obj()));
+        if this.replaced.get() == ReplacedPart::Nothing {
             Ref::remember_class(this);
         }
         match &limit {
@@ -105,33 +107,34 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Whether native methods may look at the fields: else asyncio's code does the work.
+    /// Whether native methods may look at the fields; otherwise asyncio's code does the work.
     #[inline]
-    pub(super) fn is_native(this: &Ref<StreamReader>) -> bool {
-        this.replaced.get() != Replaced::Inner && this.content.is_native(this.py())
+    pub(super) fn has_native_fields(this: &Ref<StreamReader>) -> bool {
+        this.replaced.get() != ReplacedPart::Inner && this.content.is_native(this.py())
     }
 
-    /// Whether there is nothing to be done for a read but to take from the native content.
+    /// Whether a read needs nothing but to take bytes from the native content.
     #[inline]
-    pub(super) fn is_at_ease(&self) -> bool {
-        self.replaced.get() != Replaced::Inner
+    pub(super) fn is_ready_to_take(&self) -> bool {
+        self.replaced.get() != ReplacedPart::Inner
             && !self.content.is_shown()
             && self.exception.is_none()
             && !self.paused.get()
     }
 
-    /// Whether others may take short cuts past its public methods.
+    /// Whether a method was replaced. If not, native code of other classes need not call the public
+    /// methods.
     #[inline]
-    pub(super) fn is_unchanged(this: &Ref<StreamReader>) -> bool {
-        this.replaced.get() == Replaced::Nothing
+    pub(super) fn is_replaced(this: &Ref<StreamReader>) -> bool {
+        this.replaced.get() != ReplacedPart::Nothing
     }
 
     fn set_limit(this: &Ref<StreamReader>, value: Option<&Obj>) -> Result<(), Raised> {
         let limit = value.and_then(Obj::small_int);
         match limit.and_then(|limit| usize::try_from(limit).ok()) {
             Some(limit) => this.limit.set(limit),
-            // What is no length is for asyncio's code to compare with.
-            None => this.replaced.set(Replaced::Inner),
+            // A limit that is no length is left to asyncio's code, which compares with it.
+            None => this.replaced.set(ReplacedPart::Inner),
         }
         this.limit_object.set(value.cloned());
         Ok(())
@@ -153,7 +156,7 @@ impl StreamReader {
     #[inline]
     pub(super) fn feed_object(this: &Ref<StreamReader>, data: &Obj) -> Result<(), Raised> {
         match data.as_bytes() {
-            Some(bytes) if data.is_bytes_exact() && StreamReader::is_native(this) => {
+            Some(bytes) if data.is_bytes_exact() && StreamReader::has_native_fields(this) => {
                 StreamReader::refuse_after_eof(this)?;
                 if bytes.is_empty() {
                     return Ok(());
@@ -172,7 +175,7 @@ impl StreamReader {
         method.call(&[this.as_obj(), data]).map(drop)
     }
 
-    /// The same of bytes in memory of our own, which nobody else sees.
+    /// Adds bytes in native memory, as `feed_data`, without waking the reader.
     #[inline]
     pub(super) fn feed(this: &Ref<StreamReader>, bytes: &[u8]) -> Result<(), Raised> {
         StreamReader::refuse_after_eof(this)?;
@@ -190,7 +193,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Data was added: wakes who waits for it, and pauses the transport if there is too much.
+    /// Wakes the waiter after data was added, and pauses the transport if there is too much data.
     #[inline]
     pub(super) fn has_data(this: &Ref<StreamReader>) -> Result<(), Raised> {
         StreamReader::wake(this)?;
@@ -224,11 +227,7 @@ impl StreamReader {
             return Ok(());
         };
         let none = Obj::none(this.py());
-        match Ref::<Future>::of_exact(&waiter) {
-            Some(future) if future.state() == State::Cancelled => Ok(()),
-            Some(future) => Future::set_result(future, none),
-            None => tell_foreign(&waiter, "set_result", &none),
-        }
+        AnyFuture::of_waiter(&waiter).set_unless_cancelled(Ok(none))
     }
 
     /// `_maybe_resume_transport()`.
@@ -249,8 +248,8 @@ impl StreamReader {
         transport.method(name, &[]).map(drop)
     }
 
-    /// `_wait_for_data(function)`: what is to be awaited. Whatever comes of it, the waiter is to be
-    /// taken out of its place afterwards.
+    /// `_wait_for_data(function)`: the waiter to be awaited. The caller takes it out of its place
+    /// afterwards, whatever its outcome.
     pub(super) fn wait_for_data(this: &Ref<StreamReader>, function: &str) -> Result<Turn, Raised> {
         let py = this.py();
         if this.waiter.is_some() {
@@ -259,22 +258,19 @@ impl StreamReader {
             );
             return Err(Raised::runtime_error(py, &text));
         }
-        // Nothing would come while the transport is paused.
+        // The transport is resumed: while it is paused, no data comes.
         if this.paused.get() {
             StreamReader::resume_transport(this)?;
         }
         let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
-        let waiter = match Ref::<EventLoop>::of(&event_loop) {
-            Some(native) if EventLoop::is_fast(native) => Future::create(native)?.into_obj(),
-            _ => event_loop.method(pyo3::intern!(py, "create_future"), &[])?,
-        };
+        let waiter = create_future(&event_loop)?;
         this.waiter.set(Some(waiter.clone()));
         Ok(Turn::Await(waiter))
     }
 
     fn feed_eof(this: &Ref<StreamReader>) -> Result<(), Raised> {
         let py = this.py();
-        if this.replaced.get() == Replaced::Inner {
+        if this.replaced.get() == ReplacedPart::Inner {
             let method = imports(py).reader.feed_eof.get(py);
             return method.call1(this.as_obj()).map(drop);
         }
@@ -284,7 +280,7 @@ impl StreamReader {
 
     fn at_eof(this: &Ref<StreamReader>) -> Result<Obj, Raised> {
         let py = this.py();
-        if !StreamReader::is_native(this) {
+        if !StreamReader::has_native_fields(this) {
             return imports(py).reader.at_eof.get(py).call1(this.as_obj());
         }
         Ok(Obj::bool(py, this.eof.get() && this.content.is_empty()))
@@ -293,13 +289,15 @@ impl StreamReader {
     fn set_exception(this: &Ref<StreamReader>, args: &Args<'_>) -> Result<(), Raised> {
         let py = this.py();
         let exception = args.one("StreamReader.set_exception", "exc")?;
-        if this.replaced.get() == Replaced::Inner {
+        if this.replaced.get() == ReplacedPart::Inner {
             let method = imports(py).reader.set_exception.get(py);
             return method.call(&[this.as_obj(), exception]).map(drop);
         }
         this.exception.set(exception.clone().not_none());
         match this.waiter.take() {
-            Some(waiter) => tell_foreign(&waiter, "set_exception", exception),
+            Some(waiter) => {
+                AnyFuture::of_waiter(&waiter).set_unless_cancelled(Err(exception.clone()))
+            }
             None => Ok(()),
         }
     }
@@ -318,8 +316,8 @@ impl StreamReader {
 
     fn attribute_set(this: &Ref<StreamReader>, name: &Obj) {
         match CLASS.replaced_by(name) {
-            Replaced::Nothing => {}
-            Replaced::Outer if this.replaced.get() == Replaced::Inner => {}
+            ReplacedPart::Nothing => {}
+            ReplacedPart::Outer if this.replaced.get() == ReplacedPart::Inner => {}
             replaced => this.replaced.set(replaced),
         }
     }
@@ -330,9 +328,7 @@ fn check_limit(limit: &Obj) -> Result<(), Raised> {
     let py = limit.py();
     let refused = match limit.small_int() {
         Some(limit) => limit <= 0,
-        None => Obj::import(py, c"operator")?
-            .method(pyo3::intern!(py, "le"), &[limit, &Obj::int(py, 0)?])?
-            .truth()?,
+        None => limit.is_at_most(&Obj::int(py, 0)?)?,
     };
     if refused {
         return Err(Raised::value_error(py, "Limit cannot be <= 0"));
@@ -340,8 +336,8 @@ fn check_limit(limit: &Obj) -> Result<(), Raised> {
     Ok(())
 }
 
-/// The loop that was given, or the current one. 3.11 warns if there is none; `level` says of whose
-/// caller, as if this were a function of Python.
+/// The loop that was given, or the current one. 3.11 warns if there is none; `level` is the
+/// `stacklevel` of the warning.
 pub(super) fn loop_or_current(
     py: Python<'_>,
     given: Option<Obj>,
@@ -361,30 +357,18 @@ pub(super) fn loop_or_current(
 /// `loop.get_debug()`.
 pub(super) fn is_debugging(event_loop: &Obj) -> Result<bool, Raised> {
     match Ref::<EventLoop>::of(event_loop) {
-        Some(native) if !EventLoop::is_overridden(native) => Ok(native.debug()),
+        Some(native) if !EventLoop::is_replaced(native) => Ok(native.debug()),
         _ => event_loop
             .method(pyo3::intern!(event_loop.py(), "get_debug"), &[])?
             .truth(),
     }
 }
 
-/// Calls a Future's method unless the Future was cancelled.
-#[cold]
-fn tell_foreign(future: &Obj, method: &str, argument: &Obj) -> Result<(), Raised> {
-    let py = future.py();
-    let cancelled = future.method(pyo3::intern!(py, "cancelled"), &[])?;
-    if cancelled.truth()? {
-        return Ok(());
-    }
-    let name = pyo3::types::PyString::intern(py, method);
-    future.method(&name, &[argument]).map(drop)
-}
-
 impl Hot for StreamReader {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamReader";
     const DOC: &'static std::ffi::CStr =
-        c"StreamReader(limit=65536, loop=None)\n--\n\nWhat is native of a StreamReader.";
+        c"StreamReader(limit=65536, loop=None)\n--\n\nThe native part of a StreamReader.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -427,7 +411,7 @@ impl Hot for StreamReader {
                 c"_wakeup_waiter($self, /)\n--\n\nWake the coroutine that waits for data.",
                 |this| {
                     let py = this.py();
-                    if this.replaced.get() == Replaced::Inner {
+                    if this.replaced.get() == ReplacedPart::Inner {
                         let method = imports(py).reader.wakeup_waiter.get(py);
                         return method.call1(this.as_obj()).map(drop);
                     }
@@ -439,7 +423,7 @@ impl Hot for StreamReader {
                 c"_maybe_resume_transport($self, /)\n--\n\nResume the transport if enough was read.",
                 |this| {
                     let py = this.py();
-                    if !StreamReader::is_native(this) {
+                    if !StreamReader::has_native_fields(this) {
                         let method = imports(py).reader.maybe_resume_transport.get(py);
                         return method.call1(this.as_obj()).map(drop);
                     }
@@ -448,7 +432,7 @@ impl Hot for StreamReader {
             )
             .get_set(
                 c"_buffer",
-                c"What was not read yet.",
+                c"The bytes that were not read yet.",
                 |this| this.content.show(this.py()),
                 |this, value| {
                     this.content.set_shown(value.cloned());
@@ -457,7 +441,7 @@ impl Hot for StreamReader {
             )
             .get_set(
                 c"_limit",
-                c"The most that a line may have, in bytes.",
+                c"The largest size of a line, in bytes.",
                 StreamReader::shown_limit,
                 StreamReader::set_limit,
             )
@@ -473,7 +457,7 @@ impl Hot for StreamReader {
             )
             .attribute(
                 c"_exception",
-                c"What reading raises.",
+                c"The exception that reading raises.",
                 |this| &this.exception,
             )
             .attribute(
@@ -483,7 +467,7 @@ impl Hot for StreamReader {
             )
             .flag(
                 c"_eof",
-                c"Whether nothing more will come in.",
+                c"Whether no more data will come in.",
                 |this| &this.eof,
             )
             .flag(
@@ -493,23 +477,13 @@ impl Hot for StreamReader {
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.content.traverse(visit);
-        visit.slot(&self.limit_object);
-        visit.slot(&self.event_loop);
-        visit.slot(&self.waiter);
-        visit.slot(&self.exception);
-        visit.slot(&self.transport);
-        visit.slot(&self.spare);
-    }
-
-    fn clear(&self) {
-        self.content.set_shown(None);
-        self.limit_object.set(None);
-        self.event_loop.set(None);
-        self.waiter.set(None);
-        self.exception.set(None);
-        self.transport.set(None);
-        self.spare.set(None);
-    }
+    cpython::holds!(
+        content,
+        limit_object,
+        event_loop,
+        waiter,
+        exception,
+        transport,
+        spare
+    );
 }

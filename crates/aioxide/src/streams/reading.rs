@@ -1,8 +1,7 @@
-//! The coroutines of a reader: `read`, `readline`, `readexactly`, `readuntil`, and what
-//! `async for` awaits.
+//! The coroutines of a reader: `read`, `readline`, `readexactly`, `readuntil`, and `__anext__`.
 //!
-//! Each looks at the content first: what is there already is returned without suspending. It waits
-//! on the reader's one waiter, and looks again when that is done.
+//! Each looks at the content first, and returns without suspending if that is enough. Otherwise it
+//! waits on the reader's one waiter, and looks again when that is done.
 
 use std::cell::{Cell, RefCell};
 
@@ -15,12 +14,12 @@ use engine::unread::search;
 use super::imports::imports;
 use super::reader::StreamReader;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::describe;
 
-/// Which coroutine it is.
+/// The method that has made the coroutine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ReadKind {
     Read,
     ReadLine,
     ReadExactly,
@@ -28,14 +27,14 @@ enum Kind {
     Next,
 }
 
-impl Kind {
+impl ReadKind {
     fn names(self) -> (&'static str, &'static str) {
         match self {
-            Kind::Read => ("read", "StreamReader.read"),
-            Kind::ReadLine => ("readline", "StreamReader.readline"),
-            Kind::ReadExactly => ("readexactly", "StreamReader.readexactly"),
-            Kind::ReadUntil => ("readuntil", "StreamReader.readuntil"),
-            Kind::Next => ("__anext__", "StreamReader.__anext__"),
+            ReadKind::Read => ("read", "StreamReader.read"),
+            ReadKind::ReadLine => ("readline", "StreamReader.readline"),
+            ReadKind::ReadExactly => ("readexactly", "StreamReader.readexactly"),
+            ReadKind::ReadUntil => ("readuntil", "StreamReader.readuntil"),
+            ReadKind::Next => ("__anext__", "StreamReader.__anext__"),
         }
     }
 
@@ -43,98 +42,99 @@ impl Kind {
     fn original(self, py: Python<'_>) -> &'static Global {
         let methods = &imports(py).reader;
         match self {
-            Kind::Read => &methods.read,
-            Kind::ReadLine => &methods.readline,
-            Kind::ReadExactly => &methods.readexactly,
-            Kind::ReadUntil => &methods.readuntil,
-            Kind::Next => &methods.anext,
+            ReadKind::Read => &methods.read,
+            ReadKind::ReadLine => &methods.readline,
+            ReadKind::ReadExactly => &methods.readexactly,
+            ReadKind::ReadUntil => &methods.readuntil,
+            ReadKind::Next => &methods.anext,
         }
     }
 }
 
-/// What it waits for.
+/// The event for which the coroutine waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Data.
+enum ReadStage {
+    /// Data in the reader.
     Data,
-    /// asyncio's own coroutine, which does the rest.
+    /// The end of asyncio's own coroutine, which does the rest.
     Rest,
 }
 
 /// The value of the coroutine object.
-pub(super) struct Read {
-    kind: Cell<Kind>,
+pub(super) struct ReadCoroutine {
+    kind: Cell<ReadKind>,
     reader: Slot<Ref<StreamReader>>,
-    /// How many bytes to read; below 0: all there will be.
+    /// The number of bytes to read; below 0: all until the end.
     count: Cell<i64>,
-    /// Bytes, or a tuple of them; none: a newline.
+    /// The separator: bytes, or a tuple of bytes; none means a newline.
     separator: Slot,
-    /// No separator begins before there.
+    /// No separator begins before this position.
     offset: Cell<usize>,
-    /// What was read of all there will be.
+    /// The bytes that `read()` until the end has read so far.
     collected: RefCell<Vec<u8>>,
-    stage: Cell<Stage>,
-    course: Course,
+    stage: Cell<ReadStage>,
+    state: CoroutineState,
 }
 
-impl Read {
+impl ReadCoroutine {
     #[inline]
     fn create(
         py: Python<'_>,
-        kind: Kind,
+        kind: ReadKind,
         reader: &Ref<StreamReader>,
         count: i64,
         separator: Option<Obj>,
     ) -> Result<Obj, Raised> {
         if separator.is_none() {
-            if let Some(spare) = Read::renewed(reader) {
+            if let Some(spare) = ReadCoroutine::reuse_spare(reader) {
                 spare.kind.set(kind);
                 spare.count.set(count);
                 return Ok(spare.into_obj());
             }
         }
-        Ref::make(py, || Read {
+        Ref::make(py, || ReadCoroutine {
             kind: Cell::new(kind),
             reader: Slot::new(Some(reader.clone())),
             count: Cell::new(count),
             separator: Slot::new(separator),
             offset: Cell::new(0),
             collected: RefCell::default(),
-            stage: Cell::new(Stage::Data),
-            course: Course::default(),
+            stage: Cell::new(ReadStage::Data),
+            state: CoroutineState::default(),
         })
         .map(Ref::into_obj)
     }
 
-    /// The reader's last coroutine, if it has ended by the short way, which leaves nothing in it, and
-    /// nobody has it any more.
+    /// The reader's last coroutine, to be used again, if it has ended by the short way and no other
+    /// code has it. The short way leaves no objects in it.
     #[inline]
-    fn renewed(reader: &Ref<StreamReader>) -> Option<Ref<Read>> {
+    fn reuse_spare(reader: &Ref<StreamReader>) -> Option<Ref<ReadCoroutine>> {
         let value: &StreamReader = reader;
         let spare = value.spare.take()?;
-        // One reference, ours: such objects have no weak ones and no attributes.
+        // The one reference is the reader's. Such objects have no weak references and no
+        // attributes.
         if spare.as_obj().refcount() != 1 {
             return None;
         }
-        let read: &Read = &spare;
-        read.course.renew();
+        let read: &ReadCoroutine = &spare;
+        read.state.renew();
         read.offset.set(0);
         read.reader.set(Some(reader.clone()));
         Some(spare)
     }
 
-    /// What a coroutine that begins returns, if it is there and nothing else is to be done.
+    /// The result of a coroutine that begins, if the content has it and nothing else is to be done.
     #[inline]
-    fn at_once(&self, reader: &Ref<StreamReader>) -> Option<Obj> {
+    fn result_at_once(&self, reader: &Ref<StreamReader>) -> Option<Obj> {
         let value: &StreamReader = reader;
-        if !value.is_at_ease() {
+        if !value.is_ready_to_take() {
             return None;
         }
         let count = usize::try_from(self.count.get()).unwrap_or(0);
         value
             .content
             .take_measured(reader.py(), |bytes| match self.kind.get() {
-                Kind::ReadLine | Kind::Next => {
+                ReadKind::ReadLine | ReadKind::Next => {
                     let (offset, limit) = (self.offset.get(), value.limit.get());
                     match search(bytes, &[b"\n"], offset, limit) {
                         Search::Found(end) => Some(end),
@@ -145,52 +145,54 @@ impl Read {
                         Search::FoundBeyond(_) | Search::NoneWithin(_) => None,
                     }
                 }
-                Kind::Read if count > 0 && !bytes.is_empty() => Some(count),
-                Kind::ReadExactly if count > 0 && bytes.len() >= count => Some(count),
+                ReadKind::Read if count > 0 && !bytes.is_empty() => Some(count),
+                ReadKind::ReadExactly if count > 0 && bytes.len() >= count => Some(count),
                 _ => None,
             })
     }
 
-    /// Goes on with what is there; `woken` if it has waited.
+    /// Goes on with the content; `woken` says whether the coroutine has waited for it.
     #[inline]
-    fn go_on(this: &Ref<Read>, woken: bool) -> Result<Turn, Raised> {
+    fn go_on(this: &Ref<ReadCoroutine>, woken: bool) -> Result<Turn, Raised> {
         let Some(reader) = this.reader.get() else {
             return Ok(Turn::Return(Obj::none(this.py())));
         };
-        if !StreamReader::is_native(&reader) {
-            return Read::await_rest(this, &reader);
+        if !StreamReader::has_native_fields(&reader) {
+            return ReadCoroutine::await_rest(this, &reader);
         }
         match this.kind.get() {
-            Kind::Read if this.count.get() < 0 => Read::read_all(this, &reader, woken),
-            Kind::Read => Read::read_some(this, &reader, woken),
-            Kind::ReadExactly => Read::read_exactly(this, &reader),
-            Kind::ReadLine | Kind::ReadUntil | Kind::Next => Read::read_message(this, &reader),
+            ReadKind::Read if this.count.get() < 0 => ReadCoroutine::read_all(this, &reader, woken),
+            ReadKind::Read => ReadCoroutine::read_some(this, &reader, woken),
+            ReadKind::ReadExactly => ReadCoroutine::read_exactly(this, &reader),
+            ReadKind::ReadLine | ReadKind::ReadUntil | ReadKind::Next => {
+                ReadCoroutine::read_message(this, &reader)
+            }
         }
     }
 
-    /// Somebody works on the reader's bytearray: asyncio's coroutine does the rest.
+    /// Leaves the rest to asyncio's coroutine, because other code has the reader's bytearray.
     #[cold]
-    fn await_rest(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
+    fn await_rest(this: &Ref<ReadCoroutine>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
-        this.stage.set(Stage::Rest);
+        this.stage.set(ReadStage::Rest);
         let original = this.kind.get().original(py).get(py);
         let reader = reader.as_obj();
         let coroutine = match this.kind.get() {
-            Kind::Read | Kind::ReadExactly => {
+            ReadKind::Read | ReadKind::ReadExactly => {
                 original.call(&[reader, &Obj::int(py, this.count.get())?])?
             }
-            Kind::ReadUntil => match this.separator.get() {
+            ReadKind::ReadUntil => match this.separator.get() {
                 Some(separator) => original.call(&[reader, &separator])?,
                 None => original.call1(reader)?,
             },
-            Kind::ReadLine | Kind::Next => original.call1(reader)?,
+            ReadKind::ReadLine | ReadKind::Next => original.call1(reader)?,
         };
         Ok(Turn::Await(coroutine))
     }
 
-    /// asyncio's coroutine has done the rest.
+    /// Returns the bytes read so far and those that asyncio's coroutine has read.
     #[cold]
-    fn with_rest(this: &Ref<Read>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+    fn with_rest(this: &Ref<ReadCoroutine>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
         let rest = outcome?;
         let mut collected = this.collected.take();
         if collected.is_empty() {
@@ -200,20 +202,24 @@ impl Read {
         Obj::bytes(this.py(), &collected).map(Turn::Return)
     }
 
-    fn wait(this: &Ref<Read>, reader: &Ref<StreamReader>, name: &str) -> Result<Turn, Raised> {
-        this.stage.set(Stage::Data);
+    fn wait(
+        this: &Ref<ReadCoroutine>,
+        reader: &Ref<StreamReader>,
+        name: &str,
+    ) -> Result<Turn, Raised> {
+        this.stage.set(ReadStage::Data);
         StreamReader::wait_for_data(reader, name)
     }
 
     /// `read(n)` of at least one byte.
     #[inline]
     fn read_some(
-        this: &Ref<Read>,
+        this: &Ref<ReadCoroutine>,
         reader: &Ref<StreamReader>,
         woken: bool,
     ) -> Result<Turn, Raised> {
         if !woken && !reader.eof.get() && reader.content.is_empty() {
-            return Read::wait(this, reader, "read");
+            return ReadCoroutine::wait(this, reader, "read");
         }
         let data = reader.content.take(this.py(), this.count.get() as usize)?;
         StreamReader::maybe_resume_transport(reader)?;
@@ -222,7 +228,7 @@ impl Read {
 
     /// `read()` until the end.
     fn read_all(
-        this: &Ref<Read>,
+        this: &Ref<ReadCoroutine>,
         reader: &Ref<StreamReader>,
         mut woken: bool,
     ) -> Result<Turn, Raised> {
@@ -231,7 +237,7 @@ impl Read {
             if !woken {
                 raise_exception(reader)?;
                 if reader.content.is_empty() && !reader.eof.get() {
-                    return Read::wait(this, reader, "read");
+                    return ReadCoroutine::wait(this, reader, "read");
                 }
             }
             woken = false;
@@ -247,20 +253,20 @@ impl Read {
             }
             reader.content.consume(reader.limit.get());
             StreamReader::maybe_resume_transport(reader)?;
-            if !StreamReader::is_native(reader) {
-                return Read::await_rest(this, reader);
+            if !StreamReader::has_native_fields(reader) {
+                return ReadCoroutine::await_rest(this, reader);
             }
         }
     }
 
     /// `readexactly(n)` of at least one byte.
     #[inline]
-    fn read_exactly(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
+    fn read_exactly(this: &Ref<ReadCoroutine>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
         let wanted = this.count.get() as usize;
         if reader.content.len() < wanted {
             if !reader.eof.get() {
-                return Read::wait(this, reader, "readexactly");
+                return ReadCoroutine::wait(this, reader, "readexactly");
             }
             let expected = Obj::int(py, this.count.get())?;
             return Err(incomplete(reader, &expected));
@@ -270,9 +276,9 @@ impl Read {
         Ok(Turn::Return(data))
     }
 
-    /// `readuntil(separator)` and what is made of it.
+    /// `readuntil(separator)`, and the methods that are made of it.
     #[inline]
-    fn read_message(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
+    fn read_message(this: &Ref<ReadCoroutine>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
         let (offset, limit) = (this.offset.get(), reader.limit.get());
         let separator = this.separator.get();
@@ -292,52 +298,55 @@ impl Read {
             Search::NotYet(offset) => {
                 this.offset.set(offset);
                 if reader.eof.get() {
-                    return Read::end_of_messages(this, reader);
+                    return ReadCoroutine::end_of_messages(this, reader);
                 }
-                Read::wait(this, reader, "readuntil")
+                ReadCoroutine::wait(this, reader, "readuntil")
             }
             Search::FoundBeyond(start) => {
                 let text = "Separator is found, but chunk is longer than limit";
-                Err(Read::overrun(this, reader, text, start))
+                Err(ReadCoroutine::overrun(this, reader, text, start))
             }
             Search::NoneWithin(offset) => {
                 let text = "Separator is not found, and chunk exceed the limit";
-                Err(Read::overrun(this, reader, text, offset))
+                Err(ReadCoroutine::overrun(this, reader, text, offset))
             }
         }
     }
 
-    /// Nothing more will come.
+    /// Ends a method of lines or messages when no more data will come.
     #[cold]
-    fn end_of_messages(this: &Ref<Read>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
+    fn end_of_messages(
+        this: &Ref<ReadCoroutine>,
+        reader: &Ref<StreamReader>,
+    ) -> Result<Turn, Raised> {
         let py = this.py();
         match this.kind.get() {
-            Kind::ReadLine => reader.content.take(py, usize::MAX).map(Turn::Return),
-            Kind::Next if reader.content.is_empty() => {
+            ReadKind::ReadLine => reader.content.take(py, usize::MAX).map(Turn::Return),
+            ReadKind::Next if reader.content.is_empty() => {
                 let class = Obj::class_of::<pyo3::exceptions::PyStopAsyncIteration>(py);
                 Err(Raised::raise_in_context(class.call0()?))
             }
-            Kind::Next => reader.content.take(py, usize::MAX).map(Turn::Return),
+            ReadKind::Next => reader.content.take(py, usize::MAX).map(Turn::Return),
             _ => Err(incomplete(reader, &Obj::none(py))),
         }
     }
 
-    /// The message is longer than the limit.
+    /// Makes the exception for a message that is longer than the limit.
     #[cold]
     fn overrun(
-        this: &Ref<Read>,
+        this: &Ref<ReadCoroutine>,
         reader: &Ref<StreamReader>,
         text: &str,
         consumed: usize,
     ) -> Raised {
-        match Read::try_overrun(this, reader, text, consumed) {
+        match ReadCoroutine::try_overrun(this, reader, text, consumed) {
             Ok(exception) => Raised::raise(exception),
             Err(raised) => raised,
         }
     }
 
     fn try_overrun(
-        this: &Ref<Read>,
+        this: &Ref<ReadCoroutine>,
         reader: &Ref<StreamReader>,
         text: &str,
         consumed: usize,
@@ -347,7 +356,7 @@ impl Read {
         let text = Obj::str(py, text)?;
         let overrun = class.call(&[&text, &Obj::int(py, consumed as i64)?])?;
         let overrun = Raised::raise_in_context(overrun);
-        if this.kind.get() == Kind::ReadUntil {
+        if this.kind.get() == ReadKind::ReadUntil {
             return Err(overrun);
         }
         let overrun = overrun.take(py);
@@ -367,7 +376,7 @@ impl Read {
     }
 }
 
-/// The same for one of several separators.
+/// Searches for the first of several separators.
 #[cold]
 fn search_any(bytes: &[u8], separators: &Obj, offset: usize, limit: usize) -> Search {
     let separators: Vec<Obj> = (0..separators.tuple_len())
@@ -378,7 +387,7 @@ fn search_any(bytes: &[u8], separators: &Obj, offset: usize, limit: usize) -> Se
     search(bytes, &sorted, offset, limit)
 }
 
-/// The IncompleteReadError with all that is there, which is read by that.
+/// Makes the IncompleteReadError, which takes all bytes of the content.
 #[cold]
 fn incomplete(reader: &Ref<StreamReader>, expected: &Obj) -> Raised {
     let py = reader.py();
@@ -394,7 +403,7 @@ fn incomplete(reader: &Ref<StreamReader>, expected: &Obj) -> Raised {
     }
 }
 
-/// Raises the exception that was set.
+/// Raises the exception that was set by `set_exception`.
 #[inline]
 fn raise_exception(reader: &Ref<StreamReader>) -> Result<(), Raised> {
     match reader.exception.get() {
@@ -403,58 +412,60 @@ fn raise_exception(reader: &Ref<StreamReader>) -> Result<(), Raised> {
     }
 }
 
-impl Coroutine for Read {
+impl Coroutine for ReadCoroutine {
     fn names(&self) -> (&'static str, &'static str) {
         self.kind.get().names()
     }
 
     #[inline]
-    fn shortcut(this: &Ref<Read>) -> Option<Next> {
-        let value: &Read = this;
-        if !value.course.is_new() {
+    fn shortcut(this: &Ref<ReadCoroutine>) -> Option<Next> {
+        let value: &ReadCoroutine = this;
+        if !value.state.is_new() {
             return None;
         }
         let reader = value.reader.take()?;
-        let Some(data) = value.at_once(&reader) else {
+        let Some(data) = value.result_at_once(&reader) else {
             value.reader.set(Some(reader));
             return None;
         };
-        value.course.finish();
+        value.state.finish();
         if value.separator.is_none() && reader.spare.is_none() {
             reader.spare.set(Some(this.clone()));
         }
         Some(Next::Return(data))
     }
 
-    fn begin(this: &Ref<Read>) -> Result<Turn, Raised> {
+    fn begin(this: &Ref<ReadCoroutine>) -> Result<Turn, Raised> {
         if let Some(reader) = this.reader.get() {
             let py = this.py();
-            if this.kind.get() == Kind::ReadExactly && this.count.get() < 0 {
+            if this.kind.get() == ReadKind::ReadExactly && this.count.get() < 0 {
                 let text = "readexactly size can not be less than zero";
                 return Err(Raised::value_error(py, text));
             }
             raise_exception(&reader)?;
-            if this.count.get() == 0 && matches!(this.kind.get(), Kind::Read | Kind::ReadExactly) {
+            if this.count.get() == 0
+                && matches!(this.kind.get(), ReadKind::Read | ReadKind::ReadExactly)
+            {
                 return Obj::bytes(py, b"").map(Turn::Return);
             }
         }
-        Read::go_on(this, false)
+        ReadCoroutine::go_on(this, false)
     }
 
     #[inline]
-    fn resume(this: &Ref<Read>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-        if this.stage.get() == Stage::Rest {
-            return Read::with_rest(this, outcome);
+    fn resume(this: &Ref<ReadCoroutine>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        if this.stage.get() == ReadStage::Rest {
+            return ReadCoroutine::with_rest(this, outcome);
         }
         if let Some(reader) = this.reader.get() {
             reader.waiter.set(None);
         }
         outcome?;
-        Read::go_on(this, true)
+        ReadCoroutine::go_on(this, true)
     }
 
     #[inline]
-    fn end(this: &Ref<Read>) {
+    fn end(this: &Ref<ReadCoroutine>) {
         this.reader.set(None);
         this.separator.set(None);
         this.collected.take();
@@ -462,34 +473,35 @@ impl Coroutine for Read {
 }
 
 coroutine_class! {
-    Read: c"aioxide._aioxide.read_coroutine", c"The coroutine object that a reader's methods return.";
+    ReadCoroutine: c"aioxide._aioxide.read_coroutine", c"The coroutine object that a reader's methods return.";
     const FREELIST: usize = 1024;
     holds reader, separator;
 }
 
-/// The reader whose method is called with no other arguments than so many, if it is native.
+/// The reader and the arguments of a method's call: if the reader is native, and there are at most
+/// `most` arguments, all positional.
 #[inline]
 fn native<'a>(args: &Args<'a>, most: usize) -> Option<(&'a Ref<StreamReader>, &'a [Obj])> {
     let (this, rest) = args.only_positional()?.split_first()?;
     let reader = Ref::<StreamReader>::of(this)?;
-    (rest.len() <= most && StreamReader::is_native(reader)).then_some((reader, rest))
+    (rest.len() <= most && StreamReader::has_native_fields(reader)).then_some((reader, rest))
 }
 
-/// asyncio's own coroutine.
+/// Makes asyncio's own coroutine.
 #[cold]
-fn original(py: Python<'_>, kind: Kind, args: &Args<'_>) -> Result<Obj, Raised> {
+fn original(py: Python<'_>, kind: ReadKind, args: &Args<'_>) -> Result<Obj, Raised> {
     let (positional, named) = args.to_tuple_and_dict(py)?;
     let original = kind.original(py).get(py);
     original.call_with_dict(&positional, named.as_ref())
 }
 
-/// `read(n)` and `readexactly(n)`.
+/// Makes the coroutine of `read(n)` and `readexactly(n)`.
 #[inline]
-fn counted(reader: &Ref<StreamReader>, kind: Kind, count: &Obj) -> Result<Obj, Raised> {
+fn counted(reader: &Ref<StreamReader>, kind: ReadKind, count: &Obj) -> Result<Obj, Raised> {
     let py = reader.py();
     match count.small_int() {
-        Some(number) if StreamReader::is_native(reader) => {
-            Read::create(py, kind, reader, number, None)
+        Some(number) if StreamReader::has_native_fields(reader) => {
+            ReadCoroutine::create(py, kind, reader, number, None)
         }
         _ => kind.original(py).get(py).call(&[reader.as_obj(), count]),
     }
@@ -499,54 +511,54 @@ fn counted(reader: &Ref<StreamReader>, kind: Kind, count: &Obj) -> Result<Obj, R
 #[inline]
 fn plain_line(reader: &Ref<StreamReader>) -> Result<Obj, Raised> {
     let py = reader.py();
-    if StreamReader::is_native(reader) {
-        return Read::create(py, Kind::ReadLine, reader, 0, None);
+    if StreamReader::has_native_fields(reader) {
+        return ReadCoroutine::create(py, ReadKind::ReadLine, reader, 0, None);
     }
-    let original = Kind::ReadLine.original(py).get(py);
+    let original = ReadKind::ReadLine.original(py).get(py);
     original.call1(reader.as_obj())
 }
 
 fn read(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 1) {
-        Some((reader, [])) => Read::create(py, Kind::Read, reader, -1, None),
-        Some((reader, [count])) => counted(reader, Kind::Read, count),
-        _ => original(py, Kind::Read, args),
+        Some((reader, [])) => ReadCoroutine::create(py, ReadKind::Read, reader, -1, None),
+        Some((reader, [count])) => counted(reader, ReadKind::Read, count),
+        _ => original(py, ReadKind::Read, args),
     }
 }
 
 fn readexactly(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 1) {
-        Some((reader, [count])) => counted(reader, Kind::ReadExactly, count),
-        _ => original(py, Kind::ReadExactly, args),
+        Some((reader, [count])) => counted(reader, ReadKind::ReadExactly, count),
+        _ => original(py, ReadKind::ReadExactly, args),
     }
 }
 
 fn readline(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 0) {
         Some((reader, _)) => plain_line(reader),
-        None => original(py, Kind::ReadLine, args),
+        None => original(py, ReadKind::ReadLine, args),
     }
 }
 
 fn anext(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 0) {
-        Some((reader, _)) => Read::create(py, Kind::Next, reader, 0, None),
-        None => original(py, Kind::Next, args),
+        Some((reader, _)) => ReadCoroutine::create(py, ReadKind::Next, reader, 0, None),
+        None => original(py, ReadKind::Next, args),
     }
 }
 
 fn readuntil(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     match native(args, 1) {
-        Some((reader, [])) => Read::create(py, Kind::ReadUntil, reader, 0, None),
+        Some((reader, [])) => ReadCoroutine::create(py, ReadKind::ReadUntil, reader, 0, None),
         Some((reader, [separator])) if is_separator(separator) => {
-            Read::create(py, Kind::ReadUntil, reader, 0, Some(separator.clone()))
+            ReadCoroutine::create(py, ReadKind::ReadUntil, reader, 0, Some(separator.clone()))
         }
-        _ => original(py, Kind::ReadUntil, args),
+        _ => original(py, ReadKind::ReadUntil, args),
     }
 }
 
-/// Whether it is bytes or, from 3.13 on, a tuple of them. All else, empty ones too, asyncio's code
-/// refuses or takes.
+/// Whether a separator is bytes or, from 3.13 on, a tuple of bytes, none of them empty. All others
+/// are left to asyncio's code, which may refuse them.
 #[inline]
 fn is_separator(object: &Obj) -> bool {
     let is_bytes = |object: &Obj| object.as_bytes().is_some_and(|bytes| !bytes.is_empty());
@@ -559,7 +571,7 @@ fn is_separator(object: &Obj) -> bool {
             })
 }
 
-/// Adds the methods to the native class. To all who ask they are coroutine functions with the
+/// Adds the methods to the native class. `inspect` and asyncio see coroutine functions with the
 /// parameters of asyncio's.
 pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
     let methods = [
@@ -568,32 +580,34 @@ pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
                 py,
                 "read",
                 "Read up to n bytes, or until the end.",
-                |reader: &Ref<StreamReader>, [count]: &[Obj; 1]| counted(reader, Kind::Read, count),
+                |reader: &Ref<StreamReader>, [count]: &[Obj; 1]| {
+                    counted(reader, ReadKind::Read, count)
+                },
                 read,
             )?,
-            Kind::Read,
+            ReadKind::Read,
         ),
         (
             quick_method::<_, _, _, _, 1>(
                 py,
                 "readexactly",
-                "Read exactly n bytes; raise IncompleteReadError if there are less.",
+                "Read exactly n bytes; raise IncompleteReadError if there are fewer.",
                 |reader: &Ref<StreamReader>, [count]: &[Obj; 1]| {
-                    counted(reader, Kind::ReadExactly, count)
+                    counted(reader, ReadKind::ReadExactly, count)
                 },
                 readexactly,
             )?,
-            Kind::ReadExactly,
+            ReadKind::ReadExactly,
         ),
         (
             quick_method::<_, _, _, _, 0>(
                 py,
                 "readline",
-                "Read a line with its newline; at the end what is left.",
+                "Read a line with its newline; at the end the bytes that are left.",
                 |reader: &Ref<StreamReader>, _: &[Obj; 0]| plain_line(reader),
                 readline,
             )?,
-            Kind::ReadLine,
+            ReadKind::ReadLine,
         ),
         (
             callable(
@@ -603,11 +617,11 @@ pub(super) fn add_methods(py: Python<'_>) -> Result<(), Raised> {
                  LimitOverrunError if it comes too late.",
                 readuntil,
             )?,
-            Kind::ReadUntil,
+            ReadKind::ReadUntil,
         ),
         (
             callable(py, "__anext__", "Read the next line.", anext)?,
-            Kind::Next,
+            ReadKind::Next,
         ),
     ];
     let class = Ref::<StreamReader>::class(py);

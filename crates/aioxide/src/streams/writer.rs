@@ -1,10 +1,11 @@
-//! `StreamWriter`: what is native of it.
+//! `StreamWriter`: its native part.
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::imports;
 use super::reader::StreamReader;
+use crate::futures::create_future;
 use crate::transports::{self, StreamTransport};
 
 /// The value of a writer.
@@ -13,7 +14,7 @@ pub(crate) struct StreamWriter {
     pub(super) protocol: Slot,
     pub(super) reader: Slot,
     event_loop: Slot,
-    /// A Future that is done; made when somebody looks at it.
+    /// asyncio's `_complete_fut`, a Future that is done; made when it is first asked for.
     complete: Slot,
 }
 
@@ -34,7 +35,7 @@ impl StreamWriter {
         let [transport, protocol, reader, event_loop] =
             args.bind_as_python("StreamWriter.__init__", names, 4)?;
         let reader = reader.and_then(Obj::not_none);
-        // Before the check: whoever fails it is released with them.
+        // The fields are set before the check: a writer that fails it is released with them.
         this.transport.set(transport.and_then(Obj::not_none));
         this.protocol.set(protocol.and_then(Obj::not_none));
         this.event_loop.set(event_loop.and_then(Obj::not_none));
@@ -91,14 +92,14 @@ impl StreamWriter {
             return Ok(complete);
         }
         let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
-        let complete = event_loop.method(pyo3::intern!(py, "create_future"), &[])?;
+        let complete = create_future(&event_loop)?;
         complete.method(pyo3::intern!(py, "set_result"), &[&Obj::none(py)])?;
         this.complete.set(Some(complete.clone()));
         Ok(complete)
     }
 }
 
-/// A native transport of which nothing was replaced.
+/// The native transport, if the program has replaced nothing of it.
 #[inline]
 pub(super) fn plain_transport(transport: &Obj) -> Option<&Ref<StreamTransport>> {
     Ref::<StreamTransport>::of_exact(transport).filter(|transport| !transport.has_attributes())
@@ -108,7 +109,7 @@ impl Hot for StreamWriter {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamWriter";
     const DOC: &'static std::ffi::CStr = c"StreamWriter(transport, protocol, reader, loop)\n--\n\n\
-What is native of a StreamWriter.";
+The native part of a StreamWriter.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
@@ -150,19 +151,5 @@ What is native of a StreamWriter.";
             .attribute(c"_loop", c"The loop.", |this| &this.event_loop);
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.transport);
-        visit.slot(&self.protocol);
-        visit.slot(&self.reader);
-        visit.slot(&self.event_loop);
-        visit.slot(&self.complete);
-    }
-
-    fn clear(&self) {
-        self.transport.set(None);
-        self.protocol.set(None);
-        self.reader.set(None);
-        self.event_loop.set(None);
-        self.complete.set(None);
-    }
+    cpython::holds!(transport, protocol, reader, event_loop, complete);
 }

@@ -1,43 +1,44 @@
-//! The calls of the child's protocol, in the order of what has happened.
+//! The calls of the child's protocol, in the order of their causes.
 //!
-//! asyncio schedules each with `call_soon`, and keeps those that come before all pipes are
-//! connected for after `connection_made`. Here they wait in a queue of the child's own, which
-//! takes one entry of the loop's queue, however many they are.
+//! asyncio schedules each with `call_soon`. It keeps those that come before all pipes are
+//! connected, and makes them after `connection_made`. Here each child has a queue of its calls,
+//! which takes one entry of the loop's queue, however many calls wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use cpython::{Obj, Raised, Ref, Slot, Visit, context};
+use cpython::{GcFields, Obj, Raised, Ref, Slot, Visit, context};
 
 use super::SubprocessTransport;
 use crate::event_loop::EventLoop;
 use crate::handles::Entry;
-use crate::transports::core::run_callback;
+use crate::handles::reports::callback_failed;
+use crate::interop::EndsProgram;
 use crate::transports::imports;
-use crate::transports::reports::{callback_failed, caught, in_context};
+use crate::transports::transport::run_callback;
 
-/// What the protocol is told.
-pub(super) enum Call {
+/// A call of the protocol, with its arguments.
+pub(super) enum ChildCall {
     ConnectionMade,
-    /// Of the pipe with this number.
+    /// The number of the pipe, and the data.
     PipeDataReceived(i64, Obj),
-    /// With an exception, or None.
+    /// The number of the pipe, and an exception or None.
     PipeConnectionLost(i64, Obj),
     ProcessExited,
     ConnectionLost,
 }
 
-/// A call, the protocol as it was when its reason came, and a copy of the context of then.
-struct Waiting {
-    call: Call,
+/// A call, with the protocol and a copy of the context of the moment when the call was caused.
+struct WaitingCall {
+    call: ChildCall,
     protocol: Obj,
     context: Obj,
 }
 
 /// The calls that wait.
-pub(super) struct Calls {
-    queue: RefCell<VecDeque<Waiting>>,
-    /// An entry of ours is in the loop's queue.
+pub(super) struct ChildCalls {
+    queue: RefCell<VecDeque<WaitingCall>>,
+    /// The child's entry is in the loop's queue.
     scheduled: Cell<bool>,
     /// All pipes are connected: calls need not wait for `connection_made`.
     connected: Cell<bool>,
@@ -45,17 +46,8 @@ pub(super) struct Calls {
     waiter: Slot,
 }
 
-impl Calls {
-    pub(super) fn new(waiter: Option<Obj>) -> Calls {
-        Calls {
-            queue: RefCell::new(VecDeque::new()),
-            scheduled: Cell::new(false),
-            connected: Cell::new(false),
-            waiter: Slot::new(waiter),
-        }
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
+impl GcFields for ChildCalls {
+    fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.waiter);
         let Ok(queue) = self.queue.try_borrow() else {
             return;
@@ -64,26 +56,38 @@ impl Calls {
             visit.object(&waiting.protocol);
             visit.object(&waiting.context);
             match &waiting.call {
-                Call::PipeDataReceived(_, data) => visit.object(data),
-                Call::PipeConnectionLost(_, exception) => visit.object(exception),
-                Call::ConnectionMade | Call::ProcessExited | Call::ConnectionLost => {}
+                ChildCall::PipeDataReceived(_, data) => visit.object(data),
+                ChildCall::PipeConnectionLost(_, exception) => visit.object(exception),
+                ChildCall::ConnectionMade
+                | ChildCall::ProcessExited
+                | ChildCall::ConnectionLost => {}
             }
         }
     }
-
-    pub(super) fn clear(&self) {
+    fn let_go(&self) {
         self.waiter.set(None);
         let queue = self.queue.take();
         drop(queue);
     }
 }
 
-/// The protocol will be told, in the next iteration.
-pub(super) fn add(this: &Ref<SubprocessTransport>, call: Call) -> Result<(), Raised> {
+impl ChildCalls {
+    pub(super) fn new(waiter: Option<Obj>) -> ChildCalls {
+        ChildCalls {
+            queue: RefCell::new(VecDeque::new()),
+            scheduled: Cell::new(false),
+            connected: Cell::new(false),
+            waiter: Slot::new(waiter),
+        }
+    }
+}
+
+/// Schedules a call of the protocol for the next iteration.
+pub(super) fn add(this: &Ref<SubprocessTransport>, call: ChildCall) -> Result<(), Raised> {
     let Some(protocol) = this.protocol.get() else {
         return Ok(());
     };
-    let waiting = Waiting {
+    let waiting = WaitingCall {
         call,
         protocol,
         context: context::copy_current(this.py())?,
@@ -96,21 +100,23 @@ pub(super) fn add(this: &Ref<SubprocessTransport>, call: Call) -> Result<(), Rai
     }
 }
 
-/// All pipes are connected: `connection_made`, and then what has waited for it.
+/// Schedules `connection_made`, because all pipes are connected, and after it the calls that have
+/// waited for it.
 pub(super) fn connected(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
     let before = this.calls.queue.take();
     this.calls.connected.set(true);
-    add(this, Call::ConnectionMade)?;
+    add(this, ChildCall::ConnectionMade)?;
     before
         .into_iter()
         .try_for_each(|waiting| pass_on(this, waiting))
 }
 
-fn pass_on(this: &Ref<SubprocessTransport>, waiting: Waiting) -> Result<(), Raised> {
+fn pass_on(this: &Ref<SubprocessTransport>, waiting: WaitingCall) -> Result<(), Raised> {
     let Some(event_loop) = this.event_loop.get() else {
         return Ok(());
     };
-    // A program that has its own `call_soon`, or debugs, sees asyncio's handles.
+    // If the program has replaced `call_soon`, or in debug mode, the program sees the handles that
+    // asyncio makes.
     if !EventLoop::is_fast(&event_loop) && !this.calls.scheduled.get() {
         return call_soon(this, &event_loop, &waiting);
     }
@@ -128,15 +134,16 @@ fn schedule(this: &Ref<SubprocessTransport>, event_loop: &Ref<EventLoop>) {
 fn call_soon(
     this: &Ref<SubprocessTransport>,
     event_loop: &Ref<EventLoop>,
-    waiting: &Waiting,
+    waiting: &WaitingCall,
 ) -> Result<(), Raised> {
     let py = this.py();
     let (callback, args) = bound(this, waiting)?;
     let call: Vec<&Obj> = std::iter::once(&callback).chain(&args).collect();
     let name = pyo3::intern!(py, "call_soon");
-    in_context(&waiting.context, || {
+    context::run(&waiting.context, || {
         event_loop.as_obj().method(name, &call)?;
-        if let (Call::ConnectionMade, Some(waiter)) = (&waiting.call, this.calls.waiter.take()) {
+        if let (ChildCall::ConnectionMade, Some(waiter)) = (&waiting.call, this.calls.waiter.take())
+        {
             let set_result = imports(py).set_result_unless_cancelled.get(py);
             let call = [set_result, &waiter, &Obj::none(py)];
             event_loop.as_obj().method(name, &call)?;
@@ -146,24 +153,27 @@ fn call_soon(
 }
 
 /// The callback that asyncio would schedule, and its arguments.
-fn bound(this: &Ref<SubprocessTransport>, waiting: &Waiting) -> Result<(Obj, Vec<Obj>), Raised> {
+fn bound(
+    this: &Ref<SubprocessTransport>,
+    waiting: &WaitingCall,
+) -> Result<(Obj, Vec<Obj>), Raised> {
     let py = this.py();
     let protocol = &waiting.protocol;
     Ok(match &waiting.call {
-        Call::ConnectionMade => (
+        ChildCall::ConnectionMade => (
             protocol.attr(pyo3::intern!(py, "connection_made"))?,
             vec![this.as_obj().clone()],
         ),
-        Call::PipeDataReceived(fd, data) => (
+        ChildCall::PipeDataReceived(fd, data) => (
             protocol.attr(pyo3::intern!(py, "pipe_data_received"))?,
             vec![Obj::int(py, *fd)?, data.clone()],
         ),
-        Call::PipeConnectionLost(fd, exception) => (
+        ChildCall::PipeConnectionLost(fd, exception) => (
             protocol.attr(pyo3::intern!(py, "pipe_connection_lost"))?,
             vec![Obj::int(py, *fd)?, exception.clone()],
         ),
-        Call::ProcessExited => (protocol.attr(pyo3::intern!(py, "process_exited"))?, vec![]),
-        Call::ConnectionLost => (
+        ChildCall::ProcessExited => (protocol.attr(pyo3::intern!(py, "process_exited"))?, vec![]),
+        ChildCall::ConnectionLost => (
             this.as_obj()
                 .attr(pyo3::intern!(py, "_call_connection_lost"))?,
             vec![Obj::none(py)],
@@ -171,8 +181,8 @@ fn bound(this: &Ref<SubprocessTransport>, waiting: &Waiting) -> Result<(Obj, Vec
     })
 }
 
-/// The entry has come to its turn: makes the calls that wait now.
-pub(super) fn run_deferred(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
+/// Runs the child's entry in the loop's queue: makes the calls that wait now.
+pub(super) fn run_deferred(this: &Ref<SubprocessTransport>) -> Result<(), EndsProgram> {
     let Some(event_loop) = this.event_loop.get() else {
         return Ok(());
     };
@@ -183,7 +193,7 @@ pub(super) fn run_deferred(this: &Ref<SubprocessTransport>) -> Result<(), Raised
         let Some(waiting) = waiting else { break };
         let called = call(this, &event_loop, waiting);
         if called.is_err() {
-            // The program ends, or goes on by running the loop again; nothing is forgotten.
+            // The program ends, or runs the loop again: the calls that are left stay scheduled.
             if !this.calls.queue.borrow().is_empty() {
                 schedule(this, &event_loop);
             }
@@ -196,16 +206,16 @@ pub(super) fn run_deferred(this: &Ref<SubprocessTransport>) -> Result<(), Raised
 fn call(
     this: &Ref<SubprocessTransport>,
     event_loop: &Ref<EventLoop>,
-    waiting: Waiting,
-) -> Result<(), Raised> {
+    waiting: WaitingCall,
+) -> Result<(), EndsProgram> {
     let py = this.py();
-    let Waiting {
+    let WaitingCall {
         call,
         protocol,
         context,
     } = &waiting;
-    let result = in_context(context, || match call {
-        Call::PipeDataReceived(fd, data) => {
+    let result = context::run(context, || match call {
+        ChildCall::PipeDataReceived(fd, data) => {
             let name = pyo3::intern!(py, "pipe_data_received");
             protocol.method(name, &[&Obj::int(py, *fd)?, data])
         }
@@ -214,45 +224,52 @@ fn call(
             callback.call(&args.iter().collect::<Vec<_>>())
         }
     });
-    let told = match result {
+    let outcome = match result {
         Ok(_) => Ok(()),
         Err(raised) => failed(this, event_loop, &waiting, raised),
     };
     match (call, this.calls.waiter.take()) {
-        (Call::ConnectionMade, Some(waiter)) => {
-            // What ends the program is raised after the waiter is woken.
-            let ending = told.err().map(|raised| raised.take(py));
+        (ChildCall::ConnectionMade, Some(waiter)) => {
+            // An exception that ends the program is raised after the waiter is woken.
+            let ending = outcome.err().map(|raised| raised.take(py));
             let set_result = imports(py).set_result_unless_cancelled.get(py);
             let args = [waiter, Obj::none(py)];
             let context = Some(context.clone());
             let woken = run_callback(event_loop, context, Some(set_result.clone()), &args);
-            ending.map_or(woken, |exception| Err(Raised::raise(exception)))
+            match ending {
+                Some(exception) => EndsProgram::or_caught(py, Raised::raise(exception)).map(drop),
+                None => woken,
+            }
         }
         (_, waiter) => {
             this.calls.waiter.set(waiter);
-            told
+            outcome
         }
     }
 }
 
-/// Reports that a call failed, as the handle would that asyncio has made for it.
+/// Reports that a call failed, as the Handle does that asyncio makes for it.
 #[cold]
 fn failed(
     this: &Ref<SubprocessTransport>,
     event_loop: &Ref<EventLoop>,
-    waiting: &Waiting,
+    waiting: &WaitingCall,
     raised: Raised,
-) -> Result<(), Raised> {
-    let exception = caught(this.py(), raised)?;
-    match bound(this, waiting) {
-        Ok((callback, args)) => {
-            callback_failed(event_loop, &callback, &args, Raised::raise(exception))
-        }
-        // The protocol has no such method, which is what the exception says.
+) -> Result<(), EndsProgram> {
+    let exception = EndsProgram::or_caught(this.py(), raised)?;
+    let (callback, args) = match bound(this, waiting) {
+        Ok(call) => call,
+        // The protocol has no such method: the report's exception says so, and the class stands for
+        // the callback.
         Err(raised) => {
-            drop(raised.take(this.py()));
-            let callback = waiting.protocol.class();
-            callback_failed(event_loop, &callback, &[], Raised::raise(exception))
+            drop(EndsProgram::or_caught(this.py(), raised)?);
+            (waiting.protocol.class(), Vec::new())
         }
-    }
+    };
+    callback_failed(
+        event_loop.as_obj(),
+        &callback,
+        &args,
+        Raised::raise(exception),
+    )
 }

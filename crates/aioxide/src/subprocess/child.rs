@@ -1,52 +1,53 @@
-//! `SubprocessTransport`: the type, its Python face, and closing.
+//! `SubprocessTransport`: the type, its Python side, and closing.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit, context};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, context};
 
-use super::calls::{self, Call, Calls};
-use super::exit::{self, Exit};
+use super::calls::{self, ChildCall, ChildCalls};
+use super::exit::{self, ExitWait};
 use super::pipe_protocol::{PipeProtocol, shown};
 use crate::event_loop::EventLoop;
 use crate::transports::extra_info;
 use crate::transports::imports;
-use crate::transports::pipes::channel::{Pipe, open_connected};
+use crate::transports::pipes::channel::{NewPipe, open_connected};
 use crate::transports::pipes::{ReadPipeTransport, WritePipeTransport};
 use crate::transports::reports::warn_unclosed;
 
-/// Popen's attributes with the ends of the pipes, by the child's number of each.
+/// Popen's attributes with the parent's ends of the pipes, by the pipes' numbers in the child.
 const PIPES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 /// The value of a child process's transport.
 pub(crate) struct SubprocessTransport {
-    /// Stays after the end: who waits for the exit status then gets a future of this loop.
+    /// The loop. It stays after the end: a later wait for the exit status gets a future of this
+    /// loop.
     pub(super) event_loop: Slot<Ref<EventLoop>>,
-    /// Until `connection_lost`, as `popen`.
+    /// The protocol, until `connection_lost`; the same holds for `popen`.
     pub(super) protocol: Slot,
     /// The `subprocess.Popen` that has started the child.
     pub(super) popen: Slot,
     pub(super) pid: i32,
     pub(super) returncode: Cell<Option<i64>>,
-    /// `close()` was called.
+    /// Whether `close()` was called.
     closed: Cell<bool>,
-    /// `connection_lost` is on its way, or was called.
+    /// Whether `connection_lost` is scheduled or was called.
     finished: Cell<bool>,
     lost: Cell<bool>,
-    /// Which pipes there are, and their protocols as soon as these are made.
+    /// Whether each pipe exists; `pipes` has its protocol once that is made.
     piped: [bool; 3],
     pipes: [Slot<Ref<PipeProtocol>>; 3],
-    /// What `get_extra_info` looks up.
+    /// The dict in which `get_extra_info` looks.
     extra: Slot,
-    /// In which the exit is noticed.
+    /// The context in which the exit is handled.
     pub(super) context: Slot,
-    pub(super) calls: Calls,
-    pub(super) exit: Exit,
+    pub(super) calls: ChildCalls,
+    pub(super) exit: ExitWait,
 }
 
-/// `_make_child_transport(popen, protocol, waiter, extra, watch)`: a transport for the child that
-/// a `subprocess.Popen` has started. Its exit is waited for if `watch`, else a child watcher calls
-/// `_process_exited`. Raises OSError where the system has no descriptor left.
+/// `_make_child_transport(popen, protocol, waiter, extra, watch)`: a transport for the child that a
+/// `subprocess.Popen` has started. If `watch`, the transport waits for its exit; otherwise a child
+/// watcher calls `_process_exited`. Raises OSError where the system has no descriptor left.
 pub(crate) fn make_child_transport(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
     let py = this.py();
     let [popen, protocol, waiter, extra, watch] = args.positional else {
@@ -71,7 +72,7 @@ pub(crate) fn make_child_transport(this: &Ref<EventLoop>, args: &Args<'_>) -> Re
             popen: Slot::new(Some(popen.clone())),
             pid: i32::try_from(pid).unwrap_or(-1),
             returncode: Cell::new(None),
-            // Until it is watched, nobody needs to close it.
+            // Until the child is watched, there is nothing to close.
             closed: Cell::new(true),
             finished: Cell::new(false),
             lost: Cell::new(false),
@@ -79,8 +80,8 @@ pub(crate) fn make_child_transport(this: &Ref<EventLoop>, args: &Args<'_>) -> Re
             pipes: Default::default(),
             extra: Slot::new(Some(extra)),
             context: Slot::new(Some(context::copy_current(py)?)),
-            calls: Calls::new(waiter.clone().not_none()),
-            exit: Exit::new(),
+            calls: ChildCalls::new(waiter.clone().not_none()),
+            exit: ExitWait::new(),
         },
     )?;
     if watch.truth()? {
@@ -98,8 +99,8 @@ impl SubprocessTransport {
     }
 }
 
-/// `_connect_pipes()`: makes the transports of all pipes; `connection_made` is called in the next
-/// iteration. What is connected when it fails stays for `close()`.
+/// `_connect_pipes()`: makes the transports of all pipes, and schedules `connection_made` for the
+/// next iteration. If one fails, the pipes connected by then stay for `close()`.
 fn connect_pipes(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
     let py = this.py();
     let (Some(event_loop), Some(popen)) = (this.event_loop.get(), this.popen.get()) else {
@@ -107,7 +108,7 @@ fn connect_pipes(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
     };
     for (fd, name) in PIPES.iter().enumerate().filter(|(fd, _)| this.piped[*fd]) {
         let protocol = PipeProtocol::create(this, fd as i64)?;
-        let pipe = Pipe {
+        let pipe = NewPipe {
             file: popen.attr(&pyo3::types::PyString::intern(py, name))?,
             protocol: protocol.as_obj().clone(),
             waiter: None,
@@ -138,7 +139,7 @@ fn slot_of(this: &Ref<SubprocessTransport>, fd: i64) -> Option<&Slot<Ref<PipePro
     this.pipes.get(usize::try_from(fd).ok()?)
 }
 
-/// If the process has exited and all pipes are closed, the connection is lost.
+/// Schedules `connection_lost` if the process has exited and all pipes are closed.
 pub(super) fn finish_if_over(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
     let open = (0..3).any(|fd| {
         let protocol = this.pipes[fd].get();
@@ -147,22 +148,22 @@ pub(super) fn finish_if_over(this: &Ref<SubprocessTransport>) -> Result<(), Rais
     if open || this.returncode.get().is_none() || this.finished.replace(true) {
         return Ok(());
     }
-    calls::add(this, Call::ConnectionLost)
+    calls::add(this, ChildCall::ConnectionLost)
 }
 
-/// `_call_connection_lost(exc)`. Raises what the protocol raises, after letting go of everything.
+/// `_call_connection_lost(exc)`. Raises what the protocol raises, after releasing everything.
 fn call_connection_lost(this: &Ref<SubprocessTransport>, exception: &Obj) -> Result<(), Raised> {
     let py = this.py();
     if this.lost.replace(true) {
         return Ok(());
     }
-    let told = match this.protocol.get() {
+    let result = match this.protocol.get() {
         Some(protocol) => protocol
             .method(pyo3::intern!(py, "connection_lost"), &[exception])
             .map(drop),
         None => Ok(()),
     };
-    let raised = told.err().map(|raised| raised.take(py));
+    let raised = result.err().map(|raised| raised.take(py));
     this.popen.set(None);
     this.protocol.set(None);
     this.context.set(None);
@@ -214,7 +215,7 @@ fn send_signal(this: &Ref<SubprocessTransport>, signal: &Obj) -> Result<(), Rais
         let class = Obj::class_of::<pyo3::exceptions::PyProcessLookupError>(py);
         return Err(Raised::raise_in_context(class.call0()?));
     }
-    // Once its status is taken, the number may be another process's.
+    // Once the status is taken, the process id may be another process's.
     if this.returncode.get().is_some() {
         return Ok(());
     }
@@ -322,7 +323,7 @@ impl Hot for SubprocessTransport {
             )
             .method0(
                 c"get_returncode",
-                c"get_returncode($self, /)\n--\n\nReturn the exit status, None while it runs.",
+                c"get_returncode($self, /)\n--\n\nReturn the exit status, or None while the child runs.",
                 |this| this.returncode.get(),
             )
             .method(
@@ -363,7 +364,7 @@ impl Hot for SubprocessTransport {
             )
             .method1(
                 c"_call_connection_lost",
-                c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol of the end.",
+                c"_call_connection_lost($self, exc, /)\n--\n\nCall the protocol's connection_lost().",
                 call_connection_lost,
             )
             .method0(
@@ -384,18 +385,24 @@ impl Hot for SubprocessTransport {
             .get(c"_closed", c"Whether close() was called.", |this| {
                 this.closed.get()
             })
-            .get(c"_finished", c"Whether it is over.", |this| {
+            .get(c"_finished", c"Whether connection_lost() is scheduled or was called.", |this| {
                 this.finished.get()
             })
-            .get(c"_loop", c"The loop, until it is over.", |this| {
-                this.event_loop.get().filter(|_| !this.lost.get())
-            })
-            .get(c"_protocol", c"The protocol, until it is over.", |this| {
-                this.protocol.get()
-            })
-            .get(c"_proc", c"The Popen, until it is over.", |this| {
-                this.popen.get()
-            })
+            .get(
+                c"_loop",
+                c"The loop, until the connection is lost.",
+                |this| this.event_loop.get().filter(|_| !this.lost.get()),
+            )
+            .get(
+                c"_protocol",
+                c"The protocol, until the connection is lost.",
+                |this| this.protocol.get(),
+            )
+            .get(
+                c"_proc",
+                c"The Popen, until the connection is lost.",
+                |this| this.popen.get(),
+            )
             .get(c"_pid", c"The process id.", |this| i64::from(this.pid))
             .get(c"_returncode", c"The exit status.", |this| {
                 this.returncode.get()
@@ -403,30 +410,9 @@ impl Hot for SubprocessTransport {
             .get(c"_pipes", c"The pipes' protocols by number.", pipes);
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.event_loop);
-        for slot in [&self.protocol, &self.popen, &self.extra, &self.context] {
-            visit.slot(slot);
-        }
-        for pipe in &self.pipes {
-            visit.slot(pipe);
-        }
-        self.calls.traverse(visit);
-        self.exit.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.calls.clear();
-        self.exit.clear();
-        for pipe in &self.pipes {
-            pipe.set(None);
-        }
-        self.event_loop.set(None);
-        self.protocol.set(None);
-        self.popen.set(None);
-        self.extra.set(None);
-        self.context.set(None);
-    }
+    cpython::holds!(
+        calls, exit, pipes, event_loop, protocol, popen, extra, context
+    );
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
         !self.closed.get()

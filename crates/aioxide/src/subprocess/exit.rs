@@ -1,42 +1,36 @@
-//! How the end of the process is noticed: its descriptor becomes readable, its status is taken.
+//! The end of the process: its descriptor becomes readable, and the loop takes its status.
 
 use std::cell::RefCell;
 
-use cpython::{Obj, Raised, Ref, Visit};
+use cpython::{Obj, Raised, Ref, context};
 use engine::{ChildExit, sys};
 
 use super::SubprocessTransport;
-use super::calls::{self, Call};
+use super::calls::{self, ChildCall};
 use super::child;
 use crate::event_loop::EventLoop;
+use crate::futures::create_future;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
+use crate::tasks::any_future::AnyFuture;
 use crate::transports::imports;
-use crate::transports::reports::{callback_failed, caught, in_context};
 
-/// Who waits for the end.
-pub(super) struct Exit {
-    /// The descriptor that tells of it, until it came.
+/// The watch over the process, and the futures that wait for its end.
+pub(super) struct ExitWait {
+    /// The process's descriptor, until it has become readable.
     watch: RefCell<Option<ChildExit>>,
     /// The futures that `_wait()` has returned.
     waiters: RefCell<Vec<Obj>>,
 }
 
-impl Exit {
-    pub(super) fn new() -> Exit {
-        Exit {
+cpython::holds!(ExitWait: waiters);
+
+impl ExitWait {
+    pub(super) fn new() -> ExitWait {
+        ExitWait {
             watch: RefCell::new(None),
             waiters: RefCell::new(Vec::new()),
         }
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        if let Ok(waiters) = self.waiters.try_borrow() {
-            waiters.iter().for_each(|waiter| visit.object(waiter));
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        let waiters = self.waiters.take();
-        drop(waiters);
     }
 }
 
@@ -51,40 +45,41 @@ pub(super) fn watch(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// The process has exited.
-pub(super) fn on_readable(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
+/// Takes the status of the process, which has exited.
+pub(super) fn on_readable(this: &Ref<SubprocessTransport>) -> Result<(), EndsProgram> {
     let watch = this.exit.watch.borrow_mut().take();
     let (Some(watch), Some(event_loop)) = (watch, this.event_loop.get()) else {
         return Ok(());
     };
-    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), false, false)?;
+    let failed = |raised| {
+        let event_loop = Some(event_loop.clone());
+        method_failed(event_loop, this.as_obj(), "_process_exited", &[], raised)
+    };
+    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), false, false).or_else(failed)?;
     drop(watch);
     let exited = take_status(this).and_then(|status| match this.context.get() {
-        Some(context) => in_context(&context, || process_exited(this, status)),
+        Some(context) => context::run(&context, || process_exited(this, status)),
         None => process_exited(this, status),
     });
-    match exited {
-        Ok(()) => Ok(()),
-        Err(raised) => {
-            let exception = caught(this.py(), raised)?;
-            let name = pyo3::intern!(this.py(), "_process_exited");
-            let callback = this.as_obj().attr(name)?;
-            callback_failed(&event_loop, &callback, &[], Raised::raise(exception))
-        }
-    }
+    exited.or_else(failed)
 }
 
-/// The exit status, as `returncode` has it.
+/// The exit status in the form of `returncode`.
 fn take_status(this: &Ref<SubprocessTransport>) -> Result<i64, Raised> {
     if let Ok(status) = sys::reap(this.pid) {
         return Ok(status.into());
     }
-    // Someone else has taken it. If that was Popen, it knows.
+    // Other code has taken the status. If that was Popen, Popen knows it.
     if let Some(status) = known_to_popen(this)? {
         return status.to_i64();
     }
     let py = this.py();
-    let text = "child process pid %d exit status already read:  will report returncode 255";
+    // 3.11's child watcher waits in a thread, and words this message differently.
+    let text = if cfg!(Py_3_12) {
+        "child process pid %d exit status already read:  will report returncode 255"
+    } else {
+        "Unknown child process pid %d, will report returncode 255"
+    };
     let pid = Obj::int(py, this.pid.into())?;
     let logger = imports(py).logger.get(py);
     logger.method(pyo3::intern!(py, "warning"), &[&Obj::str(py, text)?, &pid])?;
@@ -100,7 +95,7 @@ fn known_to_popen(this: &Ref<SubprocessTransport>) -> Result<Option<Obj>, Raised
     }
 }
 
-/// `_process_exited(returncode)`: tells the protocol and who waits.
+/// `_process_exited(returncode)`: calls the protocol and ends the futures that wait.
 pub(super) fn process_exited(this: &Ref<SubprocessTransport>, status: i64) -> Result<(), Raised> {
     let py = this.py();
     if this.returncode.get().is_some() {
@@ -116,21 +111,14 @@ pub(super) fn process_exited(this: &Ref<SubprocessTransport>, status: i64) -> Re
     if let (Some(popen), None) = (this.popen.get(), known_to_popen(this)?) {
         popen.set_attr(pyo3::intern!(py, "returncode"), &code)?;
     }
-    calls::add(this, Call::ProcessExited)?;
+    calls::add(this, ChildCall::ProcessExited)?;
     child::finish_if_over(this)?;
-    // Whether or not a pipe is still open: another process may have it.
+    // The futures end whether or not a pipe is still open: another process may hold its other end.
     let waiters = this.exit.waiters.take();
     for waiter in waiters {
-        if !is_done(&waiter)? {
-            waiter.method(pyo3::intern!(py, "set_result"), &[&code])?;
-        }
+        AnyFuture::of_waiter(&waiter).set_unless_done(Ok(code.clone()))?;
     }
     Ok(())
-}
-
-fn is_done(waiter: &Obj) -> Result<bool, Raised> {
-    let done = pyo3::intern!(waiter.py(), "done");
-    waiter.method(done, &[])?.truth()
 }
 
 /// `_wait()`: a future for the exit status.
@@ -139,18 +127,17 @@ pub(super) fn wait(this: &Ref<SubprocessTransport>) -> Result<Obj, Raised> {
     let Some(event_loop) = this.event_loop.get() else {
         return Err(Raised::runtime_error(py, "the transport has no loop"));
     };
-    let name = pyo3::intern!(py, "create_future");
-    let waiter = event_loop.as_obj().method(name, &[])?;
+    let waiter = create_future(event_loop.as_obj())?;
     match this.returncode.get() {
         Some(status) => {
             let name = pyo3::intern!(py, "set_result");
             waiter.method(name, &[&Obj::int(py, status)?])?;
         }
         None => {
-            // Those that were cancelled wait no more.
+            // Futures that were cancelled are left out.
             let mut pending = Vec::new();
             for waiter in this.exit.waiters.take() {
-                if !is_done(&waiter)? {
+                if !AnyFuture::of_waiter(&waiter).is_done()? {
                     pending.push(waiter);
                 }
             }

@@ -1,29 +1,29 @@
-//! What stands between a pipe's transport and the child's protocol: asyncio's
+//! The link between a pipe's transport and the child's protocol: asyncio's
 //! `ReadSubprocessPipeProto` and `WriteSubprocessPipeProto`.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::SubprocessTransport;
-use super::calls::{self, Call};
+use super::calls::{self, ChildCall};
 use super::child;
 
 /// The value of a pipe's protocol.
 pub(super) struct PipeProtocol {
     /// The child, until the pipe is closed.
     child: Slot<Ref<SubprocessTransport>>,
-    /// The child's number of the pipe: 0, 1 or 2.
+    /// The pipe's number in the child: 0, 1 or 2.
     fd: i64,
     /// The pipe's transport, once connected.
     pub(super) pipe: Slot,
-    /// The pipe is closed.
+    /// Whether the pipe is closed.
     pub(super) disconnected: Cell<bool>,
 }
 
 impl PipeProtocol {
-    /// The protocol of the child's pipe with this number.
+    /// Makes the protocol of the child's pipe with this number.
     pub(super) fn create(
         child: &Ref<SubprocessTransport>,
         fd: i64,
@@ -42,7 +42,7 @@ impl PipeProtocol {
 
 fn data_received(this: &Ref<PipeProtocol>, data: &Obj) -> Result<(), Raised> {
     match this.child.get() {
-        Some(child) => calls::add(&child, Call::PipeDataReceived(this.fd, data.clone())),
+        Some(child) => calls::add(&child, ChildCall::PipeDataReceived(this.fd, data.clone())),
         None => Ok(()),
     }
 }
@@ -52,11 +52,14 @@ fn connection_lost(this: &Ref<PipeProtocol>, exception: &Obj) -> Result<(), Rais
     let Some(child) = this.child.take() else {
         return Ok(());
     };
-    calls::add(&child, Call::PipeConnectionLost(this.fd, exception.clone()))?;
+    calls::add(
+        &child,
+        ChildCall::PipeConnectionLost(this.fd, exception.clone()),
+    )?;
     child::finish_if_over(&child)
 }
 
-/// Hands a call on to the child's protocol.
+/// Passes a call on to the child's protocol.
 fn hand_on(this: &Ref<PipeProtocol>, method: &str) -> Result<(), Raised> {
     let protocol = this.child.get().and_then(|child| child.protocol.get());
     match protocol {
@@ -125,25 +128,17 @@ impl Hot for PipeProtocol {
             .get(c"proc", c"The child, until the pipe is closed.", |this| {
                 this.child.get()
             })
-            .get(c"fd", c"The child's number of the pipe.", |this| this.fd)
+            .get(c"fd", c"The pipe's number in the child.", |this| this.fd)
             .get(c"pipe", c"The pipe's transport.", |this| this.pipe.get())
             .get(c"disconnected", c"Whether the pipe is closed.", |this| {
                 this.disconnected.get()
             });
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.child);
-        visit.slot(&self.pipe);
-    }
-
-    fn clear(&self) {
-        self.child.set(None);
-        self.pipe.set(None);
-    }
+    cpython::holds!(child, pipe);
 }
 
-/// What a property shows for a pipe that is not there.
+/// The value of a property for a pipe that may not exist.
 pub(super) fn shown(py: Python<'_>, protocol: Option<Ref<PipeProtocol>>) -> Obj {
     protocol.map_or_else(|| Obj::none(py), Ref::into_obj)
 }

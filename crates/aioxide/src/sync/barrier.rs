@@ -1,52 +1,60 @@
-//! Barrier: it fills, drains, and fills again; a reset or an abort breaks into that.
+//! Barrier: it fills, drains, and fills again; a reset or an abort interrupts that.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 use pyo3::intern;
 
-use super::bound::{Bound, Primitive, build_bound, describe_state};
-use super::call::{Acquired, Call, Operation, Stage};
+use super::acquired::Acquired;
+use super::binding::{build_shared, describe_state};
+use super::call::{Op, SyncCall, SyncStage};
 use super::condition::Condition;
+use super::condition_calls::ConditionWait;
+use super::imports::imports;
+use super::in_dict;
 use super::lock::Lock;
-use super::originals;
+use super::methods::{ClassPair, wrong_object};
+use super::primitive::{Attributes, Primitive, PrimitiveFields, has_own_methods};
 use crate::coroutines::coroutine::Turn;
 
-/// The states, in the order of asyncio's.
+/// The states, in asyncio's order.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BarrierState {
     Filling,
     Draining,
     Resetting,
     Broken,
 }
 
-const STATES: [State; 4] = [
-    State::Filling,
-    State::Draining,
-    State::Resetting,
-    State::Broken,
+const STATES: [BarrierState; 4] = [
+    BarrierState::Filling,
+    BarrierState::Draining,
+    BarrierState::Resetting,
+    BarrierState::Broken,
 ];
+
+/// The parts of `wait()`.
+const PARTS: &[&str] = &["_block", "_release", "_wait", "_exit"];
 
 /// The value of a Barrier.
 pub(super) struct Barrier {
-    bound: Bound,
+    shared: PrimitiveFields,
     condition: Slot<Ref<Condition>>,
     parties: Slot,
-    state: Cell<State>,
-    /// How many are in it.
+    state: Cell<BarrierState>,
+    /// The number of tasks in the barrier.
     count: Cell<i64>,
 }
 
 impl Barrier {
     fn empty() -> Barrier {
         Barrier {
-            bound: Bound::default(),
+            shared: PrimitiveFields::uninitialized(),
             condition: Slot::default(),
             parties: Slot::default(),
-            state: Cell::new(State::Filling),
+            state: Cell::new(BarrierState::Filling),
             count: Cell::new(0),
         }
     }
@@ -55,107 +63,114 @@ impl Barrier {
         let py = this.py();
         let [parties] = args.bind_as_python("Barrier.__init__", &["parties"], 1)?;
         let parties = parties.unwrap_or_else(|| Obj::none(py));
-        let operator = Obj::import(py, c"operator")?;
-        let one = Obj::int(py, 1)?;
-        if operator
-            .method(intern!(py, "lt"), &[&parties, &one])?
-            .truth()?
-        {
-            return Err(Raised::value_error(py, &originals(py).too_few_parties));
+        if parties.is_less(&Obj::int(py, 1)?)? {
+            return Err(Raised::value_error(py, &imports(py).too_few_parties));
+        }
+        if in_dict::initializes(this)? {
+            return in_dict::call(this, "__init__", &[&parties]).map(drop);
         }
         this.condition.set(Some(Condition::create(py)?));
         this.parties.set(Some(parties));
-        this.state.set(State::Filling);
+        this.state.set(BarrierState::Filling);
         this.count.set(0);
         Ok(())
     }
 
     fn condition(this: &Ref<Barrier>) -> Result<Ref<Condition>, Raised> {
-        this.condition.get().ok_or_else(|| {
-            let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
-            Raised::with_class(&class, "'Barrier' object has no attribute '_cond'")
-        })
+        let condition = this.condition.get();
+        condition.ok_or_else(|| in_dict::missing(this, "_cond"))
     }
 
-    /// Begins a coroutine.
-    pub(super) fn start(this: &Ref<Barrier>, call: &Ref<Call>) -> Result<Turn, Raised> {
+    /// Begins a coroutine that acquires the lock and goes on with `then`.
+    fn lock(this: &Ref<Barrier>, call: &Ref<SyncCall>, then: Then) -> Result<Turn, Raised> {
         let py = this.py();
-        match call.operation() {
-            Operation::BarrierExit => return Call::done(call, Obj::none(py)),
-            Operation::BarrierEnter if !Barrier::is_native(this) => {
-                call.stage.set(Stage::Elsewhere);
-                let name = intern!(py, "wait");
-                return Ok(Turn::Await(this.as_obj().method(name, &[])?));
-            }
-            _ => {}
-        }
-        call.stage.set(Stage::Locking);
+        call.stage.set(SyncStage::Locking);
         let condition = Barrier::condition(this)?;
+        if in_dict::stays(&condition)? {
+            let acquire = intern!(py, "acquire");
+            return Ok(Turn::Await(condition.as_obj().method(acquire, &[])?));
+        }
         match Condition::native_lock(&condition) {
             Some(lock) => match Lock::begin(&lock)? {
-                None => Barrier::enter(this, call),
-                Some(waiter) => Call::wait_on(call, waiter),
+                None => then(this, call),
+                Some(waiter) => SyncCall::wait_on(call, waiter),
             },
             None => Ok(Turn::Await(Condition::acquire_lock(&condition)?)),
         }
     }
 
-    /// What the coroutine awaits has an outcome.
-    pub(super) fn go_on(
+    /// Goes on from the outcome of what the coroutine awaits.
+    fn go_on(
         this: &Ref<Barrier>,
-        call: &Ref<Call>,
+        call: &Ref<SyncCall>,
         outcome: Result<Obj, Raised>,
+        then: Then,
     ) -> Result<Turn, Raised> {
         match call.stage.get() {
-            Stage::Elsewhere => Call::done(call, outcome?),
-            Stage::Locking | Stage::Acquiring => {
+            SyncStage::Elsewhere | SyncStage::Asyncio => SyncCall::done(call, outcome?),
+            SyncStage::Locking | SyncStage::Acquiring => {
                 let condition = Barrier::condition(this)?;
-                match (Condition::native_lock(&condition), call.waiter.take()) {
-                    (Some(lock), Some(waiter)) => Lock::finish(&lock, &waiter, outcome)?,
-                    _ => drop(outcome?),
-                }
-                Barrier::enter(this, call)
+                Condition::finish_locking(&condition, call.waiter.take(), outcome)?;
+                then(this, call)
             }
-            Stage::Blocked => match outcome {
+            SyncStage::Blocked => match outcome {
                 Ok(_) => Barrier::block(this, call),
                 Err(raised) => Barrier::leave(this, call, Err(raised)),
             },
-            Stage::Waiting => match outcome {
+            SyncStage::Waiting => match outcome {
                 Ok(_) => Barrier::fill(this, call),
                 Err(raised) => Barrier::finish(this, call, Err(raised)),
             },
         }
     }
 
-    /// The lock is acquired.
-    fn enter(this: &Ref<Barrier>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let state = match call.operation() {
-            Operation::BarrierReset if this.count.get() > 0 => State::Resetting,
-            Operation::BarrierReset => State::Filling,
-            Operation::BarrierAbort => State::Broken,
-            _ => return Barrier::block(this, call),
-        };
-        this.state.set(state);
-        let told = Barrier::condition(this).and_then(|condition| Condition::notify_all(&condition));
-        Barrier::leave(this, call, told.map(|()| Obj::none(this.py())))
+    /// `reset()`, once the lock is acquired.
+    fn reset(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        Barrier::change(
+            this,
+            call,
+            match this.count.get() > 0 {
+                true => BarrierState::Resetting,
+                false => BarrierState::Filling,
+            },
+        )
     }
 
-    fn wait(this: &Ref<Barrier>, call: &Ref<Call>, stage: Stage) -> Result<Turn, Raised> {
+    /// `abort()`, once the lock is acquired.
+    fn abort(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        Barrier::change(this, call, BarrierState::Broken)
+    }
+
+    /// Changes the state and wakes all waiters.
+    fn change(
+        this: &Ref<Barrier>,
+        call: &Ref<SyncCall>,
+        state: BarrierState,
+    ) -> Result<Turn, Raised> {
+        this.state.set(state);
+        let notified =
+            Barrier::condition(this).and_then(|condition| Condition::notify_all(&condition));
+        Barrier::leave(this, call, notified.map(|()| Obj::none(this.py())))
+    }
+
+    fn wait(this: &Ref<Barrier>, call: &Ref<SyncCall>, stage: SyncStage) -> Result<Turn, Raised> {
         let condition = Barrier::condition(this)?;
         call.stage.set(stage);
-        let wait = Call::create(this.py(), Operation::ConditionWait, condition.as_obj())?;
+        let wait = SyncCall::create::<ConditionWait>(&condition)?;
         Ok(Turn::Await(wait.into_obj()))
     }
 
     /// Waits until the last round is over.
-    fn block(this: &Ref<Barrier>, call: &Ref<Call>) -> Result<Turn, Raised> {
+    fn block(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
         match this.state.get() {
-            State::Draining | State::Resetting => Barrier::wait(this, call, Stage::Blocked),
-            State::Broken => {
+            BarrierState::Draining | BarrierState::Resetting => {
+                Barrier::wait(this, call, SyncStage::Blocked)
+            }
+            BarrierState::Broken => {
                 let raised = broken(this, "Barrier aborted");
                 Barrier::leave(this, call, Err(raised))
             }
-            State::Filling => {
+            BarrierState::Filling => {
                 let index = this.count.get();
                 this.count.set(index + 1);
                 let number = Obj::int(this.py(), index)?;
@@ -168,37 +183,40 @@ impl Barrier {
                 if !is_last {
                     return Barrier::fill(this, call);
                 }
-                this.state.set(State::Draining);
-                let told = Barrier::condition(this)
+                this.state.set(BarrierState::Draining);
+                let notified = Barrier::condition(this)
                     .and_then(|condition| Condition::notify_all(&condition));
-                Barrier::finish(this, call, told)
+                Barrier::finish(this, call, notified)
             }
         }
     }
 
-    /// Waits until all are there.
-    fn fill(this: &Ref<Barrier>, call: &Ref<Call>) -> Result<Turn, Raised> {
+    /// Waits until all tasks are there.
+    fn fill(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
         match this.state.get() {
-            State::Filling => Barrier::wait(this, call, Stage::Waiting),
-            State::Draining => Barrier::finish(this, call, Ok(())),
-            State::Broken | State::Resetting => {
+            BarrierState::Filling => Barrier::wait(this, call, SyncStage::Waiting),
+            BarrierState::Draining => Barrier::finish(this, call, Ok(())),
+            BarrierState::Broken | BarrierState::Resetting => {
                 let raised = broken(this, "Abort or reset of barrier");
                 Barrier::finish(this, call, Err(raised))
             }
         }
     }
 
-    /// One is out of it: the last lets the next round begin.
+    /// Ends a task's `wait()`. The last task to leave lets the next round begin.
     fn finish(
         this: &Ref<Barrier>,
-        call: &Ref<Call>,
+        call: &Ref<SyncCall>,
         outcome: Result<(), Raised>,
     ) -> Result<Turn, Raised> {
         let outcome = outcome.map_err(|raised| raised.take(this.py()));
         this.count.set(this.count.get() - 1);
         if this.count.get() == 0 {
-            if matches!(this.state.get(), State::Resetting | State::Draining) {
-                this.state.set(State::Filling);
+            if matches!(
+                this.state.get(),
+                BarrierState::Resetting | BarrierState::Draining
+            ) {
+                this.state.set(BarrierState::Filling);
             }
             Condition::notify_all(&Barrier::condition(this)?)?;
         }
@@ -207,10 +225,10 @@ impl Barrier {
         Barrier::leave(this, call, outcome)
     }
 
-    /// Releases the lock.
+    /// Releases the lock, and ends with the outcome.
     fn leave(
         this: &Ref<Barrier>,
-        call: &Ref<Call>,
+        call: &Ref<SyncCall>,
         outcome: Result<Obj, Raised>,
     ) -> Result<Turn, Raised> {
         let outcome = outcome.map_err(|raised| raised.take(this.py()));
@@ -218,16 +236,16 @@ impl Barrier {
         condition
             .as_obj()
             .method(intern!(this.py(), "release"), &[])?;
-        Call::done_or_raise(call, outcome)
+        SyncCall::done_or_raise(call, outcome)
     }
 
     fn is_broken(&self) -> bool {
-        self.state.get() == State::Broken
+        self.state.get() == BarrierState::Broken
     }
 
     fn waiting(&self) -> i64 {
         match self.state.get() {
-            State::Filling => self.count.get(),
+            BarrierState::Filling => self.count.get(),
             _ => 0,
         }
     }
@@ -235,10 +253,10 @@ impl Barrier {
     fn repr(this: &Ref<Barrier>) -> Result<String, Raised> {
         let py = this.py();
         let state = match this.state.get() {
-            State::Filling => "filling",
-            State::Draining => "draining",
-            State::Resetting => "resetting",
-            State::Broken => return describe_state(this, "broken"),
+            BarrierState::Filling => "filling",
+            BarrierState::Draining => "draining",
+            BarrierState::Resetting => "resetting",
+            BarrierState::Broken => return describe_state(this, "broken"),
         };
         let parties = this.parties.get().unwrap_or_else(|| Obj::none(py));
         let parties = parties.str_of()?;
@@ -248,14 +266,14 @@ impl Barrier {
 
     fn show_state(this: &Ref<Barrier>) -> Obj {
         let py = this.py();
-        originals(py).barrier_states[this.state.get() as usize]
+        imports(py).barrier_states[this.state.get() as usize]
             .get(py)
             .clone()
     }
 
     fn set_state(this: &Ref<Barrier>, value: Option<&Obj>) -> Result<(), Raised> {
         let py = this.py();
-        let states = &originals(py).barrier_states;
+        let states = &imports(py).barrier_states;
         let found = value.and_then(|value| states.iter().position(|state| state.get(py).is(value)));
         match found {
             Some(index) => {
@@ -267,16 +285,167 @@ impl Barrier {
     }
 }
 
+/// What a coroutine does once it has acquired the lock.
+type Then = fn(&Ref<Barrier>, &Ref<SyncCall>) -> Result<Turn, Raised>;
+
+/// `wait()`.
+struct BarrierWait;
+
+impl Op for BarrierWait {
+    type Target = Barrier;
+    const NAME: &'static str = "wait";
+    const QUALIFIED_NAME: &'static str = "Barrier.wait";
+
+    fn begin(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        // asyncio's function calls the methods that a program has replaced.
+        if !has_own_methods(this, PARTS) {
+            return SyncCall::on_asyncio::<BarrierWait>(call, this);
+        }
+        Barrier::lock(this, call, Barrier::block)
+    }
+
+    fn resume(
+        this: &Ref<Barrier>,
+        call: &Ref<SyncCall>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        Barrier::go_on(this, call, outcome, Barrier::block)
+    }
+}
+
+/// `__aenter__()`: what `wait()` does.
+struct BarrierEnter;
+
+impl Op for BarrierEnter {
+    type Target = Barrier;
+    const NAME: &'static str = "__aenter__";
+    const QUALIFIED_NAME: &'static str = "Barrier.__aenter__";
+
+    fn begin(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        if !Barrier::is_native(this) {
+            call.stage.set(SyncStage::Elsewhere);
+            let name = intern!(this.py(), "wait");
+            return Ok(Turn::Await(this.as_obj().method(name, &[])?));
+        }
+        Barrier::lock(this, call, Barrier::block)
+    }
+
+    fn resume(
+        this: &Ref<Barrier>,
+        call: &Ref<SyncCall>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        Barrier::go_on(this, call, outcome, Barrier::block)
+    }
+}
+
+/// `__aexit__()`, which does nothing.
+struct BarrierExit;
+
+impl Op for BarrierExit {
+    type Target = Barrier;
+    const NAME: &'static str = "__aexit__";
+    const QUALIFIED_NAME: &'static str = "Barrier.__aexit__";
+    const IS_EXIT: bool = true;
+
+    fn begin(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        SyncCall::done(call, Obj::none(this.py()))
+    }
+}
+
+/// `reset()`.
+struct BarrierReset;
+
+impl Op for BarrierReset {
+    type Target = Barrier;
+    const NAME: &'static str = "reset";
+    const QUALIFIED_NAME: &'static str = "Barrier.reset";
+
+    fn begin(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        Barrier::lock(this, call, Barrier::reset)
+    }
+
+    fn resume(
+        this: &Ref<Barrier>,
+        call: &Ref<SyncCall>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        Barrier::go_on(this, call, outcome, Barrier::reset)
+    }
+}
+
+/// `abort()`.
+struct BarrierAbort;
+
+impl Op for BarrierAbort {
+    type Target = Barrier;
+    const NAME: &'static str = "abort";
+    const QUALIFIED_NAME: &'static str = "Barrier.abort";
+
+    fn begin(this: &Ref<Barrier>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        Barrier::lock(this, call, Barrier::abort)
+    }
+
+    fn resume(
+        this: &Ref<Barrier>,
+        call: &Ref<SyncCall>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        Barrier::go_on(this, call, outcome, Barrier::abort)
+    }
+}
+
 fn broken(this: &Ref<Barrier>, text: &str) -> Raised {
-    Raised::with_class(originals(this.py()).broken_barrier.get(this.py()), text)
+    Raised::with_class(imports(this.py()).broken_barrier.get(this.py()), text)
 }
 
 impl Primitive for Barrier {
-    const REPLACEABLE: &'static [&'static str] = &["wait"];
-    const STATE: &'static [&'static str] = &["_cond", "_parties", "_state", "_count"];
+    const REPLACEABLE: &'static [&'static str] = &["wait", "_block", "_release", "_wait", "_exit"];
+    const ATTRIBUTES: &'static [&'static str] = &["_cond", "_parties", "_state", "_count"];
 
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Barrier>, _: &str) -> &'a Obj {
+        imports(this.py()).classes.barrier.get(this.py())
+    }
+
+    fn give(this: &Ref<Barrier>) -> Result<Attributes, Raised> {
+        let mut attributes = Vec::new();
+        if let Some(condition) = this.condition.get() {
+            attributes.push(("_cond", condition.into_obj()));
+        }
+        if let Some(parties) = this.parties.get() {
+            attributes.push(("_parties", parties));
+        }
+        attributes.push(("_state", Barrier::show_state(this)));
+        attributes.push(("_count", Obj::int(this.py(), this.count.get())?));
+        Ok(attributes)
+    }
+
+    fn take(this: &Ref<Barrier>, dict: &Obj) -> Result<bool, Raised> {
+        let (Some(condition), Some(parties), Some(state), Some(count)) = (
+            in_dict::find(dict, "_cond")?,
+            in_dict::find(dict, "_parties")?,
+            in_dict::find(dict, "_state")?,
+            in_dict::find_count(dict, "_count")?,
+        ) else {
+            return Ok(false);
+        };
+        let Some(condition) = Ref::<Condition>::of(&condition) else {
+            return Ok(false);
+        };
+        let py = this.py();
+        let states = &imports(py).barrier_states;
+        let Some(index) = states.iter().position(|known| known.get(py).is(&state)) else {
+            return Ok(false);
+        };
+        this.condition.set(Some(condition.clone()));
+        this.parties.set(Some(parties));
+        this.state.set(STATES[index]);
+        this.count.set(count);
+        Ok(true)
     }
 }
 
@@ -284,59 +453,103 @@ impl Hot for Barrier {
     type Parent = NoParent;
     const NAME: &'static CStr = c"asyncio.locks.Barrier";
     const DOC: &'static CStr = c"Barrier(parties)\n--\n\n\
-        A place where so many tasks wait for each other, as asyncio.Barrier.\n\n\
+        A place where a number of tasks wait for each other, as asyncio.Barrier.\n\n\
         parties: how many; at least 1.";
     cpython::hot_type!();
-    cpython::holds!(bound, condition, parties);
+    cpython::holds!(shared, condition, parties);
 
     fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
+        build_shared(builder);
         builder
             .new_value(|_| Ok(Barrier::empty()))
             .init(Barrier::init)
-            .repr(Barrier::repr)
-            .get(c"parties", c"How many it is for.", |this| {
-                this.parties.get()
-            })
-            .get(c"n_waiting", c"How many wait.", |this| this.waiting())
-            .get(c"broken", c"Whether it is broken.", |this| this.is_broken())
-            .get_set(
-                c"_cond",
-                c"What those in it wait on.",
-                Barrier::condition,
-                |this, value| {
-                    let condition = value.and_then(Ref::<Condition>::of).cloned();
-                    if condition.is_none() {
-                        let text = "_cond must be a Condition";
-                        return Err(Raised::type_error(this.py(), text));
-                    }
-                    this.condition.set(condition);
-                    Ok(())
-                },
+            .repr(in_dict::method!("__repr__", Barrier::repr))
+            .get(
+                c"parties",
+                c"The number of tasks that the barrier waits for.",
+                in_dict::method!("parties", |this: &Ref<Barrier>| this.parties.get()),
             )
-            .get_set(
-                c"_parties",
-                c"How many it is for.",
-                |this| this.parties.get(),
-                |this, value| {
-                    this.parties.set(value.cloned());
-                    Ok(())
-                },
+            .get(
+                c"n_waiting",
+                c"The number of tasks that wait.",
+                in_dict::method!("n_waiting", |this: &Ref<Barrier>| this.waiting()),
             )
-            .get_set(
-                c"_state",
-                c"A member of asyncio.locks._BarrierState.",
-                Barrier::show_state,
-                Barrier::set_state,
-            )
-            .get_set(
-                c"_count",
-                c"How many are in it.",
-                |this| this.count.get(),
-                |this, value| {
-                    this.count.set(value.map_or(Ok(0), Obj::to_i64)?);
-                    Ok(())
-                },
+            .get(
+                c"broken",
+                c"Whether the barrier is broken.",
+                in_dict::method!("broken", |this: &Ref<Barrier>| this.is_broken()),
             );
+        in_dict::attribute!(
+            builder,
+            "_cond",
+            c"The Condition that the tasks wait on.",
+            Barrier::condition,
+            |this: &Ref<Barrier>, value: Option<&Obj>| {
+                let condition = value.and_then(Ref::<Condition>::of).cloned();
+                if condition.is_none() {
+                    let text = "_cond must be a Condition";
+                    return Err(Raised::type_error(this.py(), text));
+                }
+                this.condition.set(condition);
+                Ok(())
+            },
+        );
+        in_dict::attribute!(
+            builder,
+            "_parties",
+            c"The number of tasks that the barrier waits for.",
+            |this: &Ref<Barrier>| this.parties.get(),
+            |this: &Ref<Barrier>, value: Option<&Obj>| {
+                this.parties.set(value.cloned());
+                Ok(())
+            },
+        );
+        in_dict::attribute!(
+            builder,
+            "_state",
+            c"A member of asyncio.locks._BarrierState.",
+            Barrier::show_state,
+            Barrier::set_state,
+        );
+        in_dict::attribute!(
+            builder,
+            "_count",
+            c"The number of tasks in the barrier.",
+            |this: &Ref<Barrier>| this.count.get(),
+            |this: &Ref<Barrier>, value: Option<&Obj>| {
+                this.count.set(value.map_or(Ok(0), Obj::to_i64)?);
+                Ok(())
+            },
+        );
     }
+}
+
+fn exit(py: Python<'_>, args: &Args<'_>) -> Result<Ref<SyncCall>, Raised> {
+    const FUNCTION: &str = BarrierExit::QUALIFIED_NAME;
+    args.no_keywords(FUNCTION)?;
+    let given = args.positional.first();
+    match given.and_then(Ref::<Barrier>::of) {
+        Some(this) => SyncCall::create::<BarrierExit>(this),
+        None => Err(wrong_object::<Barrier>(py, given, FUNCTION)),
+    }
+}
+
+/// Builds the class; `locks` is the module `asyncio.locks`.
+pub(super) fn build(py: Python<'_>, locks: &Obj) -> Result<(), Raised> {
+    let class = ClassPair::<Barrier>::build(py, locks)?;
+    class.add_plain::<BarrierWait>(
+        "Wait until all tasks are there; returns a number, another one for each, from 0 on.",
+    )?;
+    class.add_plain::<BarrierEnter>("wait().")?;
+    class.add(BarrierExit::NAME, "Nothing more.", exit)?;
+    class
+        .add_plain::<BarrierReset>("Empty the barrier: tasks that wait get BrokenBarrierError.")?;
+    class.add_plain::<BarrierAbort>(
+        "Break the barrier: tasks that wait or come get BrokenBarrierError.",
+    )?;
+    // Native code calls none of these, unless a program has replaced one.
+    for part in PARTS {
+        class.take_over(part)?;
+    }
+    Ok(())
 }

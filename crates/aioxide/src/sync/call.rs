@@ -1,368 +1,294 @@
 //! The coroutine of one `acquire()`, `wait()`, `get()` or the like.
 //!
-//! One type for all: it knows what it does, to which object, and the Future that it waits on. What
-//! need not wait runs to its end in the first step, and the object is soon used again.
+//! One type serves all classes: it knows its operation, the object it works on, and the Future that
+//! it waits on. This file knows no operation: each class declares its own, as types that implement
+//! [`Op`]. A call that need not wait runs to its end in the first step, and its coroutine object is
+//! soon used again.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 use cpython::build::Next;
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot, Spare};
 
-use super::barrier::Barrier;
-use super::bound::Primitive;
-use super::condition::Condition;
-use super::event::Event;
-use super::lock::Lock;
-use super::queue::Queue;
-use super::semaphore::Semaphore;
+use super::in_dict;
+use super::primitive::Primitive;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 
-/// What it does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
-    LockAcquire,
-    LockEnter,
-    LockExit,
-    SemaphoreAcquire,
-    SemaphoreEnter,
-    SemaphoreExit,
-    EventWait,
-    ConditionWait,
-    ConditionWaitFor,
-    ConditionEnter,
-    ConditionExit,
-    BarrierWait,
-    BarrierEnter,
-    BarrierExit,
-    BarrierReset,
-    BarrierAbort,
-    QueuePut,
-    QueueGet,
-    QueueJoin,
-}
+/// An operation of a class: what one of its coroutine functions does.
+pub(super) trait Op: 'static {
+    /// The class of the object that the operation works on.
+    type Target: Primitive;
+    /// The name of asyncio's function.
+    const NAME: &'static str;
+    /// Its qualified name.
+    const QUALIFIED_NAME: &'static str;
+    /// Whether the operation is an `__aexit__`: asyncio's function takes three arguments and uses
+    /// none.
+    const IS_EXIT: bool = false;
+    /// Whether the operation may leave something in the fields of a call that has run to its end.
+    const LEAVES_FIELDS: bool = true;
+    /// Does the operation at once, if that needs only the fields of the object and the call, and
+    /// returns its result. If it returns None, nothing has changed, and the operation has to begin.
+    const SHORTCUT: Option<Shortcut<Self::Target>> = None;
 
-impl Operation {
-    /// The names of asyncio's function.
-    fn names(self) -> (&'static str, &'static str) {
-        use Operation::*;
-        match self {
-            LockAcquire => ("acquire", "Lock.acquire"),
-            SemaphoreAcquire => ("acquire", "Semaphore.acquire"),
-            LockEnter | SemaphoreEnter | ConditionEnter => {
-                ("__aenter__", "_ContextManagerMixin.__aenter__")
-            }
-            LockExit | SemaphoreExit | ConditionExit => {
-                ("__aexit__", "_ContextManagerMixin.__aexit__")
-            }
-            EventWait => ("wait", "Event.wait"),
-            ConditionWait => ("wait", "Condition.wait"),
-            ConditionWaitFor => ("wait_for", "Condition.wait_for"),
-            BarrierWait => ("wait", "Barrier.wait"),
-            BarrierEnter => ("__aenter__", "Barrier.__aenter__"),
-            BarrierExit => ("__aexit__", "Barrier.__aexit__"),
-            BarrierReset => ("reset", "Barrier.reset"),
-            BarrierAbort => ("abort", "Barrier.abort"),
-            QueuePut => ("put", "Queue.put"),
-            QueueGet => ("get", "Queue.get"),
-            QueueJoin => ("join", "Queue.join"),
-        }
-    }
+    /// Runs to the first await.
+    fn begin(target: &Ref<Self::Target>, call: &Ref<SyncCall>) -> Result<Turn, Raised>;
 
-    /// Whether it may leave something in a Call's fields.
-    fn has_more(self) -> bool {
-        use Operation::*;
-        !matches!(
-            self,
-            LockAcquire
-                | LockEnter
-                | LockExit
-                | SemaphoreAcquire
-                | SemaphoreEnter
-                | SemaphoreExit
-                | EventWait
-                | ConditionWait
-                | QueueGet
-        )
-    }
-
-    fn enters(self) -> bool {
-        matches!(self, Operation::LockEnter | Operation::SemaphoreEnter)
-    }
-
-    fn exits(self) -> bool {
-        matches!(self, Operation::LockExit | Operation::SemaphoreExit)
+    /// Runs on from the outcome of the last await, to the next or to the end. By default an
+    /// operation has at most one await, and returns None.
+    fn resume(
+        _target: &Ref<Self::Target>,
+        call: &Ref<SyncCall>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<Turn, Raised> {
+        outcome?;
+        SyncCall::done(call, Obj::none(call.py()))
     }
 }
 
-/// Where one with several awaits waits.
+/// A function that does an operation at once, if it can.
+pub(super) type Shortcut<T> = fn(&Ref<T>, &SyncCall) -> Option<Obj>;
+
+/// An [`Op`] for a call, whatever its class.
+struct AnyOp {
+    names: (&'static str, &'static str),
+    leaves_fields: bool,
+    shortcut: Option<AnyShortcut>,
+    begin: fn(&Ref<SyncCall>) -> Result<Turn, Raised>,
+    resume: AnyResume,
+}
+
+type AnyShortcut = fn(&Ref<SyncCall>) -> Option<Next>;
+type AnyResume = fn(&Ref<SyncCall>, Result<Obj, Raised>) -> Result<Turn, Raised>;
+
+struct Erased<O>(PhantomData<O>);
+
+impl<O: Op> Erased<O> {
+    const OP: &'static AnyOp = &AnyOp {
+        names: (O::NAME, O::QUALIFIED_NAME),
+        leaves_fields: O::LEAVES_FIELDS,
+        shortcut: match O::SHORTCUT {
+            Some(_) => Some(shortcut::<O>),
+            None => None,
+        },
+        begin: begin::<O>,
+        resume: resume::<O>,
+    };
+}
+
+/// The await at which a call is that has several of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// On what it is there for.
+pub(super) enum SyncStage {
+    /// The call waits for what the operation is there for.
     Waiting,
-    /// For a native lock.
+    /// The call waits for a native lock.
     Locking,
-    /// For whatever a lock's `acquire()` has returned.
+    /// The call awaits what a lock's `acquire()` has returned.
     Acquiring,
-    /// For a method that a program has replaced.
+    /// The call awaits what a replaced method has returned.
     Elsewhere,
-    /// A Barrier's: until it is ready for another round.
+    /// The call waits until a Barrier is ready for another round.
     Blocked,
+    /// The call awaits asyncio's own coroutine, which does the whole operation.
+    Asyncio,
 }
 
 /// The value of the coroutine object.
-pub(super) struct Call {
-    operation: Cell<Operation>,
-    pub(super) stage: Cell<Stage>,
-    /// The primitive; not here while a step runs.
+pub(super) struct SyncCall {
+    op: Cell<&'static AnyOp>,
+    pub(super) stage: Cell<SyncStage>,
+    /// The lock or queue. Empty while a step runs.
     target: Slot,
-    /// The Future that it waits on.
+    /// The Future that the call waits on.
     pub(super) waiter: Slot,
-    /// What is put into a queue, the predicate of a condition, the number of one at a barrier.
+    /// The item for a queue, the predicate of a condition, or the number of a task at a barrier.
     pub(super) item: Slot,
-    /// What it will raise as soon as the lock is its own again.
+    /// The exception to raise as soon as the lock is acquired again.
     pub(super) error: Slot,
-    /// The last cancellation while it waited for that.
+    /// The last cancellation that came while the call waited for the lock.
     pub(super) cancelled: Slot,
-    course: Course,
+    state: CoroutineState,
 }
 
-/// The last that has ended, to use again.
-static ENDED: Spare<Call> = Spare::new();
+/// The call that has ended last, to be used again.
+static ENDED: Spare<SyncCall> = Spare::new();
 
-impl Call {
-    /// One that does this to the object.
+impl SyncCall {
+    /// A call that does the operation `O` on the object.
     #[inline(always)]
-    pub(super) fn create(
+    pub(super) fn create<O: Op>(target: &Ref<O::Target>) -> Result<Ref<SyncCall>, Raised> {
+        SyncCall::create_any(target.py(), Erased::<O>::OP, target.as_obj())
+    }
+
+    #[inline(always)]
+    fn create_any(
         py: Python<'_>,
-        operation: Operation,
+        op: &'static AnyOp,
         target: &Obj,
-    ) -> Result<Ref<Call>, Raised> {
+    ) -> Result<Ref<SyncCall>, Raised> {
         let Some(call) = ENDED.take(py) else {
-            return Call::create_new(py, operation, target);
+            return SyncCall::create_new(py, op, target);
         };
-        call.operation.set(operation);
-        call.stage.set(Stage::Waiting);
+        call.op.set(op);
+        call.stage.set(SyncStage::Waiting);
         call.target.set(Some(target.clone()));
-        call.course.renew();
+        call.state.renew();
         Ok(call)
     }
 
     #[inline(never)]
-    fn create_new(py: Python<'_>, operation: Operation, target: &Obj) -> Result<Ref<Call>, Raised> {
-        Ref::make(py, || Call {
-            operation: Cell::new(operation),
-            stage: Cell::new(Stage::Waiting),
+    fn create_new(
+        py: Python<'_>,
+        op: &'static AnyOp,
+        target: &Obj,
+    ) -> Result<Ref<SyncCall>, Raised> {
+        Ref::make(py, || SyncCall {
+            op: Cell::new(op),
+            stage: Cell::new(SyncStage::Waiting),
             target: Slot::new(Some(target.clone())),
             waiter: Slot::default(),
             item: Slot::default(),
             error: Slot::default(),
             cancelled: Slot::default(),
-            course: Course::default(),
+            state: CoroutineState::default(),
         })
     }
 
-    /// What it does.
+    /// Lets the call return a value. The coroutine object may be used again.
     #[inline]
-    pub(super) fn operation(&self) -> Operation {
-        self.operation.get()
-    }
-
-    /// It returns a value, and the object may be used again.
-    #[inline]
-    pub(super) fn done(this: &Ref<Call>, value: Obj) -> Result<Turn, Raised> {
+    pub(super) fn done(this: &Ref<SyncCall>, value: Obj) -> Result<Turn, Raised> {
         ENDED.keep(this);
         Ok(Turn::Return(value))
     }
 
-    /// As `done`, unless it raises an exception.
+    /// As `done`, or raises the exception.
     pub(super) fn done_or_raise(
-        this: &Ref<Call>,
+        this: &Ref<SyncCall>,
         outcome: Result<Obj, Obj>,
     ) -> Result<Turn, Raised> {
         match outcome {
-            Ok(value) => Call::done(this, value),
+            Ok(value) => SyncCall::done(this, value),
             Err(error) => Err(Raised::raise(error)),
         }
     }
 
-    /// It waits on a Future of the primitive's.
+    /// Lets asyncio's own coroutine do the operation.
+    #[cold]
+    pub(super) fn on_asyncio<O: Op>(
+        this: &Ref<SyncCall>,
+        target: &Ref<O::Target>,
+    ) -> Result<Turn, Raised> {
+        let none = Obj::none(this.py());
+        let exiting = [&none, &none, &none];
+        let item = this.item.take();
+        let arguments: &[&Obj] = match &item {
+            Some(item) => &[item],
+            None if O::IS_EXIT => &exiting,
+            None => &[],
+        };
+        let coroutine = in_dict::call(target, O::NAME, arguments)?;
+        this.stage.set(SyncStage::Asyncio);
+        Ok(Turn::Await(coroutine))
+    }
+
+    /// Lets the call wait on a Future of the lock's or queue's.
     #[inline]
-    pub(super) fn wait_on(this: &Ref<Call>, waiter: Obj) -> Result<Turn, Raised> {
+    pub(super) fn wait_on(this: &Ref<SyncCall>, waiter: Obj) -> Result<Turn, Raised> {
         this.waiter.set(Some(waiter.clone()));
         Ok(Turn::Await(waiter))
     }
 }
 
-/// What is acquired and released, or waited for, with one await.
-pub(super) trait Acquired: Primitive {
-    /// Acquires it, if that needs nothing but a look at its own fields.
-    fn acquires_at_once(this: &Ref<Self>) -> bool;
-
-    /// Releases it, if nobody waits for that and nothing is wrong.
-    fn releases_at_once(_this: &Ref<Self>) -> bool {
-        false
-    }
-
-    /// Acquires it, or returns the Future to wait on.
-    fn begin(this: &Ref<Self>) -> Result<Option<Obj>, Raised>;
-
-    /// The wait is over, and with it the object acquired; or it has failed.
-    fn finish(this: &Ref<Self>, waiter: &Obj, outcome: Result<Obj, Raised>) -> Result<(), Raised>;
-
-    /// `release()`, of what can be released.
-    fn release(_this: &Ref<Self>) -> Result<(), Raised> {
-        Ok(())
-    }
-
-    #[inline]
-    fn start(this: &Ref<Self>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let py = this.py();
-        let operation = call.operation();
-        if operation.exits() {
-            if Self::is_native(this) {
-                Self::release(this)?;
-            } else {
-                let name = pyo3::intern!(py, "release");
-                this.as_obj().method(name, &[])?;
-            }
-            return Call::done(call, Obj::none(py));
-        }
-        if operation.enters() && !Self::is_native(this) {
-            let acquire = pyo3::intern!(py, "acquire");
-            return Ok(Turn::Await(this.as_obj().method(acquire, &[])?));
-        }
-        match Self::begin(this)? {
-            None => Call::done(call, acquired(py, operation)),
-            Some(waiter) => Call::wait_on(call, waiter),
-        }
-    }
-
-    #[inline]
-    fn go_on(
-        this: &Ref<Self>,
-        call: &Ref<Call>,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<Turn, Raised> {
-        match call.waiter.take() {
-            Some(waiter) => Self::finish(this, &waiter, outcome)?,
-            None => drop(outcome?),
-        }
-        Call::done(call, acquired(this.py(), call.operation()))
-    }
-}
-
-#[inline]
-fn acquired(py: Python<'_>, operation: Operation) -> Obj {
-    if operation.enters() {
-        Obj::none(py)
-    } else {
-        Obj::bool(py, true)
-    }
-}
-
-/// A step of a call, by a method of the primitive's with these arguments.
-macro_rules! step {
-    ($call:ident, $method:ident $(, $outcome:ident)?) => {{
-        let Some(target) = $call.target.take() else {
-            return Ok(Turn::Return(Obj::none($call.py())));
-        };
-        macro_rules! of {
-            ($class:ident) => {
-                match Ref::<$class>::of(&target) {
-                    Some(target) => $class::$method(target, $call $(, $outcome)?),
-                    None => Ok(Turn::Return(Obj::none($call.py()))),
-                }
-            };
-        }
-        use Operation::*;
-        let turn = match $call.operation.get() {
-            LockAcquire | LockEnter | LockExit => of!(Lock),
-            QueuePut | QueueGet | QueueJoin => of!(Queue),
-            EventWait => of!(Event),
-            SemaphoreAcquire | SemaphoreEnter | SemaphoreExit => of!(Semaphore),
-            ConditionWait | ConditionWaitFor | ConditionEnter | ConditionExit => of!(Condition),
-            BarrierWait | BarrierEnter | BarrierExit | BarrierReset | BarrierAbort => of!(Barrier),
-        };
-        if let Ok(Turn::Await(_)) = &turn {
-            $call.target.set(Some(target));
-        }
-        turn
-    }};
-}
-
-/// What is done without a wait: the value that it returns; none if it takes the whole way.
+/// Runs a step on the target, which the call keeps only if it waits afterwards.
 #[inline(always)]
-fn at_once<T: Hot>(this: &Ref<Call>, attempt: impl FnOnce(&Ref<T>) -> Option<Obj>) -> Option<Next> {
-    let call: &Call = this;
+fn on_target<O: Op>(
+    this: &Ref<SyncCall>,
+    step: impl FnOnce(&Ref<O::Target>) -> Result<Turn, Raised>,
+) -> Result<Turn, Raised> {
+    let Some(target) = this.target.take() else {
+        return Ok(Turn::Return(Obj::none(this.py())));
+    };
+    let turn = match Ref::<O::Target>::of(&target) {
+        Some(target) => step(target),
+        None => Ok(Turn::Return(Obj::none(this.py()))),
+    };
+    if let Ok(Turn::Await(_)) = &turn {
+        this.target.set(Some(target));
+    }
+    turn
+}
+
+fn shortcut<O: Op>(this: &Ref<SyncCall>) -> Option<Next> {
+    let call: &SyncCall = this;
+    let attempt = O::SHORTCUT?;
     let target = call.target.take()?;
-    let Some(value) = Ref::<T>::of(&target).and_then(attempt) else {
+    let Some(value) = Ref::<O::Target>::of(&target).and_then(|target| attempt(target, call)) else {
         call.target.set(Some(target));
         return None;
     };
-    call.course.finish();
+    call.state.finish();
     ENDED.keep(this);
     Some(Next::Return(value))
 }
 
-impl Coroutine for Call {
+fn begin<O: Op>(this: &Ref<SyncCall>) -> Result<Turn, Raised> {
+    on_target::<O>(this, |target| match in_dict::stays(target)? {
+        true => SyncCall::on_asyncio::<O>(this, target),
+        false => O::begin(target, this),
+    })
+}
+
+fn resume<O: Op>(this: &Ref<SyncCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+    on_target::<O>(this, |target| {
+        let was_in_dict = in_dict::to_fields(target);
+        let turn = O::resume(target, this, outcome);
+        match was_in_dict {
+            true => in_dict::to_dict(target, turn),
+            false => turn,
+        }
+    })
+}
+
+impl Coroutine for SyncCall {
     fn names(&self) -> (&'static str, &'static str) {
-        self.operation.get().names()
+        self.op.get().names
     }
 
     #[inline(always)]
-    fn shortcut(this: &Ref<Call>) -> Option<Next> {
-        use Operation::*;
-        let call: &Call = this;
-        if !call.course.is_new() {
+    fn shortcut(this: &Ref<SyncCall>) -> Option<Next> {
+        let call: &SyncCall = this;
+        if !call.state.is_new() {
             return None;
         }
-        let py = this.py();
-        let none = |done: bool| done.then(|| Obj::none(py));
-        let yes = |done: bool| done.then(|| Obj::bool(py, true));
-        match call.operation.get() {
-            LockEnter => at_once(this, |lock| none(Lock::acquires_at_once(lock))),
-            LockExit => at_once(this, |lock| none(Lock::releases_at_once(lock))),
-            LockAcquire => at_once(this, |lock| yes(Lock::acquires_at_once(lock))),
-            QueueGet => at_once(this, Queue::gets_at_once),
-            QueuePut => at_once(this, |queue| {
-                let item = call.item.take()?;
-                let refused = Queue::puts_at_once(queue, item);
-                if refused.is_some() {
-                    call.item.set(refused);
-                    return None;
-                }
-                Some(Obj::none(py))
-            }),
-            EventWait => at_once(this, |event| yes(Event::acquires_at_once(event))),
-            SemaphoreEnter => at_once(this, |it| none(Semaphore::acquires_at_once(it))),
-            SemaphoreExit => at_once(this, |it| none(Semaphore::releases_at_once(it))),
-            SemaphoreAcquire => at_once(this, |it| yes(Semaphore::acquires_at_once(it))),
-            _ => None,
+        (call.op.get().shortcut?)(this)
+    }
+
+    #[inline]
+    fn begin(this: &Ref<SyncCall>) -> Result<Turn, Raised> {
+        (this.op.get().begin)(this)
+    }
+
+    #[inline]
+    fn resume(this: &Ref<SyncCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
+        if this.stage.get() == SyncStage::Asyncio {
+            return SyncCall::done(this, outcome?);
         }
+        (this.op.get().resume)(this, outcome)
     }
 
     #[inline]
-    fn begin(this: &Ref<Call>) -> Result<Turn, Raised> {
-        step!(this, start)
-    }
-
-    #[inline]
-    fn resume(this: &Ref<Call>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-        step!(this, go_on, outcome)
-    }
-
-    #[inline]
-    fn end(this: &Ref<Call>) {
-        // One that has run to its end has nothing left but what it was given.
-        if this.target.take().is_some() || this.operation.get().has_more() {
+    fn end(this: &Ref<SyncCall>) {
+        // A call that has run to its end holds nothing but its arguments.
+        if this.target.take().is_some() || this.op.get().leaves_fields {
             this.clear();
         }
     }
 }
 
 coroutine_class! {
-    Call: c"aioxide._aioxide.sync_coroutine", c"The coroutine object that methods of locks and queues return.";
+    SyncCall: c"aioxide._aioxide.sync_coroutine", c"The coroutine object that methods of locks and queues return.";
     const FREELIST: usize = 1024;
     holds target, waiter, item, error, cancelled;
 }

@@ -1,52 +1,42 @@
-//! Condition.
-//!
-//! `wait()` releases the lock, waits to be notified, and returns or raises only when the lock is
-//! its own again, cancelled or not. A lock of ours is acquired without a coroutine object in
-//! between; any other by awaiting what its `acquire()` returns.
+//! Condition: its lock, its waiters and how they are notified. Its coroutines are in
+//! [`condition_calls`](super::condition_calls).
 
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
 use cpython::build::Builder;
-use cpython::error::set_context;
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
 use pyo3::intern;
+use pyo3::types::PyString;
 
-use super::bound::{Bound, Primitive, build_bound, describe_state, new_waiter};
-use super::call::{Acquired, Call, Operation, Stage};
+use super::acquired::{Acquire, Acquired, Released};
+use super::binding::{build_shared, describe_state};
+use super::call::SyncCall;
 use super::deque::Deque;
+use super::imports::imports;
+use super::in_dict;
 use super::lock::Lock;
-use super::waiters::{add_waiter, build_waiters, count_text, wake};
-use super::{is_cancellation, originals};
-use crate::coroutines::coroutine::Turn;
-use crate::interop::asyncio;
+use super::primitive::{Attributes, Primitive, PrimitiveFields};
+use super::waiters::{build_waiters, count_text, give_waiters, take_waiters};
+use crate::tasks::any_future::AnyFuture;
 
 /// The value of a Condition.
 pub(super) struct Condition {
-    bound: Bound,
+    shared: PrimitiveFields,
     lock: Slot,
     /// The lock, if it is one of ours.
     native: Slot<Ref<Lock>>,
-    /// Methods of a lock that is not ours.
+    /// The methods of a lock that is not ours, in this field and the next two.
     locked: Slot,
     acquire: Slot,
     release: Slot,
-    waiters: Deque,
-}
-
-/// A step to acquire the lock.
-enum Acquiring {
-    Done,
-    /// Of a native lock: wait on this Future.
-    Waits(Obj),
-    /// Of another: await this.
-    Awaits(Obj),
+    pub(super) waiters: Deque,
 }
 
 impl Condition {
-    fn empty() -> Condition {
+    fn empty(shared: PrimitiveFields) -> Condition {
         Condition {
-            bound: Bound::default(),
+            shared,
             lock: Slot::default(),
             native: Slot::default(),
             locked: Slot::default(),
@@ -56,9 +46,9 @@ impl Condition {
         }
     }
 
-    /// A new one with a lock of its own.
+    /// A new Condition with a lock of its own.
     pub(super) fn create(py: cpython::Python<'_>) -> Result<Ref<Condition>, Raised> {
-        let condition = Ref::new(py, Condition::empty())?;
+        let condition = Ref::new(py, Condition::empty(PrimitiveFields::default()))?;
         let lock = Ref::new(py, Lock::value())?;
         condition.set_lock(lock.into_obj());
         Ok(condition)
@@ -71,6 +61,9 @@ impl Condition {
             Some(lock) => lock,
             None => Ref::new(py, Lock::value())?.into_obj(),
         };
+        if in_dict::initializes(this)? {
+            return in_dict::call(this, "__init__", &[&lock]).map(drop);
+        }
         for (slot, name) in [
             (&this.locked, intern!(py, "locked")),
             (&this.acquire, intern!(py, "acquire")),
@@ -92,18 +85,74 @@ impl Condition {
         self.lock.set(Some(lock));
     }
 
-    /// The lock, if native code may work on it.
+    /// The lock, if native code may use it directly.
     #[inline]
     pub(super) fn native_lock(this: &Ref<Condition>) -> Option<Ref<Lock>> {
         let lock = this.native.get()?;
         Lock::is_native(&lock).then_some(lock)
     }
 
-    /// Calls a method of the lock that is not ours.
+    /// Ends the wait for the native lock.
+    pub(super) fn finish_locking(
+        this: &Ref<Condition>,
+        waiter: Option<Obj>,
+        outcome: Result<Obj, Raised>,
+    ) -> Result<(), Raised> {
+        match (this.native.get(), waiter) {
+            (Some(lock), Some(waiter)) => {
+                in_dict::in_fields(&lock, || Lock::finish(&lock, &waiter, outcome))
+            }
+            _ => outcome.map(drop),
+        }
+    }
+
+    /// The lock's methods that asyncio's Condition has among its attributes.
+    fn lock_methods(this: &Ref<Condition>) -> Result<Attributes, Raised> {
+        let py = this.py();
+        let mut methods = Vec::new();
+        for (slot, name) in [
+            (&this.locked, "locked"),
+            (&this.acquire, "acquire"),
+            (&this.release, "release"),
+        ] {
+            let name_in_python = PyString::intern(py, name);
+            let Some(lock) = this.lock.get() else {
+                continue;
+            };
+            let mut method = match slot.get() {
+                Some(method) => method,
+                None => lock.attr(&name_in_python)?,
+            };
+            // A method made in C is not copied together with its lock.
+            let in_c = method.is_exact(&Obj::class_of::<pyo3::types::PyCFunction>(py));
+            if in_c && Condition::is_method_of(&method, &lock, name)? {
+                let function = lock.class().attr(&name_in_python)?;
+                let types = Obj::import(py, c"types")?;
+                method = types.method(intern!(py, "MethodType"), &[&function, &lock])?;
+            }
+            methods.push((name, method));
+        }
+        Ok(methods)
+    }
+
+    /// Whether this is the lock's own method.
+    fn is_method_of(method: &Obj, lock: &Obj, name: &str) -> Result<bool, Raised> {
+        let py = lock.py();
+        let owner = method.attr_opt(intern!(py, "__self__"))?;
+        if !owner.is_some_and(|owner| owner.is(lock)) {
+            return Ok(false);
+        }
+        match method.attr_opt(intern!(py, "__name__"))? {
+            Some(found) => Ok(found.is_str_exact() && found.as_str()? == name),
+            None => Ok(false),
+        }
+    }
+
+    /// Calls a method of a lock that is not ours.
     fn call_lock(this: &Ref<Condition>, method: &Slot, name: &str) -> Result<Obj, Raised> {
         match (method.get(), this.lock.get()) {
             (Some(method), _) => method.call0(),
-            (None, Some(lock)) => lock.method(&pyo3::types::PyString::intern(this.py(), name), &[]),
+            (None, Some(lock)) => lock.method(&PyString::intern(this.py(), name), &[]),
             (None, None) => Err(not_initialized(this)),
         }
     }
@@ -127,15 +176,13 @@ impl Condition {
     /// The lock's `acquire()`.
     pub(super) fn acquire_lock(this: &Ref<Condition>) -> Result<Obj, Raised> {
         match Condition::native_lock(this) {
-            Some(lock) => {
-                let call = Call::create(this.py(), Operation::LockAcquire, lock.as_obj())?;
-                Ok(call.into_obj())
-            }
+            Some(lock) => SyncCall::create::<Acquire<Lock>>(&lock).map(Ref::into_obj),
             None => Condition::call_lock(this, &this.acquire, "acquire"),
         }
     }
 
-    fn is_locked(this: &Ref<Condition>) -> Result<bool, Raised> {
+    /// `self.locked()`.
+    pub(super) fn is_locked(this: &Ref<Condition>) -> Result<bool, Raised> {
         if Condition::is_native(this) {
             return Condition::lock_is_locked(this);
         }
@@ -143,7 +190,8 @@ impl Condition {
         this.as_obj().method(name, &[])?.truth()
     }
 
-    fn release(this: &Ref<Condition>) -> Result<(), Raised> {
+    /// `self.release()`.
+    pub(super) fn release(this: &Ref<Condition>) -> Result<(), Raised> {
         if Condition::is_native(this) {
             return Condition::release_lock(this).map(drop);
         }
@@ -151,206 +199,14 @@ impl Condition {
         this.as_obj().method(name, &[]).map(drop)
     }
 
-    fn begin_acquire(this: &Ref<Condition>) -> Result<Acquiring, Raised> {
-        if !Condition::is_native(this) {
-            let name = intern!(this.py(), "acquire");
-            return this.as_obj().method(name, &[]).map(Acquiring::Awaits);
-        }
-        match Condition::native_lock(this) {
-            Some(lock) => Ok(match Lock::begin(&lock)? {
-                None => Acquiring::Done,
-                Some(waiter) => Acquiring::Waits(waiter),
-            }),
-            None => Condition::acquire_lock(this).map(Acquiring::Awaits),
-        }
-    }
-
-    /// Begins a coroutine.
-    pub(super) fn start(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        match call.operation() {
-            Operation::ConditionEnter => {
-                call.stage.set(Stage::Elsewhere);
-                let name = intern!(this.py(), "acquire");
-                Ok(Turn::Await(this.as_obj().method(name, &[])?))
-            }
-            Operation::ConditionExit => {
-                let name = intern!(this.py(), "release");
-                this.as_obj().method(name, &[])?;
-                Call::done(call, Obj::none(this.py()))
-            }
-            Operation::ConditionWaitFor => Condition::test(this, call),
-            _ => Condition::begin_wait(this, call),
-        }
-    }
-
-    /// `wait_for()`: returns what the predicate says, if it is true; else waits.
-    fn test(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let predicate = call.item.get().unwrap_or_else(|| Obj::none(this.py()));
-        let result = predicate.call0()?;
-        if result.truth()? {
-            return Call::done(call, result);
-        }
-        if Condition::is_native(this) {
-            return Condition::begin_wait(this, call);
-        }
-        call.stage.set(Stage::Elsewhere);
-        let name = intern!(this.py(), "wait");
-        Ok(Turn::Await(this.as_obj().method(name, &[])?))
-    }
-
-    fn begin_wait(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let py = this.py();
-        if originals(py).condition_notifies_again && Condition::is_native(this) {
-            if let Some(lock) = Condition::native_lock(this).filter(|lock| lock.is_locked()) {
-                let waiter = new_waiter(this)?;
-                Lock::release(&lock)?;
-                this.waiters.push(waiter.clone())?;
-                call.stage.set(Stage::Waiting);
-                return Call::wait_on(call, waiter);
-            }
-        }
-        if !Condition::is_locked(this)? {
-            let text = "cannot wait on un-acquired lock";
-            return Err(Raised::runtime_error(py, text));
-        }
-        call.stage.set(Stage::Waiting);
-        if originals(py).condition_notifies_again {
-            let waiter = new_waiter(this)?;
-            Condition::release(this)?;
-            this.waiters.push(waiter.clone())?;
-            return Call::wait_on(call, waiter);
-        }
-        Condition::release(this)?;
-        match add_waiter(this, &this.waiters) {
-            Ok(waiter) => Call::wait_on(call, waiter),
-            Err(raised) => {
-                call.error.set(Some(raised.take(py)));
-                Condition::reacquire(this, call)
-            }
-        }
-    }
-
-    /// What the coroutine awaits has an outcome.
-    pub(super) fn go_on(
-        this: &Ref<Condition>,
-        call: &Ref<Call>,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<Turn, Raised> {
-        let py = this.py();
-        match call.stage.get() {
-            Stage::Waiting => {
-                if let Err(raised) = outcome {
-                    call.error.set(Some(raised.take(py)));
-                }
-                if let Some(waiter) = call.waiter.take() {
-                    this.waiters.remove(&waiter)?;
-                }
-                Condition::reacquire(this, call)
-            }
-            Stage::Locking => {
-                let finished = match (Condition::native_lock(this), call.waiter.take()) {
-                    (Some(lock), Some(waiter)) => Lock::finish(&lock, &waiter, outcome),
-                    _ => outcome.map(drop),
-                };
-                match finished {
-                    Ok(()) => Condition::reacquired(this, call),
-                    Err(raised) => Condition::interrupted(this, call, raised),
-                }
-            }
-            Stage::Acquiring => match outcome {
-                Ok(_) => Condition::reacquired(this, call),
-                Err(raised) => Condition::interrupted(this, call, raised),
-            },
-            Stage::Elsewhere | Stage::Blocked => {
-                outcome?;
-                match call.operation() {
-                    Operation::ConditionWaitFor => Condition::test(this, call),
-                    _ => Call::done(call, Obj::none(py)),
-                }
-            }
-        }
-    }
-
-    /// The lock must be its own again before anything else happens.
-    fn reacquire(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        match Condition::begin_acquire(this) {
-            Ok(Acquiring::Done) => Condition::reacquired(this, call),
-            Ok(Acquiring::Waits(waiter)) => {
-                call.stage.set(Stage::Locking);
-                Call::wait_on(call, waiter)
-            }
-            Ok(Acquiring::Awaits(awaitable)) => {
-                call.stage.set(Stage::Acquiring);
-                Ok(Turn::Await(awaitable))
-            }
-            Err(raised) => Condition::interrupted(this, call, raised),
-        }
-    }
-
-    /// Acquiring has failed: a cancellation is raised later, everything else now.
-    fn interrupted(
-        this: &Ref<Condition>,
-        call: &Ref<Call>,
-        raised: Raised,
-    ) -> Result<Turn, Raised> {
-        let error = raised.take(this.py());
-        if !is_cancellation(&error) {
-            return Err(Condition::fail(this, call, error));
-        }
-        call.cancelled.set(Some(error));
-        Condition::reacquire(this, call)
-    }
-
-    fn reacquired(this: &Ref<Condition>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let py = this.py();
-        if let Some(error) = call.cancelled.take() {
-            let error = if originals(py).condition_raises_same {
-                error
-            } else {
-                asyncio(py).cancelled_error.get(py).call0()?
-            };
-            let error = Raised::raise_in_context(error).take(py);
-            return Err(Condition::fail(this, call, error));
-        }
-        if let Some(error) = call.error.take() {
-            return Err(Condition::fail(this, call, error));
-        }
-        match call.operation() {
-            Operation::ConditionWaitFor => Condition::test(this, call),
-            _ => Call::done(call, Obj::bool(py, true)),
-        }
-    }
-
-    /// Raises it. It may have been notified before: then another is in its place.
-    fn fail(this: &Ref<Condition>, call: &Ref<Call>, error: Obj) -> Raised {
-        if let Some(first) = call.error.take() {
-            if !first.is(&error) {
-                set_context(&error, first);
-            }
-        }
-        if originals(this.py()).condition_notifies_again {
-            let notified = if Condition::is_native(this) {
-                Condition::wake(this, 1.0)
-            } else {
-                let one = Obj::int(this.py(), 1);
-                let name = intern!(this.py(), "_notify");
-                one.and_then(|one| this.as_obj().method(name, &[&one]).map(drop))
-            };
-            if let Err(raised) = notified {
-                return raised;
-            }
-        }
-        Raised::raise(error)
-    }
-
-    /// Notifies so many of those who wait.
+    /// Notifies at most `count` waiters. Those that are done do not count.
     pub(super) fn wake(this: &Ref<Condition>, count: f64) -> Result<(), Raised> {
         let mut woken = 0.0;
         this.waiters.each(|waiter| {
             if woken >= count {
                 return Ok(ControlFlow::Break(()));
             }
-            if wake(waiter, Obj::bool(this.py(), false))? {
+            if AnyFuture::of_waiter(waiter).set_unless_done(Ok(Obj::bool(this.py(), false)))? {
                 woken += 1.0;
             }
             Ok(ControlFlow::Continue(()))
@@ -367,20 +223,47 @@ impl Condition {
 
     fn notify(this: &Ref<Condition>, args: &Args<'_>) -> Result<(), Raised> {
         let [count] = args.bind_as_python("Condition.notify", &["n"], 0)?;
+        if in_dict::stays(this)? {
+            let count = match count {
+                Some(count) => count,
+                None => Obj::int(this.py(), 1)?,
+            };
+            return in_dict::call(this, "notify", &[&count]).map(drop);
+        }
         Condition::check_locked(this)?;
-        let count = match count {
-            Some(count) => count.to_f64()?,
-            None => 1.0,
+        let Some(count) = count else {
+            return Condition::wake(this, 1.0);
         };
-        Condition::wake(this, count)
+        if imports(this.py()).condition_notifies_again && !Condition::is_native(this) {
+            let name = intern!(this.py(), "_notify");
+            return this.as_obj().method(name, &[&count]).map(drop);
+        }
+        Condition::notify_private(this, &count)
     }
 
+    /// Notifies as many waiters as the program says, by a number of any type.
     fn notify_private(this: &Ref<Condition>, count: &Obj) -> Result<(), Raised> {
-        Condition::wake(this, count.to_f64()?)
+        if let Some(count) = count.small_int() {
+            return Condition::wake(this, count as f64);
+        }
+        let py = this.py();
+        let mut woken = 0;
+        this.waiters.each(|waiter| {
+            if Obj::int(py, woken)?.is_at_least(count)? {
+                return Ok(ControlFlow::Break(()));
+            }
+            if AnyFuture::of_waiter(waiter).set_unless_done(Ok(Obj::bool(py, false)))? {
+                woken += 1;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// `notify_all()`.
     pub(super) fn notify_all(this: &Ref<Condition>) -> Result<(), Raised> {
+        if in_dict::stays(this)? {
+            return in_dict::call(this, "notify_all", &[]).map(drop);
+        }
         if Condition::is_native(this) {
             Condition::check_locked(this)?;
             return Condition::wake(this, f64::INFINITY);
@@ -402,8 +285,7 @@ impl Condition {
 
 #[cold]
 fn not_initialized(this: &Ref<Condition>) -> Raised {
-    let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
-    Raised::with_class(&class, "'Condition' object has no attribute '_lock'")
+    in_dict::missing(this, "_lock")
 }
 
 impl Primitive for Condition {
@@ -416,11 +298,54 @@ impl Primitive for Condition {
         "_notify",
         "_get_loop",
     ];
-    const STATE: &'static [&'static str] = &["_lock", "_waiters"];
+    const ATTRIBUTES: &'static [&'static str] =
+        &["_lock", "locked", "acquire", "release", "_waiters"];
 
     #[inline]
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Condition>, _: &str) -> &'a Obj {
+        imports(this.py()).classes.condition.get(this.py())
+    }
+
+    fn give(this: &Ref<Condition>) -> Result<Attributes, Raised> {
+        let mut attributes = Vec::new();
+        if let Some(lock) = this.lock.get() {
+            attributes.push(("_lock", lock));
+        }
+        attributes.extend(Condition::lock_methods(this)?);
+        attributes.push(("_waiters", give_waiters(this, &this.waiters)?));
+        Ok(attributes)
+    }
+
+    fn take(this: &Ref<Condition>, dict: &Obj) -> Result<bool, Raised> {
+        let found = (
+            in_dict::find(dict, "_lock")?,
+            in_dict::find(dict, "_waiters")?,
+        );
+        let (Some(lock), Some(waiters)) = found else {
+            return Ok(false);
+        };
+        let native = Ref::<Lock>::of(&lock);
+        let mut methods = Vec::new();
+        for name in ["locked", "acquire", "release"] {
+            let Some(method) = in_dict::find(dict, name)? else {
+                return Ok(false);
+            };
+            if native.is_some() && !Condition::is_method_of(&method, &lock, name)? {
+                return Ok(false);
+            }
+            methods.push(native.is_none().then_some(method));
+        }
+        let slots = [&this.locked, &this.acquire, &this.release];
+        for (slot, method) in slots.into_iter().zip(methods) {
+            slot.set(method);
+        }
+        this.set_lock(lock);
+        take_waiters(this, &this.waiters, waiters)?;
+        Ok(true)
     }
 }
 
@@ -433,31 +358,31 @@ impl Hot for Condition {
     const FREELIST: usize = 64;
     const BASED: bool = false;
     cpython::hot_type!();
-    cpython::holds!(bound, lock, native, locked, acquire, release, waiters);
+    cpython::holds!(shared, lock, native, locked, acquire, release, waiters);
 
     fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
+        build_shared(builder);
         build_waiters(builder, |this| &this.waiters);
         if cfg!(Py_3_13) {
             builder.method1(
                 c"_notify",
-                c"_notify($self, n, /)\n--\n\nLet n of those who wait go on.",
-                Condition::notify_private,
+                c"_notify($self, n, /)\n--\n\nWake n waiters.",
+                in_dict::method_with!("_notify", Condition::notify_private),
             );
         }
         builder
-            .new_value(|_| Ok(Condition::empty()))
+            .new_value(|_| Ok(Condition::empty(PrimitiveFields::uninitialized())))
             .init(Condition::init)
-            .repr(Condition::repr)
+            .repr(in_dict::method!("__repr__", Condition::repr))
             .method0(
                 c"locked",
                 c"locked($self, /)\n--\n\nWhether the lock is acquired.",
-                Condition::lock_is_locked,
+                in_dict::method!("locked", Condition::lock_is_locked),
             )
             .method0(
                 c"release",
                 c"release($self, /)\n--\n\nRelease the lock.",
-                Condition::release_lock,
+                in_dict::method!("release", Condition::release_lock),
             )
             .method(
                 c"notify",
@@ -467,23 +392,24 @@ impl Hot for Condition {
             )
             .method0(
                 c"notify_all",
-                c"notify_all($self, /)\n--\n\nLet all who wait go on.",
+                c"notify_all($self, /)\n--\n\nWake all waiters.",
                 Condition::notify_all,
-            )
-            .get_set(
-                c"_lock",
-                c"The lock.",
-                |this| this.lock.get().ok_or_else(|| not_initialized(this)),
-                |this, value| {
-                    let Some(lock) = value else {
-                        return Ok(());
-                    };
-                    this.locked.set(None);
-                    this.acquire.set(None);
-                    this.release.set(None);
-                    this.set_lock(lock.clone());
-                    Ok(())
-                },
             );
+        in_dict::attribute!(
+            builder,
+            "_lock",
+            c"The lock.",
+            |this: &Ref<Condition>| this.lock.get().ok_or_else(|| not_initialized(this)),
+            |this: &Ref<Condition>, value: Option<&Obj>| {
+                let Some(lock) = value else {
+                    return Ok(());
+                };
+                this.locked.set(None);
+                this.acquire.set(None);
+                this.release.set(None);
+                this.set_lock(lock.clone());
+                Ok(())
+            },
+        );
     }
 }

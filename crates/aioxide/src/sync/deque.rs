@@ -1,37 +1,37 @@
 //! A double-ended queue that Python code may see.
 //!
 //! asyncio keeps waiters and items in a `collections.deque` that programs look at and sometimes
-//! change. Here it is one of our own, until a program asks for it: from then on it is the very
-//! object that the program has got.
+//! change. Here the queue is one of our own until a program asks for it. From then on it is the
+//! very object that the program has got.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use cpython::{Held, Obj, Python, Raised, Visit};
+use cpython::{GcFields, Obj, Python, Raised, Visit};
 
 enum Form {
-    /// There is none: the attribute is None, or missing.
+    /// No queue: the attribute is None, or missing.
     Absent,
     Native(VecDeque<Obj>),
-    /// What a program has got, or has set.
+    /// The object that a program has got, or has set.
     Shown(Obj),
 }
 
 /// The queue.
 pub(super) struct Deque {
     form: RefCell<Form>,
-    /// Nothing is in it, for certain.
+    /// Whether the queue is known to be empty. If false, it may be empty all the same.
     idle: Cell<bool>,
 }
 
 impl Deque {
-    /// One that is made when something is appended.
+    /// A queue that is made when something is appended.
     pub(super) fn absent() -> Deque {
         Deque::of(Form::Absent)
     }
 
-    /// An empty one.
+    /// An empty queue.
     pub(super) fn empty() -> Deque {
         Deque::of(Form::Native(VecDeque::new()))
     }
@@ -43,23 +43,53 @@ impl Deque {
         }
     }
 
-    /// Becomes another; what was there is released last.
+    /// Takes another form. The previous content is released last.
     fn become_form(&self, form: Form) {
         self.idle.set(!matches!(form, Form::Shown(_)));
         drop(self.form.replace(form));
     }
 
-    /// Becomes an empty one.
+    /// Becomes an empty queue.
     pub(super) fn reset(&self) {
         self.become_form(Form::Native(VecDeque::new()));
     }
 
-    /// Becomes what a program sets, or (None) absent.
+    /// Becomes the object that a program sets, or absent if that is None.
     pub(super) fn put_in_place(&self, value: Option<Obj>) {
         self.become_form(match value {
             Some(value) => Form::Shown(value),
             None => Form::Absent,
         });
+    }
+
+    /// Becomes the object that a dict has had. A plain deque or list to which only the dict and the
+    /// caller refer becomes a queue of our own again.
+    pub(super) fn take(&self, value: Obj, class: &Obj) -> Result<(), Raised> {
+        let py = value.py();
+        self.become_form(Form::Absent);
+        let plain = value.refcount() <= 2 && value.is_exact(class);
+        let limited = match value.attr_opt(pyo3::intern!(py, "maxlen"))? {
+            Some(limit) => !limit.is_none(),
+            None => false,
+        };
+        if !plain || limited {
+            self.put_in_place(value.not_none());
+            return Ok(());
+        }
+        let mut items = VecDeque::new();
+        let iterator = value.iter()?;
+        while let Some(item) = iterator.next()? {
+            items.push_back(item);
+        }
+        let idle = items.is_empty();
+        self.become_form(Form::Native(items));
+        self.idle.set(idle);
+        Ok(())
+    }
+
+    /// Whether there is no queue.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(&*self.form.borrow(), Form::Absent)
     }
 
     /// The object that Python code has got.
@@ -71,7 +101,8 @@ impl Deque {
         }
     }
 
-    /// The object for Python code, made by `collections.deque` or another class; none if absent.
+    /// The object for Python code, made by `collections.deque` or another class. Returns None if
+    /// the queue is absent.
     pub(super) fn show(&self, py: Python<'_>, class: &Obj) -> Result<Option<Obj>, Raised> {
         if let Some(shown) = self.shown() {
             return Ok(Some(shown));
@@ -90,13 +121,13 @@ impl Deque {
         Ok(Some(made))
     }
 
-    /// Whether nothing is in it, for certain and without asking Python.
+    /// Whether the queue is certainly empty, without asking Python.
     #[inline]
     pub(super) fn is_plainly_empty(&self) -> bool {
         self.idle.get()
     }
 
-    /// Whether nothing is in it.
+    /// Whether the queue is empty.
     #[inline]
     pub(super) fn is_empty(&self) -> Result<bool, Raised> {
         let shown = match &*self.form.borrow() {
@@ -107,7 +138,7 @@ impl Deque {
         Ok(!shown.truth()?)
     }
 
-    /// How many are in it.
+    /// The number of items.
     #[inline]
     pub(super) fn len(&self) -> Result<usize, Raised> {
         let shown = match &*self.form.borrow() {
@@ -118,7 +149,7 @@ impl Deque {
         shown.length()
     }
 
-    /// Appends.
+    /// Appends an item.
     #[inline]
     pub(super) fn push(&self, item: Obj) -> Result<(), Raised> {
         self.idle.set(false);
@@ -140,7 +171,7 @@ impl Deque {
         shown.method(name, &[&item]).map(drop)
     }
 
-    /// Appends without asking Python, if there are fewer than so many; gives the item back if not.
+    /// Appends without asking Python, if there are fewer items than `limit`; else returns the item.
     #[inline]
     pub(super) fn push_below(&self, limit: usize, item: Obj) -> Option<Obj> {
         match &mut *self.form.borrow_mut() {
@@ -153,7 +184,16 @@ impl Deque {
         }
     }
 
-    /// Takes one without asking Python; none if it is empty or shown.
+    /// The first item, without asking Python. Returns None if the queue is empty or shown.
+    #[inline]
+    pub(super) fn first_plain(&self) -> Option<Obj> {
+        match &*self.form.borrow() {
+            Form::Native(items) => items.front().cloned(),
+            _ => None,
+        }
+    }
+
+    /// Takes an item without asking Python. Returns None if the queue is empty or shown.
     #[inline]
     pub(super) fn pop_plain(
         &self,
@@ -169,7 +209,7 @@ impl Deque {
         }
     }
 
-    /// Takes the first; none if it is empty.
+    /// Takes the first item. Returns None if the queue is empty.
     #[inline]
     pub(super) fn pop_first(&self) -> Result<Option<Obj>, Raised> {
         let shown = match &mut *self.form.borrow_mut() {
@@ -188,7 +228,7 @@ impl Deque {
         shown.method(name, &[]).map(Some)
     }
 
-    /// Takes the last; none if it is empty.
+    /// Takes the last item. Returns None if the queue is empty.
     pub(super) fn pop_last(&self) -> Result<Option<Obj>, Raised> {
         let shown = match &mut *self.form.borrow_mut() {
             Form::Absent => return Ok(None),
@@ -206,7 +246,7 @@ impl Deque {
         shown.method(name, &[]).map(Some)
     }
 
-    /// Removes the object, which a program may have removed already.
+    /// Removes the item, which a program may have removed already.
     #[inline]
     pub(super) fn remove(&self, item: &Obj) -> Result<(), Raised> {
         let shown = {
@@ -220,7 +260,7 @@ impl Deque {
                         place.and_then(|place| items.remove(place))
                     };
                     self.idle.set(items.is_empty());
-                    // The caller has the object as well: nothing is released here.
+                    // The caller has the item as well, so this releases nothing.
                     drop(removed);
                     return Ok(());
                 }
@@ -234,7 +274,7 @@ impl Deque {
         }
     }
 
-    /// Calls the function with each in turn, until it breaks.
+    /// Calls the function with each item in turn, until it breaks.
     #[inline]
     pub(super) fn each(
         &self,
@@ -270,7 +310,7 @@ impl Deque {
     }
 }
 
-impl Held for Deque {
+impl GcFields for Deque {
     fn visit(&self, visit: &mut Visit<'_>) {
         let Ok(form) = self.form.try_borrow() else {
             return;

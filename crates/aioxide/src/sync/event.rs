@@ -7,34 +7,42 @@ use std::ops::ControlFlow;
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref};
 
-use super::bound::{Bound, Primitive, build_bound, describe_state};
-use super::call::Acquired;
+use super::acquired::{Acquire, Acquired};
+use super::binding::{build_shared, describe_state};
 use super::deque::Deque;
-use super::waiters::{add_waiter, build_waiters, count_text, wake};
+use super::imports::imports;
+use super::in_dict;
+use super::methods::ClassPair;
+use super::primitive::{Attributes, Primitive, PrimitiveFields};
+use super::waiters::{add_waiter, build_waiters, count_text, give_waiters, take_waiters};
+use crate::tasks::any_future::AnyFuture;
 
 /// The value of an Event.
 pub(super) struct Event {
-    bound: Bound,
+    shared: PrimitiveFields,
     set: Cell<bool>,
     waiters: Deque,
 }
 
 impl Event {
-    fn value(set: bool) -> Event {
+    fn value(shared: PrimitiveFields, set: bool) -> Event {
         Event {
-            bound: Bound::default(),
+            shared,
             set: Cell::new(set),
             waiters: Deque::empty(),
         }
     }
 
-    /// A new one.
+    /// A new Event.
     pub(super) fn create(py: Python<'_>, set: bool) -> Result<Ref<Event>, Raised> {
-        Ref::new(py, Event::value(set))
+        Ref::new(py, Event::value(PrimitiveFields::default(), set))
     }
 
     fn init(this: &Ref<Event>, args: &Args<'_>) -> Result<(), Raised> {
         let [] = args.bind_as_python("Event.__init__", &[], 0)?;
+        if in_dict::initializes(this)? {
+            return in_dict::call(this, "__init__", &[]).map(drop);
+        }
         this.set.set(false);
         this.waiters.reset();
         Ok(())
@@ -42,18 +50,25 @@ impl Event {
 
     /// `set()`.
     pub(super) fn set(this: &Ref<Event>) -> Result<(), Raised> {
+        if in_dict::stays(this)? {
+            return in_dict::call(this, "set", &[]).map(drop);
+        }
         if this.set.replace(true) {
             return Ok(());
         }
         this.waiters.each(|waiter| {
-            wake(waiter, Obj::bool(this.py(), true))?;
+            AnyFuture::of_waiter(waiter).set_unless_done(Ok(Obj::bool(this.py(), true)))?;
             Ok(ControlFlow::Continue(()))
         })
     }
 
     /// `clear()`.
-    pub(super) fn unset(&self) {
-        self.set.set(false);
+    pub(super) fn unset(this: &Ref<Event>) -> Result<(), Raised> {
+        if in_dict::stays(this)? {
+            return in_dict::call(this, "clear", &[]).map(drop);
+        }
+        this.set.set(false);
+        Ok(())
     }
 
     fn repr(this: &Ref<Event>) -> Result<String, Raised> {
@@ -63,9 +78,11 @@ impl Event {
 }
 
 impl Acquired for Event {
+    const ACQUIRE: (&'static str, &'static str) = ("wait", "Event.wait");
+
     #[inline]
     fn acquires_at_once(this: &Ref<Event>) -> bool {
-        this.set.get()
+        this.set.get() && !in_dict::is_there(this)
     }
 
     fn begin(this: &Ref<Event>) -> Result<Option<Obj>, Raised> {
@@ -84,11 +101,35 @@ impl Acquired for Event {
 
 impl Primitive for Event {
     const REPLACEABLE: &'static [&'static str] = &["_get_loop"];
-    const STATE: &'static [&'static str] = &["_waiters", "_value"];
+    const ATTRIBUTES: &'static [&'static str] = &["_waiters", "_value"];
 
     #[inline]
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Event>, _: &str) -> &'a Obj {
+        imports(this.py()).classes.event.get(this.py())
+    }
+
+    fn give(this: &Ref<Event>) -> Result<Attributes, Raised> {
+        Ok(vec![
+            ("_waiters", give_waiters(this, &this.waiters)?),
+            ("_value", Obj::bool(this.py(), this.set.get())),
+        ])
+    }
+
+    fn take(this: &Ref<Event>, dict: &Obj) -> Result<bool, Raised> {
+        let found = (
+            in_dict::find(dict, "_waiters")?,
+            in_dict::find_bool(dict, "_value")?,
+        );
+        let (Some(waiters), Some(set)) = found else {
+            return Ok(false);
+        };
+        take_waiters(this, &this.waiters, waiters)?;
+        this.set.set(set);
+        Ok(true)
     }
 }
 
@@ -100,30 +141,45 @@ impl Hot for Event {
     const FREELIST: usize = 64;
     const BASED: bool = false;
     cpython::hot_type!();
-    cpython::holds!(bound, waiters);
+    cpython::holds!(shared, waiters);
 
     fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
+        build_shared(builder);
         build_waiters(builder, |this| &this.waiters);
         builder
-            .new_value(|_| Ok(Event::value(false)))
+            .new_value(|_| Ok(Event::value(PrimitiveFields::uninitialized(), false)))
             .init(Event::init)
-            .repr(Event::repr)
+            .repr(in_dict::method!("__repr__", Event::repr))
             .method0(
                 c"is_set",
                 c"is_set($self, /)\n--\n\nWhether the flag is set.",
-                |this| this.set.get(),
+                in_dict::method!("is_set", |this: &Ref<Event>| this.set.get()),
             )
             .method0(
                 c"set",
-                c"set($self, /)\n--\n\nSet the flag and let all who wait go on.",
+                c"set($self, /)\n--\n\nSet the flag and wake all waiters.",
                 Event::set,
             )
             .method0(
                 c"clear",
-                c"clear($self, /)\n--\n\nTake the flag back.",
-                |this| this.unset(),
-            )
-            .flag(c"_value", c"Whether the flag is set.", |this| &this.set);
+                c"clear($self, /)\n--\n\nClear the flag.",
+                Event::unset,
+            );
+        in_dict::attribute!(
+            builder,
+            "_value",
+            c"Whether the flag is set.",
+            |this: &Ref<Event>| this.set.get(),
+            |this: &Ref<Event>, value: Option<&Obj>| {
+                this.set.set(value.map_or(Ok(false), Obj::truth)?);
+                Ok(())
+            },
+        );
     }
+}
+
+/// Builds the class; `locks` is the module `asyncio.locks`.
+pub(super) fn build(py: Python<'_>, locks: &Obj) -> Result<(), Raised> {
+    let class = ClassPair::<Event>::build(py, locks)?;
+    class.add_plain::<Acquire<Event>>("Wait until the flag is set; returns True.")
 }

@@ -4,26 +4,36 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref};
 
-use super::bound::{Bound, Primitive, build_bound, describe_state};
-use super::call::Acquired;
+use super::acquired::{Acquire, Acquired, Enter, Leave, Released};
+use super::binding::{build_shared, describe_state};
 use super::deque::Deque;
-use super::is_cancellation;
-use super::waiters::{add_waiter, all_cancelled, build_waiters, count_text, wake};
+use super::imports::{imports, is_cancellation};
+use super::in_dict;
+use super::methods::ClassPair;
+use super::primitive::{Attributes, Primitive, PrimitiveFields};
+use super::waiters::{
+    add_waiter, all_cancelled, build_waiters, count_text, give_waiters, take_waiters,
+};
+use crate::tasks::any_future::AnyFuture;
 
 /// The value of a Lock.
 pub(super) struct Lock {
-    bound: Bound,
+    shared: PrimitiveFields,
     locked: Cell<bool>,
     waiters: Deque,
 }
 
 impl Lock {
-    /// Of a Lock that is free.
+    /// The value of a Lock that is free.
     pub(super) fn value() -> Lock {
+        Lock::with(PrimitiveFields::default())
+    }
+
+    fn with(shared: PrimitiveFields) -> Lock {
         Lock {
-            bound: Bound::default(),
+            shared,
             locked: Cell::new(false),
             waiters: Deque::absent(),
         }
@@ -31,6 +41,9 @@ impl Lock {
 
     fn init(this: &Ref<Lock>, args: &Args<'_>) -> Result<(), Raised> {
         let [] = args.bind_as_python("Lock.__init__", &[], 0)?;
+        if in_dict::initializes(this)? {
+            return in_dict::call(this, "__init__", &[]).map(drop);
+        }
         this.locked.set(false);
         this.waiters.clear();
         Ok(())
@@ -53,15 +66,19 @@ impl Lock {
         this.as_obj().method(name, &[]).map(drop)
     }
 
-    #[inline]
+    #[inline(never)]
     fn wake_native(this: &Ref<Lock>) -> Result<(), Raised> {
-        let mut first = None;
-        this.waiters.each(|waiter| {
-            first = Some(waiter.clone());
-            Ok(std::ops::ControlFlow::Break(()))
-        })?;
+        let mut first = this.waiters.first_plain();
+        if first.is_none() {
+            this.waiters.each(|waiter| {
+                first = Some(waiter.clone());
+                Ok(std::ops::ControlFlow::Break(()))
+            })?;
+        }
         match first {
-            Some(waiter) => wake(&waiter, Obj::bool(this.py(), true)).map(drop),
+            Some(waiter) => AnyFuture::of_waiter(&waiter)
+                .set_unless_done(Ok(Obj::bool(this.py(), true)))
+                .map(drop),
             None => Ok(()),
         }
     }
@@ -77,19 +94,16 @@ impl Lock {
 }
 
 impl Acquired for Lock {
+    const ACQUIRE: (&'static str, &'static str) = ("acquire", "Lock.acquire");
+
     #[inline]
     fn acquires_at_once(this: &Ref<Lock>) -> bool {
         this.is_known_native() && this.waiters.is_plainly_empty() && !this.locked.replace(true)
     }
 
     #[inline]
-    fn releases_at_once(this: &Ref<Lock>) -> bool {
-        this.is_known_native() && this.waiters.is_plainly_empty() && this.locked.replace(false)
-    }
-
-    #[inline]
     fn begin(this: &Ref<Lock>) -> Result<Option<Obj>, Raised> {
-        // It passes none of those who wait already.
+        // A task that comes now does not overtake those that wait already.
         if !this.locked.get() && all_cancelled(&this.waiters)? {
             this.locked.set(true);
             return Ok(None);
@@ -108,13 +122,20 @@ impl Acquired for Lock {
             Err(raised) => {
                 let error = raised.take(this.py());
                 this.waiters.remove(waiter)?;
-                // It may have been woken: then the next one must be.
+                // The cancelled task may have been woken already; then the next one must be.
                 if is_cancellation(&error) && !this.locked.get() {
                     Lock::wake_up_first(this)?;
                 }
                 Err(Raised::raise(error))
             }
         }
+    }
+}
+
+impl Released for Lock {
+    #[inline]
+    fn releases_at_once(this: &Ref<Lock>) -> bool {
+        this.is_known_native() && this.waiters.is_plainly_empty() && this.locked.replace(false)
     }
 
     #[inline]
@@ -134,11 +155,35 @@ impl Primitive for Lock {
         "_wake_up_first",
         "_get_loop",
     ];
-    const STATE: &'static [&'static str] = &["_waiters", "_locked"];
+    const ATTRIBUTES: &'static [&'static str] = &["_waiters", "_locked"];
 
     #[inline]
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Lock>, _: &str) -> &'a Obj {
+        imports(this.py()).classes.lock.get(this.py())
+    }
+
+    fn give(this: &Ref<Lock>) -> Result<Attributes, Raised> {
+        Ok(vec![
+            ("_waiters", give_waiters(this, &this.waiters)?),
+            ("_locked", Obj::bool(this.py(), this.locked.get())),
+        ])
+    }
+
+    fn take(this: &Ref<Lock>, dict: &Obj) -> Result<bool, Raised> {
+        let found = (
+            in_dict::find(dict, "_waiters")?,
+            in_dict::find_bool(dict, "_locked")?,
+        );
+        let (Some(waiters), Some(locked)) = found else {
+            return Ok(false);
+        };
+        take_waiters(this, &this.waiters, waiters)?;
+        this.locked.set(locked);
+        Ok(true)
     }
 }
 
@@ -150,31 +195,49 @@ impl Hot for Lock {
     const FREELIST: usize = 64;
     const BASED: bool = false;
     cpython::hot_type!();
-    cpython::holds!(bound, waiters);
+    cpython::holds!(shared, waiters);
 
     fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
+        build_shared(builder);
         build_waiters(builder, |this| &this.waiters);
         builder
-            .new_value(|_| Ok(Lock::value()))
+            .new_value(|_| Ok(Lock::with(PrimitiveFields::uninitialized())))
             .init(Lock::init)
-            .repr(Lock::repr)
+            .repr(in_dict::method!("__repr__", Lock::repr))
             .method0(
                 c"locked",
-                c"locked($self, /)\n--\n\nWhether it is acquired.",
-                |this| this.locked.get(),
+                c"locked($self, /)\n--\n\nWhether the lock is acquired.",
+                in_dict::method!("locked", |this: &Ref<Lock>| this.locked.get()),
             )
             .method0(
                 c"release",
                 c"release($self, /)\n--\n\n\
                   Release it and let the first who waits go on; raises RuntimeError if it is not acquired.",
-                Lock::release,
+                in_dict::method!("release", Lock::release),
             )
             .method0(
                 c"_wake_up_first",
-                c"_wake_up_first($self, /)\n--\n\nLet the first who waits go on.",
-                Lock::wake_native,
-            )
-            .flag(c"_locked", c"Whether it is acquired.", |this| &this.locked);
+                c"_wake_up_first($self, /)\n--\n\nWake the first waiter.",
+                in_dict::method!("_wake_up_first", Lock::wake_native),
+            );
+        in_dict::attribute!(
+            builder,
+            "_locked",
+            c"Whether the lock is acquired.",
+            |this: &Ref<Lock>| this.locked.get(),
+            |this: &Ref<Lock>, value: Option<&Obj>| {
+                this.locked.set(value.map_or(Ok(false), Obj::truth)?);
+                Ok(())
+            },
+        );
     }
+}
+
+/// Builds the class; `locks` is the module `asyncio.locks`.
+pub(super) fn build(py: Python<'_>, locks: &Obj) -> Result<(), Raised> {
+    let class = ClassPair::<Lock>::build(py, locks)?;
+    class
+        .add_plain::<Acquire<Lock>>("Wait until the lock is free and acquire it; returns True.")?;
+    class.add_plain::<Enter<Lock>>("Acquire it.")?;
+    class.add_exit::<Leave<Lock>>("Release it.")
 }

@@ -1,23 +1,37 @@
-//! Queue, and in which order each of the three gives its items back.
+//! Queue, and the order in which each of the three classes returns its items.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::ffi::CStr;
 
-use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
+use cpython::{Args, Global, Obj, Python, Raised, Ref, Slot};
 use pyo3::intern;
+use pyo3::sync::PyOnceLock;
 
-use super::bound::{Bound, Primitive, build_bound, has_own_methods, new_waiter};
-use super::call::{Call, Operation, Stage};
 use super::deque::Deque;
 use super::event::Event;
-use super::number::Number;
-use super::originals;
-use super::waiters::{cancel, is_cancelled, wake};
-use crate::coroutines::coroutine::Turn;
+use super::imports::{SyncImports, imports};
+use super::in_dict;
+use super::number::CountNumber;
+use super::primitive::{Attributes, Primitive, PrimitiveFields, has_own_methods};
+use super::waiters::take_waiters;
+use crate::tasks::any_future::AnyFuture;
 
-/// Which item is the next.
+static ORDERED_QUEUES: PyOnceLock<[Global; 2]> = PyOnceLock::new();
+
+/// The classes PriorityQueue and LifoQueue, which are Queues with another order.
+pub(super) fn ordered_queues(py: Python<'_>) -> [&'static Obj; 2] {
+    match ORDERED_QUEUES.get(py) {
+        Some([priority, lifo]) => [priority.get(py), lifo.get(py)],
+        None => unreachable!("the classes are built before any native object is made"),
+    }
+}
+
+/// Keeps those classes.
+pub(super) fn keep_ordered_queues(py: Python<'_>, priority: Obj, lifo: Obj) {
+    let _ = ORDERED_QUEUES.set(py, [Global::new(priority), Global::new(lifo)]);
+}
+
+/// The order of a queue: which item is the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     First,
@@ -25,29 +39,53 @@ enum Order {
     Least,
 }
 
-/// What is given as `maxsize` is no number: it is compared when that matters.
+impl Order {
+    /// The order of an object, by its class.
+    fn of(this: &Ref<Queue>) -> Order {
+        let [priority, lifo] = ordered_queues(this.py());
+        if this.as_obj().is_subtype_of(priority) {
+            Order::Least
+        } else if this.as_obj().is_subtype_of(lifo) {
+            Order::Last
+        } else {
+            Order::First
+        }
+    }
+
+    /// The class of the items' container.
+    fn container(self, imports: &SyncImports, py: Python<'_>) -> Obj {
+        match self {
+            Order::First => imports.deque.get(py).clone(),
+            Order::Last | Order::Least => Obj::class_of::<pyo3::types::PyList>(py),
+        }
+    }
+}
+
+/// The limit of a queue whose `maxsize` is no number. Such a `maxsize` is compared whenever it
+/// matters.
 const UNKNOWN: usize = 0;
 
 /// The value of a Queue.
 pub(super) struct Queue {
-    pub(super) bound: Bound,
+    pub(super) shared: PrimitiveFields,
     order: Cell<Order>,
-    maxsize: Slot,
-    /// With so many items it is full.
+    pub(super) maxsize: Slot,
+    /// The number of items with which the queue is full: `usize::MAX` if there is no limit.
     limit: Cell<usize>,
     pub(super) items: Deque,
     pub(super) getters: Deque,
     pub(super) putters: Deque,
     pub(super) unfinished: Cell<i64>,
-    /// The Event behind `join()`, made when somebody asks for it.
-    finished: Slot,
+    /// The Event behind `join()`, made when it is first needed.
+    pub(super) finished: Slot,
     pub(super) is_shut_down: Cell<bool>,
 }
 
 impl Queue {
-    fn empty() -> Queue {
+    /// An empty queue whose `__init__` has not run.
+    pub(super) fn empty() -> Queue {
         Queue {
-            bound: Bound::default(),
+            shared: PrimitiveFields::uninitialized(),
             order: Cell::new(Order::First),
             maxsize: Slot::default(),
             limit: Cell::new(usize::MAX),
@@ -60,13 +98,16 @@ impl Queue {
         }
     }
 
-    fn init(this: &Ref<Queue>, args: &Args<'_>) -> Result<(), Raised> {
+    pub(super) fn init(this: &Ref<Queue>, args: &Args<'_>) -> Result<(), Raised> {
         let py = this.py();
         let [maxsize] = args.bind_as_python("Queue.__init__", &["maxsize"], 0)?;
         let maxsize = match maxsize {
             Some(maxsize) => maxsize,
             None => Obj::int(py, 0)?,
         };
+        if in_dict::initializes(this)? {
+            return in_dict::call(this, "__init__", &[&maxsize]).map(drop);
+        }
         this.set_maxsize(Some(maxsize.clone()))?;
         this.getters.reset();
         this.putters.reset();
@@ -78,14 +119,7 @@ impl Queue {
             this.items.reset();
             return Ok(());
         }
-        let [priority, lifo] = super::ordered_queues(py);
-        this.order.set(if this.as_obj().is_subtype_of(priority) {
-            Order::Least
-        } else if this.as_obj().is_subtype_of(lifo) {
-            Order::Last
-        } else {
-            Order::First
-        });
+        this.order.set(Order::of(this));
         if has_own_methods(this, &["_init"]) {
             return Queue::init_items(this);
         }
@@ -108,11 +142,11 @@ impl Queue {
         self.maxsize.get()
     }
 
-    /// Sets how many items there may be.
+    /// Sets the maximum number of items.
     pub(super) fn set_maxsize(&self, maxsize: Option<Obj>) -> Result<(), Raised> {
         self.limit.set(match &maxsize {
             Some(maxsize) if maxsize.is_int() || maxsize.is_float_exact() => {
-                Number::of(maxsize)?.limit()
+                CountNumber::of(maxsize)?.limit()
             }
             _ => UNKNOWN,
         });
@@ -120,18 +154,12 @@ impl Queue {
         Ok(())
     }
 
-    /// The class of `_queue`, if it is not set by a program.
+    /// `_queue`: the container of the items, for the program.
     pub(super) fn show_items(this: &Ref<Queue>) -> Result<Obj, Raised> {
         let py = this.py();
-        let class = if this.order.get() == Order::First {
-            originals(py).deque.get(py).clone()
-        } else {
-            Obj::class_of::<pyo3::types::PyList>(py)
-        };
-        this.items.show(py, &class)?.ok_or_else(|| {
-            let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(py);
-            Raised::with_class(&class, "'Queue' object has no attribute '_queue'")
-        })
+        let class = this.order.get().container(imports(py), py);
+        let items = this.items.show(py, &class)?;
+        items.ok_or_else(|| in_dict::missing(this, "_queue"))
     }
 
     /// `qsize()`.
@@ -160,21 +188,17 @@ impl Queue {
     #[cold]
     fn compare_size(this: &Ref<Queue>) -> Result<bool, Raised> {
         let py = this.py();
-        let operator = Obj::import(py, c"operator")?;
         let maxsize = this.maxsize.get().unwrap_or_else(|| Obj::none(py));
-        let zero = Obj::int(py, 0)?;
-        let unlimited = operator.method(intern!(py, "le"), &[&maxsize, &zero])?;
-        if unlimited.truth()? {
+        if maxsize.is_at_most(&Obj::int(py, 0)?)? {
             return Ok(false);
         }
         let size = this.as_obj().method(intern!(py, "qsize"), &[])?;
-        let reached = operator.method(intern!(py, "ge"), &[&size, &maxsize])?;
-        reached.truth()
+        size.is_at_least(&maxsize)
     }
 
     /// `self.empty()`.
     #[inline]
-    fn asks_empty(this: &Ref<Queue>) -> Result<bool, Raised> {
+    pub(super) fn asks_empty(this: &Ref<Queue>) -> Result<bool, Raised> {
         if Queue::is_native(this) {
             return Queue::is_empty(this);
         }
@@ -184,7 +208,7 @@ impl Queue {
 
     /// `self.full()`.
     #[inline]
-    fn asks_full(this: &Ref<Queue>) -> Result<bool, Raised> {
+    pub(super) fn asks_full(this: &Ref<Queue>) -> Result<bool, Raised> {
         if Queue::is_native(this) {
             return Queue::is_full(this);
         }
@@ -197,7 +221,7 @@ impl Queue {
     pub(super) fn put_item(this: &Ref<Queue>, item: &Obj) -> Result<(), Raised> {
         if this.order.get() == Order::Least {
             let heap = Queue::show_items(this)?;
-            let push = originals(this.py()).heap_push.get(this.py());
+            let push = imports(this.py()).heap_push.get(this.py());
             return push.call(&[&heap, item]).map(drop);
         }
         this.items.push(item.clone())
@@ -211,7 +235,7 @@ impl Queue {
             Order::Last => this.items.pop_last()?,
             Order::Least => {
                 let heap = Queue::show_items(this)?;
-                let pop = originals(this.py()).heap_pop.get(this.py());
+                let pop = imports(this.py()).heap_pop.get(this.py());
                 return pop.call1(&heap);
             }
         };
@@ -225,9 +249,9 @@ impl Queue {
         })
     }
 
-    /// Lets the first who waits and is not done go on.
+    /// Wakes the first waiter that is not done.
     #[inline]
-    fn wake_next(this: &Ref<Queue>, waiters: &Deque) -> Result<(), Raised> {
+    pub(super) fn wake_next(this: &Ref<Queue>, waiters: &Deque) -> Result<(), Raised> {
         if Queue::is_native(this) && waiters.is_plainly_empty() {
             return Ok(());
         }
@@ -237,14 +261,14 @@ impl Queue {
     fn wake_one(this: &Ref<Queue>, waiters: &Deque) -> Result<(), Raised> {
         if Queue::is_native(this) || has_own_methods(this, &["_wakeup_next"]) {
             while let Some(waiter) = waiters.pop_first()? {
-                if wake(&waiter, Obj::none(this.py()))? {
+                if AnyFuture::of_waiter(&waiter).set_unless_done(Ok(Obj::none(this.py())))? {
                     break;
                 }
             }
             return Ok(());
         }
         let py = this.py();
-        match waiters.show(py, originals(py).deque.get(py))? {
+        match waiters.show(py, imports(py).deque.get(py))? {
             Some(waiters) => {
                 let name = intern!(py, "_wakeup_next");
                 this.as_obj().method(name, &[&waiters]).map(drop)
@@ -258,17 +282,17 @@ impl Queue {
     pub(super) fn put_nowait(this: &Ref<Queue>, item: &Obj) -> Result<(), Raised> {
         let py = this.py();
         if this.is_shut_down.get() {
-            return Err(shut_down(this));
+            return Err(shut_down_error(this));
         }
         if Queue::asks_full(this)? {
-            return Err(raise(originals(py).queue_full.get(py)));
+            return Err(raise(imports(py).queue_full.get(py)));
         }
         Queue::put_now(this, item)
     }
 
-    /// There is room.
+    /// Puts an item into a queue that has room.
     #[inline]
-    fn put_now(this: &Ref<Queue>, item: &Obj) -> Result<(), Raised> {
+    pub(super) fn put_now(this: &Ref<Queue>, item: &Obj) -> Result<(), Raised> {
         if Queue::is_native(this) {
             Queue::put_item(this, item)?;
         } else {
@@ -277,7 +301,7 @@ impl Queue {
         }
         this.unfinished.set(this.unfinished.get() + 1);
         if this.finished.is_some() {
-            Queue::tell_finished(this, false)?;
+            Queue::set_finished_event(this, false)?;
         }
         Queue::wake_next(this, &this.getters)
     }
@@ -288,16 +312,16 @@ impl Queue {
         let py = this.py();
         if Queue::asks_empty(this)? {
             if this.is_shut_down.get() {
-                return Err(shut_down(this));
+                return Err(shut_down_error(this));
             }
-            return Err(raise(originals(py).queue_empty.get(py)));
+            return Err(raise(imports(py).queue_empty.get(py)));
         }
         Queue::get_now(this)
     }
 
-    /// There is an item.
+    /// Takes an item from a queue that has one.
     #[inline]
-    fn get_now(this: &Ref<Queue>) -> Result<Obj, Raised> {
+    pub(super) fn get_now(this: &Ref<Queue>) -> Result<Obj, Raised> {
         let item = if Queue::is_native(this) {
             Queue::get_item(this)?
         } else {
@@ -308,59 +332,7 @@ impl Queue {
         Ok(item)
     }
 
-    /// Begins a coroutine.
-    #[inline]
-    pub(super) fn start(this: &Ref<Queue>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        match call.operation() {
-            Operation::QueuePut => Queue::put(this, call),
-            Operation::QueueGet => Queue::get(this, call),
-            _ => Queue::join(this, call),
-        }
-    }
-
-    #[inline]
-    fn put(this: &Ref<Queue>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        if Queue::asks_full(this)? {
-            if this.is_shut_down.get() {
-                return Err(shut_down(this));
-            }
-            let putter = new_waiter(this)?;
-            this.putters.push(putter.clone())?;
-            return Call::wait_on(call, putter);
-        }
-        let py = this.py();
-        let item = call.item.take().unwrap_or_else(|| Obj::none(py));
-        if Queue::is_native(this) {
-            if this.is_shut_down.get() {
-                return Err(shut_down(this));
-            }
-            Queue::put_now(this, &item)?;
-            return Call::done(call, Obj::none(py));
-        }
-        let result = this.as_obj().method(intern!(py, "put_nowait"), &[&item])?;
-        Call::done(call, result)
-    }
-
-    #[inline]
-    fn get(this: &Ref<Queue>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        if Queue::asks_empty(this)? {
-            if this.is_shut_down.get() && Queue::asks_empty(this)? {
-                return Err(shut_down(this));
-            }
-            let getter = new_waiter(this)?;
-            this.getters.push(getter.clone())?;
-            return Call::wait_on(call, getter);
-        }
-        let item = if Queue::is_native(this) {
-            Queue::get_now(this)?
-        } else {
-            let name = intern!(this.py(), "get_nowait");
-            this.as_obj().method(name, &[])?
-        };
-        Call::done(call, item)
-    }
-
-    /// Puts an item where there is room for it and nobody to tell; gives it back if not.
+    /// Puts an item, if there is room and no getter or `join()` to wake; else returns the item.
     #[inline]
     pub(super) fn puts_at_once(this: &Ref<Queue>, item: Obj) -> Option<Obj> {
         let queue: &Queue = this;
@@ -379,7 +351,7 @@ impl Queue {
         refused
     }
 
-    /// Takes an item where there is one and nobody waits to put another.
+    /// Takes an item, if there is one and no putter to wake.
     #[inline]
     pub(super) fn gets_at_once(this: &Ref<Queue>) -> Option<Obj> {
         let queue: &Queue = this;
@@ -390,61 +362,6 @@ impl Queue {
             Order::First => queue.items.pop_plain(VecDeque::pop_front),
             Order::Last => queue.items.pop_plain(VecDeque::pop_back),
             Order::Least => None,
-        }
-    }
-
-    fn join(this: &Ref<Queue>, call: &Ref<Call>) -> Result<Turn, Raised> {
-        let py = this.py();
-        if this.unfinished.get() <= 0 {
-            return Call::done(call, Obj::none(py));
-        }
-        let finished = Queue::finished(this)?;
-        call.stage.set(Stage::Elsewhere);
-        Ok(Turn::Await(match Ref::<Event>::of_exact(&finished) {
-            Some(_) => Call::create(py, Operation::EventWait, &finished)?.into_obj(),
-            None => finished.method(intern!(py, "wait"), &[])?,
-        }))
-    }
-
-    /// What the coroutine awaits has an outcome.
-    #[inline]
-    pub(super) fn go_on(
-        this: &Ref<Queue>,
-        call: &Ref<Call>,
-        outcome: Result<Obj, Raised>,
-    ) -> Result<Turn, Raised> {
-        let Some(waiter) = call.waiter.take() else {
-            outcome?;
-            return Call::done(call, Obj::none(this.py()));
-        };
-        let puts = call.operation() == Operation::QueuePut;
-        match outcome {
-            Ok(_) if puts => Queue::put(this, call),
-            Ok(_) => Queue::get(this, call),
-            Err(raised) => Err(Queue::give_up(this, puts, &waiter, raised)),
-        }
-    }
-
-    /// It waits no longer. If its turn had come, it is another's now.
-    fn give_up(this: &Ref<Queue>, puts: bool, waiter: &Obj, raised: Raised) -> Raised {
-        let error = raised.take(this.py());
-        let given_up = (|| -> Result<(), Raised> {
-            cancel(waiter)?;
-            let waiters = if puts { &this.putters } else { &this.getters };
-            waiters.remove(waiter)?;
-            let closed = if puts {
-                Queue::asks_full(this)?
-            } else {
-                Queue::asks_empty(this)?
-            };
-            if !closed && !is_cancelled(waiter)? {
-                Queue::wake_next(this, waiters)?;
-            }
-            Ok(())
-        })();
-        match given_up {
-            Ok(()) => Raised::raise(error),
-            Err(raised) => raised,
         }
     }
 
@@ -463,17 +380,14 @@ impl Queue {
     }
 
     /// Sets or clears the Event, if there is one.
-    fn tell_finished(this: &Ref<Queue>, set: bool) -> Result<(), Raised> {
+    fn set_finished_event(this: &Ref<Queue>, set: bool) -> Result<(), Raised> {
         let Some(finished) = this.finished.get() else {
             return Ok(());
         };
         let py = this.py();
         match (Ref::<Event>::of_exact(&finished), set) {
             (Some(event), true) => Event::set(event),
-            (Some(event), false) => {
-                event.unset();
-                Ok(())
-            }
+            (Some(event), false) => Event::unset(event),
             (None, true) => finished.method(intern!(py, "set"), &[]).map(drop),
             (None, false) => finished.method(intern!(py, "clear"), &[]).map(drop),
         }
@@ -489,7 +403,7 @@ impl Queue {
         }
         this.unfinished.set(unfinished - 1);
         if unfinished == 1 {
-            return Queue::tell_finished(this, true);
+            return Queue::set_finished_event(this, true);
         }
         Ok(())
     }
@@ -498,6 +412,10 @@ impl Queue {
     pub(super) fn shut_down(this: &Ref<Queue>, args: &Args<'_>) -> Result<(), Raised> {
         let py = this.py();
         let [immediate] = args.bind_as_python("Queue.shutdown", &["immediate"], 0)?;
+        if in_dict::stays(this)? {
+            let immediate = immediate.unwrap_or_else(|| Obj::bool(py, false));
+            return in_dict::call(this, "shutdown", &[&immediate]).map(drop);
+        }
         this.is_shut_down.set(true);
         if immediate.map_or(Ok(false), |immediate| immediate.truth())? {
             while !Queue::asks_empty(this)? {
@@ -511,12 +429,12 @@ impl Queue {
                 }
             }
             if this.unfinished.get() == 0 {
-                Queue::tell_finished(this, true)?;
+                Queue::set_finished_event(this, true)?;
             }
         }
         for waiters in [&this.getters, &this.putters] {
             while let Some(waiter) = waiters.pop_first()? {
-                wake(&waiter, Obj::none(py))?;
+                AnyFuture::of_waiter(&waiter).set_unless_done(Ok(Obj::none(py)))?;
             }
         }
         Ok(())
@@ -532,9 +450,9 @@ fn raise(class: &Obj) -> Raised {
 }
 
 #[cold]
-fn shut_down(this: &Ref<Queue>) -> Raised {
+pub(super) fn shut_down_error(this: &Ref<Queue>) -> Raised {
     let py = this.py();
-    match &originals(py).queue_shut_down {
+    match &imports(py).queue_shut_down {
         Some(class) => raise(class.get(py)),
         None => Raised::runtime_error(py, "the queue is shut down"),
     }
@@ -552,36 +470,93 @@ impl Primitive for Queue {
         "get_nowait",
         "_get_loop",
     ];
-    const STATE: &'static [&'static str] = &[
+    const ATTRIBUTES: &'static [&'static str] = &[
         "_maxsize",
-        "_queue",
         "_getters",
         "_putters",
         "_unfinished_tasks",
         "_finished",
         "_is_shutdown",
+        "_queue",
     ];
 
     #[inline]
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Queue>, name: &str) -> &'a Obj {
+        let classes = &imports(this.py()).classes;
+        let class = match Order::of(this) {
+            Order::Least if ORDERED.contains(&name) => &classes.priority_queue,
+            Order::Last if ORDERED.contains(&name) => &classes.lifo_queue,
+            _ => &classes.queue,
+        };
+        class.get(this.py())
+    }
+
+    fn give(this: &Ref<Queue>) -> Result<Attributes, Raised> {
+        let py = this.py();
+        let mut attributes = Vec::new();
+        if let Some(maxsize) = this.maxsize.get() {
+            attributes.push(("_maxsize", maxsize));
+        }
+        for (name, waiters) in [("_getters", &this.getters), ("_putters", &this.putters)] {
+            if let Some(waiters) = waiters.show(py, imports(py).deque.get(py))? {
+                attributes.push((name, waiters));
+            }
+        }
+        let unfinished = Obj::int(py, this.unfinished.get())?;
+        attributes.push(("_unfinished_tasks", unfinished));
+        attributes.push(("_finished", Queue::finished(this)?));
+        if !this.items.is_absent() {
+            attributes.push(("_queue", Queue::show_items(this)?));
+        }
+        if imports(py).queue_shut_down.is_some() {
+            attributes.push(("_is_shutdown", Obj::bool(py, this.is_shut_down.get())));
+        }
+        Ok(attributes)
+    }
+
+    fn take(this: &Ref<Queue>, dict: &Obj) -> Result<bool, Raised> {
+        let py = this.py();
+        let shut_down = match imports(py).queue_shut_down {
+            Some(_) => in_dict::find_bool(dict, "_is_shutdown")?,
+            None => Some(false),
+        };
+        let (Some(maxsize), Some(getters), Some(putters), Some(unfinished), Some(shut_down)) = (
+            in_dict::find(dict, "_maxsize")?,
+            in_dict::find(dict, "_getters")?,
+            in_dict::find(dict, "_putters")?,
+            in_dict::find_count(dict, "_unfinished_tasks")?,
+            shut_down,
+        ) else {
+            return Ok(false);
+        };
+        let Some(finished) = in_dict::find(dict, "_finished")? else {
+            return Ok(false);
+        };
+        let order = Order::of(this);
+        let items = in_dict::find(dict, "_queue")?;
+        if !CountNumber::is_kept(&maxsize) || items.is_none() && has_own_methods(this, ORDERED) {
+            return Ok(false);
+        }
+        this.order.set(order);
+        this.set_maxsize(Some(maxsize))?;
+        take_waiters(this, &this.getters, getters)?;
+        take_waiters(this, &this.putters, putters)?;
+        this.unfinished.set(unfinished);
+        this.finished.set(Some(finished));
+        this.is_shut_down.set(shut_down);
+        match items {
+            Some(items) if order != Order::Least => {
+                this.items.take(items, &order.container(imports(py), py))?;
+            }
+            items => this.items.put_in_place(items),
+        }
+        Ok(true)
     }
 }
 
-impl Hot for Queue {
-    type Parent = NoParent;
-    const NAME: &'static CStr = c"asyncio.queues.Queue";
-    const DOC: &'static CStr = c"Queue(maxsize=0)\n--\n\n\
-        A queue for tasks, as asyncio.Queue: the first item put is the first got.\n\n\
-        maxsize: how many items there may be before put() must wait; no limit if not positive.";
-    const FREELIST: usize = 64;
-    const BASED: bool = false;
-    cpython::hot_type!();
-    cpython::holds!(bound, maxsize, items, getters, putters, finished);
-
-    fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
-        builder.new_value(|_| Ok(Queue::empty())).init(Queue::init);
-        super::queue_interface::build_queue(builder);
-    }
-}
+/// The methods that differ between the three classes.
+const ORDERED: &[&str] = &["_init", "_put", "_get"];

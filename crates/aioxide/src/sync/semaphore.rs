@@ -1,26 +1,41 @@
-//! Semaphore, and what a bounded one has more.
+//! Semaphore and BoundedSemaphore.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
+use cpython::{Args, Global, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
+use pyo3::sync::PyOnceLock;
 
-use super::bound::{Bound, Primitive, build_bound, describe_state};
-use super::call::Acquired;
+use super::acquired::{Acquire, Acquired, Enter, Leave, Released};
+use super::binding::{build_shared, describe_state};
 use super::deque::Deque;
-use super::number::Number;
+use super::imports::{imports, is_cancellation};
+use super::in_dict;
+use super::methods::{ClassPair, derive};
+use super::number::CountNumber;
+use super::primitive::{Attributes, Primitive, PrimitiveFields};
 use super::waiters::{
-    add_waiter, all_cancelled, build_waiters, count_text, is_cancelled, is_done, wake,
+    add_waiter, all_cancelled, build_waiters, count_text, give_waiters, take_waiters,
 };
-use super::{is_cancellation, originals};
+use crate::tasks::any_future::AnyFuture;
+
+static BOUNDED_SEMAPHORE: PyOnceLock<Global> = PyOnceLock::new();
+
+/// The class BoundedSemaphore: a Semaphore that knows its first value.
+pub(super) fn bounded_semaphore(py: Python<'_>) -> &'static Obj {
+    match BOUNDED_SEMAPHORE.get(py) {
+        Some(class) => class.get(py),
+        None => unreachable!("the classes are built before any native object is made"),
+    }
+}
 
 /// The value of a Semaphore.
 pub(super) struct Semaphore {
-    bound: Bound,
-    value: Cell<Number>,
-    /// `_bound_value`, of a bounded one.
+    shared: PrimitiveFields,
+    value: Cell<CountNumber>,
+    /// `_bound_value` of a BoundedSemaphore.
     most: Slot,
     waiters: Deque,
 }
@@ -28,8 +43,8 @@ pub(super) struct Semaphore {
 impl Semaphore {
     fn empty() -> Semaphore {
         Semaphore {
-            bound: Bound::default(),
-            value: Cell::new(Number::int(1)),
+            shared: PrimitiveFields::uninitialized(),
+            value: Cell::new(CountNumber::int(1)),
             most: Slot::default(),
             waiters: Deque::absent(),
         }
@@ -37,16 +52,31 @@ impl Semaphore {
 
     fn init(this: &Ref<Semaphore>, args: &Args<'_>) -> Result<(), Raised> {
         let py = this.py();
-        let is_bounded = this.as_obj().is_subtype_of(super::bounded_semaphore(py));
+        let is_bounded = this.as_obj().is_subtype_of(bounded_semaphore(py));
         let name = if is_bounded {
             "BoundedSemaphore.__init__"
         } else {
             "Semaphore.__init__"
         };
         let [value] = args.bind_as_python(name, &["value"], 0)?;
+        // asyncio's own code does the counting if the value would be another number here.
+        let is_kept = value.as_ref().is_none_or(CountNumber::is_kept);
+        if !is_kept {
+            in_dict::replace(this)?;
+        }
+        if !is_kept || in_dict::initializes(this)? {
+            let value = match value {
+                Some(value) => value,
+                None => Obj::int(py, 1)?,
+            };
+            if is_bounded {
+                in_dict::set(this, "_bound_value", Some(&value))?;
+            }
+            return in_dict::call(this, "__init__", &[&value]).map(drop);
+        }
         let number = match &value {
-            Some(value) => Number::of(value)?,
-            None => Number::int(1),
+            Some(value) => CountNumber::of(value)?,
+            None => CountNumber::int(1),
         };
         if number.is_negative() {
             let text = "Semaphore initial value must be >= 0";
@@ -62,7 +92,7 @@ impl Semaphore {
         Ok(())
     }
 
-    /// `locked()`: whether nothing is left, or others must go first.
+    /// `locked()`: whether no permit is left, or a waiter must go first.
     #[inline]
     fn is_locked(this: &Ref<Semaphore>) -> Result<bool, Raised> {
         Ok(this.value.get().is_zero() || !all_cancelled(&this.waiters)?)
@@ -80,20 +110,33 @@ impl Semaphore {
         this.as_obj().method(name, &[])?.truth()
     }
 
-    /// Gives one to the first who waits; whether there was one.
+    /// Gives a permit to the first waiter that is not done; returns whether there was one.
     #[inline]
     fn wake_native(this: &Ref<Semaphore>) -> Result<bool, Raised> {
         let mut found = false;
         this.waiters.each(|waiter| {
-            if is_done(waiter)? {
+            if AnyFuture::of_waiter(waiter).is_done()? {
                 return Ok(ControlFlow::Continue(()));
             }
             this.value.set(this.value.get().less_one());
             found = true;
-            wake(waiter, Obj::bool(this.py(), true))?;
+            AnyFuture::of_waiter(waiter).set(Ok(Obj::bool(this.py(), true)))?;
             Ok(ControlFlow::Break(()))
         })?;
         Ok(found)
+    }
+
+    /// `release()` of a Semaphore whose attributes are in its dict.
+    fn release_in_dict(this: &Ref<Semaphore>) -> Result<(), Raised> {
+        let py = this.py();
+        if this.as_obj().is_subtype_of(bounded_semaphore(py)) {
+            let value = this.as_obj().attr(pyo3::intern!(py, "_value"))?;
+            let most = this.as_obj().attr(pyo3::intern!(py, "_bound_value"))?;
+            if value.is_at_least(&most)? {
+                return Err(released_too_often(py));
+            }
+        }
+        in_dict::call(this, "release", &[]).map(drop)
     }
 
     fn repr(this: &Ref<Semaphore>) -> Result<String, Raised> {
@@ -101,29 +144,22 @@ impl Semaphore {
         let state = if this.as_obj().method(locked, &[])?.truth()? {
             String::from("locked")
         } else {
-            format!("unlocked, value:{}", this.value.get())
+            let value = this.value.get().show(this.py())?.str_of()?;
+            format!("unlocked, value:{}", value.as_str()?)
         };
         describe_state(this, &format!("{state}{}", count_text(&this.waiters)?))
     }
 }
 
 impl Acquired for Semaphore {
+    const ACQUIRE: (&'static str, &'static str) = ("acquire", "Semaphore.acquire");
+
     #[inline]
     fn acquires_at_once(this: &Ref<Semaphore>) -> bool {
         let value = this.value.get();
         let free = this.is_known_native() && !value.is_zero();
         if free && this.waiters.is_plainly_empty() {
             this.value.set(value.less_one());
-            return true;
-        }
-        false
-    }
-
-    #[inline]
-    fn releases_at_once(this: &Ref<Semaphore>) -> bool {
-        let unbounded = this.is_known_native() && this.most.is_none();
-        if unbounded && this.waiters.is_plainly_empty() {
-            this.value.set(this.value.get().plus_one());
             return true;
         }
         false
@@ -151,14 +187,14 @@ impl Acquired for Semaphore {
         outcome: Result<Obj, Raised>,
     ) -> Result<(), Raised> {
         let py = this.py();
-        let wakes_all = originals(py).semaphore_wakes_all;
+        let wakes_all = imports(py).semaphore_wakes_all;
         let outcome = outcome.map_err(|raised| raised.take(py));
         this.waiters.remove(waiter)?;
         if let Err(error) = &outcome {
-            // Its turn had come: it is another's now.
+            // The waiter had got a permit already, which goes to the next one.
             let gives_back = is_cancellation(error)
-                && !is_cancelled(waiter)?
-                && (!wakes_all || is_done(waiter)?);
+                && !AnyFuture::of_waiter(waiter).is_cancelled()?
+                && (!wakes_all || AnyFuture::of_waiter(waiter).is_done()?);
             if gives_back {
                 this.value.set(this.value.get().plus_one());
                 if !wakes_all {
@@ -167,20 +203,34 @@ impl Acquired for Semaphore {
             }
         }
         if wakes_all {
-            // Those who came meanwhile had to wait for their turn.
+            // Tasks that came meanwhile wait, although permits are left.
             while this.value.get().is_positive() && Semaphore::wake_up_next(this)? {}
         } else if outcome.is_ok() && this.value.get().is_positive() {
             Semaphore::wake_up_next(this)?;
         }
         outcome.map(drop).map_err(Raised::raise)
     }
+}
+
+impl Released for Semaphore {
+    #[inline]
+    fn releases_at_once(this: &Ref<Semaphore>) -> bool {
+        let unbounded = this.is_known_native() && this.most.is_none();
+        if unbounded && this.waiters.is_plainly_empty() {
+            this.value.set(this.value.get().plus_one());
+            return true;
+        }
+        false
+    }
 
     #[inline]
     fn release(this: &Ref<Semaphore>) -> Result<(), Raised> {
+        if in_dict::stays(this)? {
+            return Semaphore::release_in_dict(this);
+        }
         if let Some(most) = this.most.get() {
-            if this.value.get().is_at_least(Number::of(&most)?) {
-                let text = "BoundedSemaphore released too many times";
-                return Err(Raised::value_error(this.py(), text));
+            if this.value.get().is_at_least(CountNumber::of(&most)?) {
+                return Err(released_too_often(this.py()));
             }
         }
         this.value.set(this.value.get().plus_one());
@@ -188,14 +238,57 @@ impl Acquired for Semaphore {
     }
 }
 
+#[cold]
+fn released_too_often(py: Python<'_>) -> Raised {
+    Raised::value_error(py, "BoundedSemaphore released too many times")
+}
+
 impl Primitive for Semaphore {
     const REPLACEABLE: &'static [&'static str] =
         &["acquire", "release", "locked", "_wake_up_next", "_get_loop"];
-    const STATE: &'static [&'static str] = &["_waiters", "_value", "_bound_value"];
+    const ATTRIBUTES: &'static [&'static str] = &["_bound_value", "_waiters", "_value"];
 
     #[inline]
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn shared(&self) -> &PrimitiveFields {
+        &self.shared
+    }
+
+    fn asyncio_class<'a>(this: &'a Ref<Semaphore>, _: &str) -> &'a Obj {
+        imports(this.py()).classes.semaphore.get(this.py())
+    }
+
+    fn give(this: &Ref<Semaphore>) -> Result<Attributes, Raised> {
+        let mut attributes = Vec::new();
+        if let Some(most) = this.most.get() {
+            attributes.push(("_bound_value", most));
+        }
+        attributes.push(("_waiters", give_waiters(this, &this.waiters)?));
+        attributes.push(("_value", this.value.get().show(this.py())?));
+        Ok(attributes)
+    }
+
+    fn take(this: &Ref<Semaphore>, dict: &Obj) -> Result<bool, Raised> {
+        let found = (
+            in_dict::find(dict, "_waiters")?,
+            in_dict::find(dict, "_value")?,
+        );
+        let (Some(waiters), Some(value)) = found else {
+            return Ok(false);
+        };
+        let most = in_dict::find(dict, "_bound_value")?;
+        let bounded = bounded_semaphore(this.py());
+        let numbers = CountNumber::is_kept(&value)
+            && match &most {
+                Some(most) => CountNumber::is_kept(most),
+                None => !this.as_obj().is_subtype_of(bounded),
+            };
+        if !numbers {
+            return Ok(false);
+        }
+        this.value.set(CountNumber::of(&value)?);
+        this.most.set(most);
+        take_waiters(this, &this.waiters, waiters)?;
+        Ok(true)
     }
 }
 
@@ -208,19 +301,19 @@ impl Hot for Semaphore {
     const FREELIST: usize = 64;
     const BASED: bool = false;
     cpython::hot_type!();
-    cpython::holds!(bound, most, waiters);
+    cpython::holds!(shared, most, waiters);
 
     fn build(builder: &mut Builder<Self>) {
-        build_bound(builder);
+        build_shared(builder);
         build_waiters(builder, |this| &this.waiters);
         builder
             .new_value(|_: Python<'_>| Ok(Semaphore::empty()))
             .init(Semaphore::init)
-            .repr(Semaphore::repr)
+            .repr(in_dict::method!("__repr__", Semaphore::repr))
             .method0(
                 c"locked",
                 c"locked($self, /)\n--\n\nWhether acquire() would have to wait.",
-                Semaphore::is_locked,
+                in_dict::method!("locked", Semaphore::is_locked),
             )
             .method0(
                 c"release",
@@ -231,33 +324,57 @@ impl Hot for Semaphore {
             )
             .method0(
                 c"_wake_up_next",
-                c"_wake_up_next($self, /)\n--\n\nGive one to the first who waits.",
-                Semaphore::wake_native,
-            )
-            .get_set(
-                c"_value",
-                c"How many are left.",
-                |this| this.value.get().show(this.py()),
-                |this, value| {
-                    if let Some(value) = value {
-                        this.value.set(Number::of(value)?);
-                    }
-                    Ok(())
-                },
-            )
-            .get_set(
-                c"_bound_value",
-                c"How many there were at first, of a bounded one.",
-                |this| {
-                    this.most.get().ok_or_else(|| {
-                        let class = Obj::class_of::<pyo3::exceptions::PyAttributeError>(this.py());
-                        Raised::with_class(&class, "_bound_value")
-                    })
-                },
-                |this, value| {
-                    this.most.set(value.cloned());
-                    Ok(())
-                },
+                c"_wake_up_next($self, /)\n--\n\nGive a permit to the first waiter.",
+                in_dict::method!("_wake_up_next", Semaphore::wake_native),
             );
+        in_dict::attribute!(
+            builder,
+            "_value",
+            c"The number of permits left.",
+            |this: &Ref<Semaphore>| this.value.get().show(this.py()),
+            |this: &Ref<Semaphore>, value: Option<&Obj>| {
+                match value {
+                    Some(value) if CountNumber::is_kept(value) => {
+                        this.value.set(CountNumber::of(value)?)
+                    }
+                    _ => {
+                        in_dict::show(this)?;
+                        in_dict::set(this, "_value", value)?;
+                    }
+                }
+                Ok(())
+            },
+        );
+        in_dict::attribute!(
+            builder,
+            "_bound_value",
+            c"The first number of permits of a BoundedSemaphore.",
+            |this: &Ref<Semaphore>| {
+                let most = this.most.get();
+                most.ok_or_else(|| in_dict::missing(this, "_bound_value"))
+            },
+            |this: &Ref<Semaphore>, value: Option<&Obj>| {
+                this.most.set(value.cloned());
+                Ok(())
+            },
+        );
     }
+}
+
+/// Builds the class and BoundedSemaphore; `locks` is the module `asyncio.locks`.
+pub(super) fn build(py: Python<'_>, locks: &Obj) -> Result<(), Raised> {
+    let class = ClassPair::<Semaphore>::build(py, locks)?;
+    class.add_plain::<Acquire<Semaphore>>(
+        "Take a permit, waiting until one is left; returns True.",
+    )?;
+    class.add_plain::<Enter<Semaphore>>("Acquire it.")?;
+    class.add_exit::<Leave<Semaphore>>("Release it.")?;
+    let bounded = derive::<Semaphore>(
+        py,
+        "BoundedSemaphore",
+        "asyncio.locks",
+        "A Semaphore whose value never exceeds the first one, as asyncio.BoundedSemaphore.",
+    )?;
+    let _ = BOUNDED_SEMAPHORE.set(py, Global::new(bounded));
+    Ok(())
 }

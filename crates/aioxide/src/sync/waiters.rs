@@ -1,77 +1,35 @@
-//! Futures that tasks wait on: of a native loop, of a foreign one, or what a program has put in
-//! their place.
+//! The waiters of a lock or queue: Futures of a native loop or of another one, or whatever objects
+//! a program has put in their place.
 
 use std::ops::ControlFlow;
 
 use cpython::build::Builder;
 use cpython::{Obj, Raised, Ref};
 
-use super::bound::{Primitive, new_waiter};
+use super::binding::new_waiter;
 use super::deque::Deque;
-use super::originals;
-use crate::futures::Future;
+use super::imports::imports;
+use super::in_dict;
+use super::primitive::Primitive;
+use crate::tasks::any_future::AnyFuture;
 
-/// `waiter.done()`.
-#[inline]
-pub(super) fn is_done(waiter: &Obj) -> Result<bool, Raised> {
-    match Ref::<Future>::of_exact(waiter) {
-        Some(future) => Ok(!future.is_pending()),
-        None => ask(waiter, pyo3::intern!(waiter.py(), "done")),
-    }
-}
-
-/// `waiter.cancelled()`.
-#[inline]
-pub(super) fn is_cancelled(waiter: &Obj) -> Result<bool, Raised> {
-    match Ref::<Future>::of_exact(waiter) {
-        Some(future) => Ok(future.is_cancelled()),
-        None => ask(waiter, pyo3::intern!(waiter.py(), "cancelled")),
-    }
-}
-
-/// `waiter.cancel()`.
-pub(super) fn cancel(waiter: &Obj) -> Result<(), Raised> {
-    match Ref::<Future>::of_exact(waiter) {
-        Some(future) => Future::cancel(future, None).map(drop),
-        None => ask(waiter, pyo3::intern!(waiter.py(), "cancel")).map(drop),
-    }
-}
-
-/// `waiter.set_result(result)` if it is not done; whether it was not.
-#[inline]
-pub(super) fn wake(waiter: &Obj, result: Obj) -> Result<bool, Raised> {
-    if let Some(future) = Ref::<Future>::of_exact(waiter) {
-        if !future.is_pending() {
-            return Ok(false);
-        }
-        return Future::set_result(future, result).map(|()| true);
-    }
-    if is_done(waiter)? {
-        return Ok(false);
-    }
-    let name = pyo3::intern!(waiter.py(), "set_result");
-    waiter.method(name, &[&result]).map(|_| true)
-}
-
-#[cold]
-fn ask(waiter: &Obj, name: &pyo3::Bound<'_, pyo3::types::PyString>) -> Result<bool, Raised> {
-    waiter.method(name, &[])?.truth()
-}
-
-/// Whether all are cancelled.
+/// Whether all waiters are cancelled.
 #[inline]
 pub(super) fn all_cancelled(waiters: &Deque) -> Result<bool, Raised> {
     if waiters.is_plainly_empty() {
         return Ok(true);
     }
-    ask_all(waiters)
+    match waiters.first_plain() {
+        Some(first) if !AnyFuture::of_waiter(&first).is_cancelled()? => Ok(false),
+        _ => ask_all(waiters),
+    }
 }
 
 #[inline(never)]
 fn ask_all(waiters: &Deque) -> Result<bool, Raised> {
     let mut all = true;
     waiters.each(|waiter| {
-        all = is_cancelled(waiter)?;
+        all = AnyFuture::of_waiter(waiter).is_cancelled()?;
         Ok(if all {
             ControlFlow::Continue(())
         } else {
@@ -81,7 +39,7 @@ fn ask_all(waiters: &Deque) -> Result<bool, Raised> {
     Ok(all)
 }
 
-/// A new Future to wait on, the last of those who wait.
+/// A new Future to wait on, at the end of the waiters.
 #[inline]
 pub(super) fn add_waiter<T: Primitive>(this: &Ref<T>, waiters: &Deque) -> Result<Obj, Raised> {
     let waiter = new_waiter(this)?;
@@ -89,7 +47,7 @@ pub(super) fn add_waiter<T: Primitive>(this: &Ref<T>, waiters: &Deque) -> Result
     Ok(waiter)
 }
 
-/// `, waiters:N` where there are some.
+/// `, waiters:N`, or nothing without waiters.
 pub(super) fn count_text(waiters: &Deque) -> Result<String, Raised> {
     if waiters.is_empty()? {
         return Ok(String::new());
@@ -97,7 +55,34 @@ pub(super) fn count_text(waiters: &Deque) -> Result<String, Raised> {
     Ok(format!(", waiters:{}", waiters.len()?))
 }
 
-/// Adds the attribute `_waiters`, with this field behind it.
+/// The value of the attribute `_waiters`.
+pub(super) fn show_waiters<T: Primitive>(
+    this: &Ref<T>,
+    waiters: &Deque,
+) -> Result<Option<Obj>, Raised> {
+    let py = this.py();
+    waiters.show(py, imports(py).deque.get(py))
+}
+
+/// The waiters, for the attributes in the object's dict.
+pub(super) fn give_waiters<T: Primitive>(this: &Ref<T>, waiters: &Deque) -> Result<Obj, Raised> {
+    Ok(show_waiters(this, waiters)?.unwrap_or_else(|| Obj::none(this.py())))
+}
+
+/// Takes the waiters back from the object's dict.
+pub(super) fn take_waiters<T: Primitive>(
+    this: &Ref<T>,
+    waiters: &Deque,
+    value: Obj,
+) -> Result<(), Raised> {
+    if value.is_none() {
+        waiters.put_in_place(None);
+        return Ok(());
+    }
+    waiters.take(value, imports(this.py()).deque.get(this.py()))
+}
+
+/// Adds the attribute `_waiters`, whose value the field `waiters` keeps.
 pub(super) fn build_waiters<T, F>(builder: &mut Builder<T>, waiters: F)
 where
     T: Primitive,
@@ -105,12 +90,17 @@ where
 {
     builder.get_set(
         c"_waiters",
-        c"The Futures of those who wait.",
+        c"The Futures of the calls that wait.",
         move |this| {
-            let py = this.py();
-            waiters(this).show(py, originals(py).deque.get(py))
+            if in_dict::is_there(this) {
+                return in_dict::get(this, "_waiters").map(Some);
+            }
+            show_waiters(this, waiters(this))
         },
         move |this, value| {
+            if in_dict::is_there(this) {
+                return in_dict::set(this, "_waiters", value);
+            }
             waiters(this).put_in_place(value.cloned().and_then(Obj::not_none));
             Ok(())
         },

@@ -32,7 +32,7 @@ impl Task {
         Task::cancel(this, message)
     }
 
-    /// `uncancel()`: how many cancellations remain.
+    /// `uncancel()`. Returns the number of cancellations that remain.
     pub(crate) fn uncancel(this: &Ref<Task>) -> i64 {
         let future = this.parent();
         let requests = future.cancel_requests.get().saturating_sub(1);
@@ -123,45 +123,45 @@ impl Hot for Task {
                 this.parent().ensure_alive(py)?;
                 asyncio(py).task_repr.get(py).call1(this.as_obj())
             })
-            // Slots come from the foreign base, not from the Future above it.
+            // The slots would come from the foreign base, not from the Future above it.
             .iter(Task::python_iter)
             .awaits_itself(
-                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                c"__await__($self, /)\n--\n\nThe iterator of an awaited future.",
                 Task::python_iter,
             )
             .step(Task::await_step)
             .method(
                 c"cancel",
-                c"cancel($self, /, msg=None)\n--\n\nThrow CancelledError into the coroutine at its next step; returns whether it was pending.",
+                c"cancel($self, /, msg=None)\n--\n\nThrow CancelledError into the coroutine at its next step; return whether the task was pending.",
                 Task::python_cancel,
             )
             .method0(
                 c"cancelling",
-                c"cancelling($self, /)\n--\n\nHow many times it was cancelled less uncancelled.",
+                c"cancelling($self, /)\n--\n\nThe number of cancellations that were not taken back.",
                 |this| i64::from(this.parent().cancel_requests.get()),
             )
             .method0(
                 c"uncancel",
-                c"uncancel($self, /)\n--\n\nTake one cancellation back; returns how many remain.",
+                c"uncancel($self, /)\n--\n\nTake one cancellation back; return the number that remain.",
                 Task::uncancel,
             )
             .method0(c"get_coro", c"get_coro($self, /)\n--\n\nThe coroutine.", |this| {
                 this.coro.get()
             })
-            .method0(c"get_name", c"get_name($self, /)\n--\n\nIts name.", Task::name)
+            .method0(c"get_name", c"get_name($self, /)\n--\n\nThe task's name.", Task::name)
             .method1(
                 c"set_name",
-                c"set_name($self, value, /)\n--\n\nName it.",
+                c"set_name($self, value, /)\n--\n\nName the task.",
                 Task::set_name,
             )
             .method(
                 c"get_stack",
-                c"get_stack($self, /, *, limit=None)\n--\n\nThe stack frames of its coroutine.",
+                c"get_stack($self, /, *, limit=None)\n--\n\nThe stack frames of the task's coroutine.",
                 Task::get_stack,
             )
             .method(
                 c"print_stack",
-                c"print_stack($self, /, *, limit=None, file=None)\n--\n\nPrint its stack or traceback.",
+                c"print_stack($self, /, *, limit=None, file=None)\n--\n\nPrint the stack or traceback of the task's coroutine.",
                 Task::print_stack,
             )
             .method1(
@@ -182,25 +182,25 @@ impl Hot for Task {
             )
             .class_method(c"__class_getitem__", c"See PEP 585", generic_alias)
             .get(c"_coro", c"The coroutine.", |this| this.coro.get())
-            .get(c"_fut_waiter", c"What it waits on.", |this| this.waiter.get())
-            .get(c"_must_cancel", c"Whether its next step throws CancelledError.", |this| {
+            .get(c"_fut_waiter", c"The future on which the task waits.", |this| this.waiter.get())
+            .get(c"_must_cancel", c"Whether the next step throws CancelledError.", |this| {
                 this.parent().flags.is(Flag::MustCancel)
             })
             .get(
                 c"_wakeup_and_context",
-                c"What a future it awaits shows among its callbacks.",
+                c"The callback that an awaited future shows.",
                 Task::wakeup_and_context,
             )
             .get_set(
                 c"_log_destroy_pending",
-                c"Whether it is reported if it goes while pending.",
+                c"Whether the task is reported if it is destroyed while pending.",
                 |this| this.parent().flags.is(Flag::LogDestroyPending),
                 Task::set_log_destroy_pending,
             );
         if cfg!(Py_3_12) {
             builder.method0(
                 c"get_context",
-                c"get_context($self, /)\n--\n\nThe context it runs in.",
+                c"get_context($self, /)\n--\n\nThe context in which the task runs.",
                 |this| this.context.get(),
             );
         }

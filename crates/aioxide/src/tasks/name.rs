@@ -1,8 +1,8 @@
-//! A Task's name: text, or the number that stands for `Task-…` until somebody asks, as the
-//! accelerator keeps it.
+//! A Task's name: a text, or the number of the name `Task-…`, which is turned into a text when it
+//! is asked for, as in the accelerator.
 //!
-//! On 3.14 and later it lies in the accelerator's field, where debuggers read it, and only there:
-//! a word less per Task.
+//! On 3.14 and later the name lies only in the accelerator's field, where debuggers read it. That
+//! saves a word per Task.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,10 +12,10 @@ use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use super::mirror;
 use super::task::Task;
 
-/// Numbers of the names Task-1, Task-2, …, process-wide as asyncio's.
+/// The number of the next name Task-1, Task-2, …. As in asyncio, all loops of the process share it.
 static NUMBER: AtomicI64 = AtomicI64::new(1);
 
-/// Ints of Tasks that are gone.
+/// Ints of Tasks that are gone, to be used again.
 static NUMBERS: Numbers = Numbers::new();
 
 /// The Task's own field.
@@ -45,8 +45,27 @@ impl Name {
     }
 }
 
-/// The task is about to go: its number may serve another one. A name of the program's own goes with
-/// the task, for that may run foreign code.
+/// `task.set_name(name)` of a task that a task factory has made. Before 3.13 such a task need not
+/// have the method.
+pub(crate) fn set_name(task: &Obj, name: &Obj) -> Result<(), Raised> {
+    let py = task.py();
+    let method = pyo3::intern!(py, "set_name");
+    if cfg!(Py_3_13) {
+        return task.method(method, &[name]).map(drop);
+    }
+    match task.attr_opt(method)? {
+        Some(set_name) => set_name.call1(name).map(drop),
+        None => {
+            let text = c"Task.set_name() was added in Python 3.8, the method support will be \
+                mandatory for third-party task implementations since 3.13.";
+            let category = Obj::class_of::<pyo3::exceptions::PyDeprecationWarning>(py);
+            cpython::error::warn(&category, text, 1)
+        }
+    }
+}
+
+/// Takes the name of a task that is about to go, so that its int may be used again. A name that the
+/// program has given stays with the task, because releasing it may run foreign code.
 #[inline]
 pub(super) fn give_back_number(this: &Ref<Task>) {
     let name = match this.name.field() {
@@ -81,14 +100,14 @@ fn kept(this: &Ref<Task>) -> Option<Obj> {
 /// The next number.
 #[inline(always)]
 fn next(py: Python<'_>) -> Result<Obj, Raised> {
-    // The GIL is held: a locked addition would take longer than the rest.
+    // The GIL guards the number. A locked addition would take longer than the rest.
     let number = NUMBER.load(Ordering::Relaxed);
     NUMBER.store(number + 1, Ordering::Relaxed);
     NUMBERS.make(py, number)
 }
 
 impl Task {
-    /// Names a new task that has none yet by its number.
+    /// Names a new task, which has no name yet, by its number.
     #[inline(always)]
     pub(super) fn number(this: &Ref<Task>) -> Result<(), Raised> {
         let number = next(this.py())?;
@@ -99,7 +118,7 @@ impl Task {
         Ok(())
     }
 
-    /// Names a task that is made, perhaps for a second time.
+    /// Names a task in `__init__`, which may run a second time.
     pub(super) fn begin_name(this: &Ref<Task>, name: Option<Obj>) -> Result<(), Raised> {
         match name.and_then(Obj::not_none) {
             None => {

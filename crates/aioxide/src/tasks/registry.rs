@@ -1,4 +1,4 @@
-//! `current_task`, `all_tasks` and the functions by which asyncio and libraries keep account.
+//! `current_task`, `all_tasks` and the functions by which asyncio and libraries register tasks.
 
 use cpython::build::function;
 use cpython::{Args, Global, Obj, Python, Raised, Ref};
@@ -8,18 +8,22 @@ use super::task::Task;
 use crate::futures::{self, Future};
 use crate::interop::{asyncio, current};
 
-/// The set of eager tasks before their first suspension, of 3.12 and later.
+/// Adds a task to the eager tasks that were not suspended yet, on 3.12 and later.
 pub(super) fn register_eager(task: &Obj) -> Result<(), Raised> {
     let py = task.py();
-    call(py, asyncio(py).books.register_eager_task.as_ref(), &[task])
+    call(
+        py,
+        asyncio(py).task_functions.register_eager_task.as_ref(),
+        &[task],
+    )
 }
 
-/// The task has suspended or ended.
+/// Removes a task from them, when it is suspended or has ended.
 pub(super) fn unregister_eager(task: &Obj) -> Result<(), Raised> {
     let py = task.py();
     call(
         py,
-        asyncio(py).books.unregister_eager_task.as_ref(),
+        asyncio(py).task_functions.unregister_eager_task.as_ref(),
         &[task],
     )
 }
@@ -32,17 +36,17 @@ fn call(py: Python<'_>, function: Option<&Global>, args: &[&Obj]) -> Result<(), 
     }
 }
 
-/// `task` waits on a future that is not native: the accelerator keeps account, on 3.14 and later.
+/// Notes with the accelerator that `task` waits on a future that is not native, on 3.14 and later.
 pub(super) fn add_awaited_by(awaited: &Obj, task: &Obj) -> Result<(), Raised> {
     let py = task.py();
     call(
         py,
-        asyncio(py).books.add_awaited_by.as_ref(),
+        asyncio(py).task_functions.add_awaited_by.as_ref(),
         &[awaited, task],
     )
 }
 
-/// The task no longer waits on it.
+/// Notes that the task no longer waits on it.
 #[inline(always)]
 pub(super) fn discard_awaited_by(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
     let py = task.py();
@@ -58,14 +62,14 @@ pub(super) fn discard_awaited_by(awaited: &Obj, task: &Ref<Task>) -> Result<(), 
 #[inline(never)]
 fn discard_foreign(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
     let py = task.py();
-    let discard = asyncio(py).books.discard_awaited_by.as_ref();
+    let discard = asyncio(py).task_functions.discard_awaited_by.as_ref();
     call(py, discard, &[awaited, task.as_obj()])
 }
 
-/// A Future is done. A task is then no longer among the thread's, even where a program has ended
-/// it through the methods of Future.
-pub(super) fn ended(future: &Ref<Future>) {
-    if let (Some(task), Some(mirror)) = (Ref::<Task>::of(future.as_obj()), mirror(future.py())) {
+/// Takes a Future that is done, if it is a Task, from the tasks of the thread. So even a Task that
+/// a program has ended through the methods of Future is no longer listed.
+pub(crate) fn ended(future: &Obj) {
+    if let (Some(task), Some(mirror)) = (Ref::<Task>::of(future), mirror(future.py())) {
         mirror.unlink(task);
     }
 }
@@ -97,9 +101,14 @@ fn swap_current_task(py: Python<'_>, args: &Args<'_>) -> Result<Option<Obj>, Rai
     current::swap(py, &event_loop, task.and_then(Obj::not_none).as_ref())
 }
 
-/// `all_tasks(loop=None)`: asyncio's own function, which finds native tasks in its books.
+/// `all_tasks(loop=None)`: calls asyncio's own function, with which native tasks are registered.
 fn all_tasks(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-    let [event_loop] = args.bind("all_tasks", &["loop"], 1, 0)?;
+    // Before 3.14 that is a Python function.
+    let [event_loop] = if cfg!(Py_3_14) {
+        args.bind("all_tasks", &["loop"], 1, 0)?
+    } else {
+        args.bind_function("all_tasks", &["loop"], 0)?
+    };
     let event_loop = match event_loop.and_then(Obj::not_none) {
         Some(event_loop) => event_loop,
         None => match current::running_loop(py)? {
@@ -125,7 +134,7 @@ fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
             Ok(())
         }
         _ => asyncio(py)
-            .books
+            .task_functions
             .register_task
             .get(py)
             .call1(&task)
@@ -143,7 +152,7 @@ fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
             Ok(())
         }
         _ => asyncio(py)
-            .books
+            .task_functions
             .unregister_task
             .get(py)
             .call1(&task)

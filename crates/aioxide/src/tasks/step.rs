@@ -1,27 +1,26 @@
 //! One step of a Task: send into the coroutine, then end or wait on what it yields.
 
-use cpython::context::Bound;
 use cpython::{Obj, Raised, Ref, context, coro};
 
 use super::mirror;
-use super::task::{Task, cancel_waiter};
+use super::task::{Task, cancel_awaited};
 use crate::event_loop::EventLoop;
 use crate::futures::{self, Flag, Future};
-use crate::handles::{Callback, Entry, Handle};
-use crate::interop::imports::ends_program;
-use crate::interop::{asyncio, current};
+use crate::handles::{Entry, Handle};
+use crate::interop::ending::ends_program;
+use crate::interop::{EndsProgram, asyncio, current};
 
-/// What is left to do once the task no longer runs.
+/// The work that is left once the task no longer runs.
 #[derive(Clone, Copy, PartialEq)]
 enum After {
-    /// Nothing: it has ended, or something will wake it.
+    /// Nothing: the task has ended, or something will wake it.
     Nothing,
     /// Another step in the next iteration.
     Again,
 }
 
-/// Runs a task's entry of its loop's ready queue: a step or a wake-up, in the task's context.
-pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised> {
+/// Runs a task's entry of its loop's ready queue, a step or a wake-up, in the task's context.
+pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), EndsProgram> {
     let Some(task) = Ref::<Task>::of(&object) else {
         return Ok(());
     };
@@ -54,47 +53,27 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), Raised
     }
 }
 
-/// The exception that the awaited future hands on, if the task was waiting and got one.
+/// The exception of the awaited future, if the task was waiting on one that has failed.
 #[inline]
 fn outcome_of(waiter: Option<&Obj>) -> Option<Obj> {
     Ref::<Future>::of(waiter?).and_then(Future::error_if_done)
 }
 
-/// What is not an exception that ends the program is reported as any callback's.
+/// Reports an exception of a step as any callback's exception, unless it ends the program.
 #[cold]
-fn report(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
-    let py = task.py();
-    let exception = raised.take(py);
-    if ends_program(py, &exception) {
-        return Err(Raised::raise(exception));
-    }
+fn report(task: &Ref<Task>, raised: Raised) -> Result<(), EndsProgram> {
     let Some(event_loop) = task.parent().event_loop() else {
-        return Ok(());
+        return EndsProgram::or_caught(task.py(), raised).map(drop);
     };
-    let reported = (|| {
-        let step = Task::step_method(task)?;
-        let callback = Callback::new(&step, &[])?;
-        let context = match task.context.get() {
-            Some(context) => context,
-            None => context::copy_current(py)?,
-        };
-        let value = Handle::value(&event_loop, callback, Bound::To(context));
-        Handle::report_failure(&Ref::new(py, value)?, &exception)
-    })();
-    if let Err(raised) = reported {
-        let error = raised.take(py);
-        if ends_program(py, &error) {
-            return Err(Raised::raise(error));
-        }
-        Raised::raise(error).report_unraisable(Some(task.as_obj()));
-    }
-    Ok(())
+    let step = || Task::step_method(task);
+    Handle::report_call(&event_loop, step, &[], task.context.get(), raised)
 }
 
-/// Wakes the task with a future that is done (called through a callable, with foreign futures
-/// and loops).
+/// Wakes the task with a future that is done. Foreign futures and loops call this through a
+/// callable.
 pub(super) fn wakeup(task: &Ref<Task>, future: &Obj) -> Result<(), Raised> {
-    let error = match Ref::<Future>::of_exact(future) {
+    let of_task = || Ref::<Task>::of_exact(future).map(Ref::parent);
+    let error = match Ref::<Future>::of_exact(future).or_else(of_task) {
         Some(future) => Future::error(future),
         None => match future.method(pyo3::intern!(task.py(), "result"), &[]) {
             Ok(_) => None,
@@ -104,7 +83,7 @@ pub(super) fn wakeup(task: &Ref<Task>, future: &Obj) -> Result<(), Raised> {
     step(task, error)
 }
 
-/// A step as the running task of its loop.
+/// Takes a step as the running task of its loop.
 pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
     let Some(event_loop) = task.parent().event_loop() else {
         return task.parent().ensure_alive(task.py());
@@ -117,7 +96,8 @@ pub(super) fn step(task: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
     }
 }
 
-/// A step as the running task of the loop, which is `native` as well if it is one of ours.
+/// Takes a step as the running task of the loop. `native` is the loop as well, if it is one of
+/// ours.
 #[inline(always)]
 fn step_in(
     task: &Ref<Task>,
@@ -129,7 +109,7 @@ fn step_in(
     let entered = match current::enter(task.py(), event_loop, task.as_obj()) {
         Ok(entered) => entered,
         Err(raised) => {
-            // It still waits.
+            // The task goes on waiting.
             task.waiter.set(waiter);
             return Err(raised);
         }
@@ -142,7 +122,7 @@ fn step_in(
 
 #[cold]
 fn leave_raising(
-    entered: current::Entered,
+    entered: current::EnteredTask,
     task: &Ref<Task>,
     event_loop: &Obj,
     raised: Raised,
@@ -155,7 +135,7 @@ fn leave_raising(
     Raised::raise(exception)
 }
 
-/// The first step at once, before `create_task` returns.
+/// Takes the first step at once, before `create_task` returns.
 pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Raised> {
     let py = task.py();
     let previous = current::swap(py, event_loop, Some(task.as_obj()))?;
@@ -164,7 +144,10 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
         return Ok(());
     };
     let mut outcome = context::enter(&task_context);
-    if outcome.is_ok() {
+    if outcome.is_err() {
+        // No code gets the task, and the caller gets the exception.
+        task.parent().flags.set(Flag::LogDestroyPending, false);
+    } else {
         outcome = match advance(task, event_loop, Ref::of(event_loop), None, None) {
             Ok(After::Nothing) => Ok(()),
             Ok(After::Again) => Task::schedule_step(task, None),
@@ -188,7 +171,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     if task.parent().is_pending() {
         Task::register(task, event_loop)?;
     } else {
-        // The coroutine is done: nobody needs it any more.
+        // The coroutine is done and no longer needed.
         task.coro.set(None);
         if let Some(mirror) = mirror(py) {
             mirror.set_coro(task, None);
@@ -197,7 +180,7 @@ pub(super) fn start_eagerly(task: &Ref<Task>, event_loop: &Obj) -> Result<(), Ra
     kept.map_err(Raised::raise)
 }
 
-/// Drives the coroutine: sends, or throws the error.
+/// Drives the coroutine: sends into it, or throws the error.
 #[inline(always)]
 fn advance(
     task: &Ref<Task>,
@@ -255,11 +238,11 @@ fn cancellation(task: &Ref<Task>, error: Option<Obj>) -> Result<Obj, Raised> {
     Ok(error)
 }
 
-/// The coroutine has returned.
+/// Ends the task with the coroutine's result.
 #[inline]
 fn end(task: &Ref<Task>, result: Obj, native: Option<&Ref<EventLoop>>) -> Result<(), Raised> {
     if task.parent_value().flags.take(Flag::MustCancel) {
-        // Cancelled just before the coroutine came to its end.
+        // The task was cancelled just before the coroutine returned.
         let message = task.parent_value().cancel_message();
         return Future::cancel(task.parent(), message).map(drop);
     }
@@ -284,7 +267,7 @@ fn end_by_exception(task: &Ref<Task>, raised: Raised) -> Result<(), Raised> {
     let future = task.parent();
     let raised = match coro::stop_iteration_value(raised, py) {
         Ok(result) => {
-            // An iterator that ends by StopIteration itself.
+            // The object is an iterator that raises StopIteration itself.
             return end(task, result, None);
         }
         Err(raised) => raised,
@@ -321,30 +304,29 @@ fn already_done(task: &Ref<Task>, error: Option<Obj>) -> Raised {
     }
 }
 
-/// Waits on what the coroutine has yielded.
+/// Waits on the object that the coroutine has yielded.
 #[inline(always)]
 fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
-    // Subclasses may have methods of their own, which are called as asyncio calls them.
+    // A subclass may have overridden methods, which are called as asyncio calls them.
     let future = match Ref::<Future>::of_exact(&awaited) {
         Some(future) => future,
         None => match Ref::<Task>::of_exact(&awaited) {
             Some(other) => other.parent(),
-            None => match Future::of_plain_subclass(&awaited) {
+            None => match Future::of_subclass_as_it_is(&awaited) {
                 Some(future) => future,
                 None => return wait_on_foreign(task, event_loop, awaited),
             },
         },
     };
     if awaited.is(task.as_obj()) {
-        return fail_soon(task, "Task cannot await on itself", None);
+        return fail_soon(task, Fault::AwaitsItself, &awaited);
     }
     let value: &Future = future;
     if !value.has_loop(event_loop) {
-        return fail_soon(task, "attached to a different loop", Some(&awaited));
+        return fail_soon(task, Fault::OtherLoop, &awaited);
     }
     if !value.take_blocking() {
-        let problem = "yield was used instead of yield from";
-        return fail_soon(task, problem, Some(&awaited));
+        return fail_soon(task, Fault::PlainYield, &awaited);
     }
     if let Some(mirror) = futures::mirror(task.py()) {
         mirror.add_awaited_by(future, task.as_obj())?;
@@ -357,7 +339,8 @@ fn wait_on(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raise
     Ok(())
 }
 
-/// A cancellation that came while the coroutine ran goes on to what it now waits on.
+/// Passes a cancellation that came while the coroutine ran on to the future on which the task now
+/// waits.
 #[inline(never)]
 fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
     let flags = &task.parent_value().flags;
@@ -368,20 +351,20 @@ fn cancel_what_is_awaited(task: &Ref<Task>) -> Result<(), Raised> {
         return Ok(());
     };
     let message = task.parent().cancel_message();
-    if cancel_waiter(&waiter, message.as_ref())? {
+    if cancel_awaited(&waiter, message.as_ref())? {
         flags.set(Flag::MustCancel, false);
     }
     Ok(())
 }
 
-/// A future that is not native or of a subclass, or something that is none.
+/// Waits on a future that is foreign or of a subclass, or refuses an object that is no future.
 #[cold]
 fn wait_on_foreign(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(), Raised> {
     let py = task.py();
     let name = pyo3::intern!(py, "_asyncio_future_blocking");
     if let Some(blocking) = awaited.attr_opt(name)?.and_then(Obj::not_none) {
         if awaited.is(task.as_obj()) {
-            return fail_soon(task, "Task cannot await on itself", None);
+            return fail_soon(task, Fault::AwaitsItself, &awaited);
         }
         let blocking = blocking.truth()?;
         let its_loop = match awaited.attr_opt(pyo3::intern!(py, "get_loop"))? {
@@ -389,10 +372,10 @@ fn wait_on_foreign(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(
             None => awaited.attr(pyo3::intern!(py, "_loop"))?,
         };
         if !its_loop.is(event_loop) {
-            return fail_soon(task, "attached to a different loop", Some(&awaited));
+            return fail_soon(task, Fault::OtherLoop, &awaited);
         }
         if !blocking {
-            return fail_soon(task, "yield was used instead of yield from", Some(&awaited));
+            return fail_soon(task, Fault::PlainYield, &awaited);
         }
         awaited.set_attr(name, &Obj::bool(py, false))?;
         super::registry::add_awaited_by(&awaited, task.as_obj())?;
@@ -405,34 +388,54 @@ fn wait_on_foreign(task: &Ref<Task>, event_loop: &Obj, awaited: Obj) -> Result<(
         return cancel_what_is_awaited(task);
     }
     if awaited.is_generator_exact() {
-        return fail_soon(
-            task,
-            "yield was used instead of yield from for generator",
-            Some(&awaited),
-        );
+        return fail_soon(task, Fault::Generator, &awaited);
     }
-    fail_soon(task, "Task got bad yield", Some(&awaited))
+    fail_soon(task, Fault::NoFuture, &awaited)
 }
 
-/// The coroutine has yielded what it must not: the next step throws a RuntimeError into it.
+/// The reason why a task cannot wait on the object that its coroutine has yielded.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// The object is the task itself.
+    AwaitsItself,
+    /// The object is a future of another loop.
+    OtherLoop,
+    /// The object is a future that was yielded, not awaited.
+    PlainYield,
+    /// The object is a generator.
+    Generator,
+    /// The object is no future.
+    NoFuture,
+}
+
+/// Schedules a step that throws a RuntimeError, because the coroutine has yielded a wrong object.
 #[cold]
-fn fail_soon(task: &Ref<Task>, problem: &str, awaited: Option<&Obj>) -> Result<(), Raised> {
+fn fail_soon(task: &Ref<Task>, fault: Fault, awaited: &Obj) -> Result<(), Raised> {
     let py = task.py();
-    let own = task.as_obj().repr()?;
-    let own = own.as_str()?;
-    let other = match awaited {
-        Some(awaited) => awaited.repr()?.to_string()?,
-        None => String::new(),
+    let own = || task.as_obj().repr()?.to_string();
+    let other = || awaited.repr()?.to_string();
+    // Each repr may raise, so only those that the text shows are made.
+    let text = match fault {
+        Fault::AwaitsItself => format!("Task cannot await on itself: {}", own()?),
+        Fault::OtherLoop => format!(
+            "Task {} got Future {} attached to a different loop",
+            own()?,
+            other()?
+        ),
+        Fault::PlainYield => format!(
+            "yield was used instead of yield from in task {} with {}",
+            own()?,
+            other()?
+        ),
+        Fault::Generator => format!(
+            "yield was used instead of yield from for generator in task {} with {}",
+            own()?,
+            other()?
+        ),
+        Fault::NoFuture => format!("Task got bad yield: {}", other()?),
     };
-    let text = match problem {
-        "Task cannot await on itself" => format!("{problem}: {own}"),
-        "attached to a different loop" => {
-            format!("Task {own} got Future {other} {problem}")
-        }
-        "Task got bad yield" => format!("{problem}: {other}"),
-        _ => format!("{problem} in task {own} with {other}"),
-    };
-    // Made, not raised: what the program handles at the moment is not its context.
+    // The exception is made, not raised, so that the exception being handled does not become its
+    // context.
     let class = Obj::class_of::<pyo3::exceptions::PyRuntimeError>(py);
     let error = class.call1(&Obj::str(py, &text)?)?;
     Task::schedule_step(task, Some(error))

@@ -1,6 +1,7 @@
-//! The value of a Task; making, cancelling and ending one.
+//! The value of a Task, and making, cancelling and ending one.
 
-use cpython::build::{MethodDef, bound_method};
+use cpython::build::{MethodDef, bound_method, bound_method0};
+use cpython::stack::Nested;
 use cpython::thread_exit::stop_at_exit;
 use cpython::{Obj, Raised, Ref, Slot, Visit, context};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
@@ -9,15 +10,16 @@ use super::mirror;
 use super::name::Name;
 use crate::event_loop::EventLoop;
 use crate::futures::{self, Flag, Future};
-use crate::handles::Entry;
+use crate::handles::{Entry, reports};
 use crate::interop::asyncio;
+use crate::interop::replaced::TASK;
 
 /// The value of a Task, behind that of its Future.
 #[derive(Default)]
 pub(crate) struct Task {
     pub(super) coro: Slot,
     pub(super) context: Slot,
-    /// What it waits on.
+    /// The future on which it waits.
     pub(super) waiter: Slot,
     pub(super) name: Name,
 }
@@ -44,7 +46,7 @@ impl Task {
         Ok(task)
     }
 
-    /// The same of a running loop, after its first step.
+    /// As [`Task::create`], for a task of a running loop that has taken its first step already.
     pub(crate) fn create_started(
         event_loop: &Ref<EventLoop>,
         coro: &Obj,
@@ -87,15 +89,15 @@ impl Task {
         Ok(task)
     }
 
-    /// As `create_task(coro)` of a loop without a task factory, in a program that has not put
-    /// another class in the place of asyncio's Task; else nothing.
+    /// A new Task, as `create_task(coro)` of a loop without a task factory makes it. Returns
+    /// nothing if the program has replaced asyncio's Task.
     #[inline]
     pub(crate) fn create_plain(
         event_loop: &Ref<EventLoop>,
         coro: &Obj,
     ) -> Result<Option<Ref<Task>>, Raised> {
         let plain = event_loop.task_factory.is_none()
-            && asyncio(event_loop.py()).tasks_namespace.is_unchanged()
+            && !TASK.is_replaced::<Task>(event_loop.py())
             && EventLoop::is_fast(event_loop)
             && coro.is_coroutine_exact();
         if !plain {
@@ -104,7 +106,7 @@ impl Task {
         Task::create(event_loop, coro, None, None).map(Some)
     }
 
-    /// What `__init__` does.
+    /// The work of `__init__`.
     pub(crate) fn init(
         this: &Ref<Task>,
         coro: &Obj,
@@ -148,7 +150,7 @@ impl Task {
         Task::register(this, &event_loop)
     }
 
-    /// Makes it known to `all_tasks()`.
+    /// Registers the task for `all_tasks()`.
     #[inline]
     pub(super) fn register(this: &Ref<Task>, event_loop: &Obj) -> Result<(), Raised> {
         let py = this.py();
@@ -168,7 +170,7 @@ impl Task {
             .map(drop)
     }
 
-    /// The task is about to go: its context may serve another one.
+    /// Gives the task's context to the loop's spares, because the task is about to go.
     #[inline]
     pub(super) fn give_back_context(this: &Ref<Task>) {
         if let Some(event_loop) = this.parent_value().event_loop() {
@@ -178,30 +180,29 @@ impl Task {
         }
     }
 
-    /// Schedules a step that throws the exception, if there is one.
+    /// Schedules a step, which throws the exception if there is one.
     #[inline]
     pub(super) fn schedule_step(this: &Ref<Task>, error: Option<Obj>) -> Result<(), Raised> {
         let Some(event_loop) = this.parent_value().event_loop() else {
             return Ok(());
         };
+        if error.is_some() {
+            this.parent().rare.make().error.set(error);
+        }
         if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
             if EventLoop::is_fast(native) {
-                if error.is_some() {
-                    this.parent().rare.make().error.set(error);
-                }
                 EventLoop::schedule(native, Entry::task(this.as_obj().clone()));
                 return Ok(());
             }
         }
         let py = this.py();
         let step = Task::step_method(this)?;
-        let error = error.unwrap_or_else(|| Obj::none(py));
         let context = this.context.get().unwrap_or_else(|| Obj::none(py));
         let names = asyncio(py).context_name.get(py);
         event_loop
             .method_named(
                 pyo3::intern!(py, "call_soon"),
-                &[&step, &error, &context],
+                &[&step, &context],
                 Some(names),
             )
             .map(drop)
@@ -210,9 +211,9 @@ impl Task {
     /// A step as a callable, for loops that want one.
     pub(super) fn step_method(this: &Ref<Task>) -> Result<Obj, Raised> {
         static STEP: MethodDef = MethodDef::new(c"task_step", c"Drive the coroutine one step.");
-        bound_method(this, &STEP, |this: &Ref<Task>, error: &Obj| {
+        bound_method0(this, &STEP, |this: &Ref<Task>| {
             stop_at_exit();
-            super::step::step(this, error.clone().not_none())
+            super::step::step(this, this.parent_value().rare.take_error())
         })
     }
 
@@ -225,7 +226,7 @@ impl Task {
         })
     }
 
-    /// `cancel(msg)`: whether it was still pending.
+    /// `cancel(msg)`. Returns whether the task was still pending.
     pub(crate) fn cancel(this: &Ref<Task>, message: Option<Obj>) -> Result<bool, Raised> {
         let py = this.py();
         let future = this.parent();
@@ -238,7 +239,7 @@ impl Task {
             .cancel_requests
             .set(future.cancel_requests.get().wrapping_add(1));
         if let Some(waiter) = this.waiter.get() {
-            if cancel_waiter(&waiter, message.as_ref())? {
+            if cancel_awaited(&waiter, message.as_ref())? {
                 return Ok(true);
             }
         }
@@ -247,7 +248,7 @@ impl Task {
         Ok(true)
     }
 
-    /// The task is about to go: reports it if it is still pending.
+    /// Reports a task that is destroyed while it is pending.
     pub(super) fn report_destroyed(this: &Ref<Task>) {
         let future = this.parent();
         if !future.is_pending() || !future.flags.is(Flag::LogDestroyPending) {
@@ -258,18 +259,11 @@ impl Task {
             return;
         };
         let reported = (|| -> Result<(), Raised> {
-            let report = Obj::dict(py)?;
-            let set = |key: &str, value: &Obj| report.dict_set(&Obj::str(py, key)?, value);
-            set("task", this.as_obj())?;
-            set(
-                "message",
-                &Obj::str(py, "Task was destroyed but it is pending!")?,
-            )?;
-            if let Some(stack) = future.source_traceback() {
-                set("source_traceback", &stack)?;
-            }
-            let name = pyo3::intern!(py, "call_exception_handler");
-            event_loop.method(name, &[&report]).map(drop)
+            let message = Obj::str(py, "Task was destroyed but it is pending!")?;
+            let stack = future.source_traceback();
+            let mut parts = vec![("task", this.as_obj()), ("message", &message)];
+            parts.extend(stack.as_ref().map(|stack| ("source_traceback", stack)));
+            reports::send_when_going(&event_loop, &parts)
         })();
         if let Err(raised) = reported {
             raised.report_unraisable(Some(this.as_obj()));
@@ -290,10 +284,10 @@ impl Task {
     }
 }
 
-/// Raises TypeError where the running version does, if it is no `contextvars.Context`.
+/// Raises TypeError if the object is no `contextvars.Context`, on the versions that check it.
 fn check_context(context: &Obj) -> Result<(), Raised> {
     let py = context.py();
-    if !asyncio(py).habits.checks_context || context::is_context(context) {
+    if !asyncio(py).behaviour.checks_context || context::is_context(context) {
         return Ok(());
     }
     let class = context.bound(py).get_type();
@@ -304,20 +298,28 @@ fn check_context(context: &Obj) -> Result<(), Raised> {
     Err(Raised::type_error(py, &text))
 }
 
-/// Cancels a future or task of any kind; whether it let itself be cancelled.
-pub(crate) fn cancel_waiter(object: &Obj, message: Option<&Obj>) -> Result<bool, Raised> {
+/// Cancels a native Future or Task of whose methods none can be replaced. Returns nothing for any
+/// other object.
+#[inline]
+pub(crate) fn cancel_bare(object: &Obj, message: Option<&Obj>) -> Option<Result<bool, Raised>> {
+    if let Some(future) = Ref::<Future>::of_bare(object) {
+        return Some(Future::cancel(future, message.cloned()));
+    }
+    let task = Ref::<Task>::of_bare(object)?;
+    // A task may wait on a task, which waits on another, and so on.
+    Some(Nested::enter(object.py()).and_then(|_nested| Task::cancel(task, message.cloned())))
+}
+
+/// Cancels the future that a task awaits. Returns whether it could be cancelled. The message is
+/// always passed, by position, as the accelerator does.
+pub(crate) fn cancel_awaited(object: &Obj, message: Option<&Obj>) -> Result<bool, Raised> {
+    if let Some(cancelled) = cancel_bare(object, message) {
+        return cancelled;
+    }
     let py = object.py();
-    if let Some(future) = Ref::<Future>::of_exact(object) {
-        return Future::cancel(future, message.cloned());
-    }
-    if let Some(task) = Ref::<Task>::of_exact(object) {
-        return Task::cancel(task, message.cloned());
-    }
-    let name = pyo3::intern!(py, "cancel");
     let none = Obj::none(py);
-    let message = message.unwrap_or(&none);
-    let names = asyncio(py).msg_name.get(py);
-    object.method_named(name, &[message], Some(names))?.truth()
+    let name = pyo3::intern!(py, "cancel");
+    object.method(name, &[message.unwrap_or(&none)])?.truth()
 }
 
 /// Whether a Task can drive the object.

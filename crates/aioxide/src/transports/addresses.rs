@@ -6,8 +6,9 @@ use cpython::Obj;
 use engine::SocketAddrStorage;
 use engine::sys::family;
 
-/// The address for a socket of the family, if it is plain: numbers for a host, a port, a path. All
-/// others, names and mistakes among them, are for Python's own methods: nothing is raised.
+/// The address for a socket of the family, if it is plain: numbers for a host, a port, a path.
+/// Nothing is raised for other addresses, such as names and mistakes: they are left to Python's own
+/// methods.
 pub(crate) fn plain_address(family: i32, address: &Obj) -> Option<SocketAddrStorage> {
     match family {
         family::INET if address.tuple_len() == 2 => {

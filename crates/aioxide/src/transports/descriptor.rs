@@ -1,19 +1,19 @@
-//! Who owns the descriptor under a transport.
+//! The owner of the descriptor under a transport.
 //!
-//! asyncio's transports have a Python socket from the start. Of a connection that a server has
-//! accepted most programs never ask for it, and to make and close one takes as long as five system
-//! calls. So such a transport owns the bare descriptor, and hands it over to a Python socket when
-//! somebody asks for that: at any time there is one owner.
+//! asyncio's transports have a Python socket from the start. Most programs never ask for that of an
+//! accepted connection, and making and closing a Python socket takes as long as five system calls.
+//! So such a transport owns the bare descriptor, and hands it over to a Python socket when other
+//! code asks for one: at any time there is one owner.
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use cpython::{Obj, Python, Raised, Slot, Visit};
+use cpython::{GcFields, Obj, Python, Raised, Slot, Visit};
 use engine::sys;
 
 use super::imports;
 
-/// What Python's socket object has to know of a descriptor: arguments of `socket.socket()`.
+/// The family, type and protocol of a descriptor: the arguments of `socket.socket()`.
 #[derive(Clone, Copy)]
 pub(crate) struct SocketKind {
     pub(crate) family: i64,
@@ -23,30 +23,30 @@ pub(crate) struct SocketKind {
     pub(crate) says_nonblocking: bool,
 }
 
-/// A connected, non-blocking socket and who owns it.
-pub(crate) enum Owned {
-    /// The Python socket does.
+/// A connected, non-blocking socket, with its owner.
+pub(crate) enum OwnedSocket {
+    /// The Python socket owns the descriptor.
     Socket(Obj),
-    /// Whoever has this.
+    /// This value owns the descriptor.
     Bare(OwnedFd, SocketKind),
 }
 
-impl Owned {
+impl OwnedSocket {
     /// The Python socket, which is the owner from now on.
     pub(crate) fn into_socket(self, py: Python<'_>) -> Result<Obj, Raised> {
         match self {
-            Owned::Socket(sock) => Ok(sock),
-            Owned::Bare(fd, kind) => make_socket(py, kind, fd).map_err(|(_, raised)| raised),
+            OwnedSocket::Socket(sock) => Ok(sock),
+            OwnedSocket::Bare(fd, kind) => make_socket(py, kind, fd).map_err(|(_, raised)| raised),
         }
     }
 
     /// Closes it. Raises what `socket.close()` does.
     pub(super) fn close(self, py: Python<'_>) -> Result<(), Raised> {
         match self {
-            Owned::Socket(sock) => sock.method(pyo3::intern!(py, "close"), &[]).map(drop),
-            // With SO_LINGER, which connections have from the listening socket, it may take a
-            // while.
-            Owned::Bare(fd, _) => match py.detach(|| sys::close(fd)) {
+            OwnedSocket::Socket(sock) => sock.method(pyo3::intern!(py, "close"), &[]).map(drop),
+            // Closing may take a while with SO_LINGER, which a connection inherits from the
+            // listening socket.
+            OwnedSocket::Bare(fd, _) => match py.detach(|| sys::close(fd)) {
                 Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => {
                     Err(Raised::os_error(py, error))
                 }
@@ -58,19 +58,28 @@ impl Owned {
 
 /// A transport's descriptor, until it is closed.
 pub(super) struct Descriptor {
-    /// The Python socket, if it is the owner.
+    /// The Python socket, if that is the owner.
     sock: Slot,
-    /// The descriptor otherwise.
+    /// The descriptor, if there is no Python socket.
     bare: RefCell<Option<OwnedFd>>,
-    /// Of which kind that is, or was.
+    /// The kind of the descriptor that this has, or had.
     kind: Option<SocketKind>,
 }
 
+impl GcFields for Descriptor {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.sock);
+    }
+    fn let_go(&self) {
+        self.replace(None);
+    }
+}
+
 impl Descriptor {
-    pub(super) fn new(owned: Owned) -> Descriptor {
+    pub(super) fn new(owned: OwnedSocket) -> Descriptor {
         let (sock, bare, kind) = match owned {
-            Owned::Socket(sock) => (Some(sock), None, None),
-            Owned::Bare(fd, kind) => (None, Some(fd), Some(kind)),
+            OwnedSocket::Socket(sock) => (Some(sock), None, None),
+            OwnedSocket::Bare(fd, kind) => (None, Some(fd), Some(kind)),
         };
         Descriptor {
             sock: Slot::new(sock),
@@ -79,7 +88,7 @@ impl Descriptor {
         }
     }
 
-    /// Whether it is not closed yet.
+    /// Whether the descriptor is not closed yet.
     pub(super) fn is_open(&self) -> bool {
         self.sock.is_some() || self.bare.borrow().is_some()
     }
@@ -104,8 +113,8 @@ impl Descriptor {
         Ok(self.sock.get())
     }
 
-    /// What `get_extra_info('socket')` shows: the Python socket, or a closed one that looks like
-    /// it.
+    /// The object that `get_extra_info('socket')` shows: the Python socket, or a closed one that
+    /// looks like it.
     pub(super) fn shown_socket(&self, py: Python<'_>) -> Result<Obj, Raised> {
         if let Some(sock) = self.socket(py)? {
             return Ok(sock);
@@ -120,26 +129,19 @@ impl Descriptor {
         Ok(sock)
     }
 
-    /// Another Python socket is closed in the place of this.
+    /// Puts another Python socket, or none, in the place of this one. The transport closes that one
+    /// at its end.
     pub(super) fn replace(&self, sock: Option<Obj>) {
         drop(self.bare.take());
         self.sock.set(sock);
     }
 
-    /// What there is to close.
-    pub(super) fn take(&self) -> Option<Owned> {
+    /// The socket that has to be closed, if there is one.
+    pub(super) fn take(&self) -> Option<OwnedSocket> {
         match (self.bare.take(), self.kind) {
-            (Some(fd), Some(kind)) => Some(Owned::Bare(fd, kind)),
-            _ => self.sock.take().map(Owned::Socket),
+            (Some(fd), Some(kind)) => Some(OwnedSocket::Bare(fd, kind)),
+            _ => self.sock.take().map(OwnedSocket::Socket),
         }
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.sock);
-    }
-
-    pub(super) fn clear(&self) {
-        self.replace(None);
     }
 }
 
@@ -155,8 +157,8 @@ impl SocketKind {
 
 /// A `socket.socket` that owns the descriptor, or the descriptor back if that fails.
 ///
-/// Not by calling the class: a signal's handler may raise at the end of its `__init__`, which is
-/// Python code, and the half-made socket would close what is still ours.
+/// This does not call the class: a signal handler may raise at the end of its `__init__`, which is
+/// Python code, and the half-made socket would close a descriptor that is still the transport's.
 fn make_socket(
     py: Python<'_>,
     kind: SocketKind,

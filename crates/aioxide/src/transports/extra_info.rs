@@ -1,19 +1,19 @@
 //! `get_extra_info`: addresses and the socket.
 //!
-//! asyncio fills the dict when the transport is made. Here only the system is asked then (later
-//! the peer may be gone); the Python objects are made when somebody asks for them.
+//! asyncio fills the dict when the transport is made. Here only the system is asked then, because
+//! the peer may be gone later. The Python objects are made when the program asks for them.
 
 use std::cell::{Cell, RefCell};
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, GcFields, Hot, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::SocketAddrStorage;
 use engine::sys;
 
 use super::descriptor::Descriptor;
 use super::imports;
 
-/// A family whose addresses this file knows how to turn into Python objects.
+/// Whether this file can turn the address into a Python object.
 fn is_known(address: &SocketAddrStorage) -> bool {
     address.ip().is_some() || address.unix_path().is_some()
 }
@@ -25,19 +25,29 @@ struct Addresses {
 
 /// The extra information of one transport.
 pub(super) struct ExtraInfo {
-    /// asyncio's `_extra`; complete once neither `pending` nor `lacks_socket`.
+    /// asyncio's `_extra`. It is complete once `pending` is empty and `lacks_socket` is false.
     dict: Slot,
-    /// The addresses, if they have still to be put into the dict.
+    /// The addresses that still have to be put into the dict.
     pending: RefCell<Option<Box<Addresses>>>,
-    /// The socket has still to be put into the dict: this one, closed or not, if there was one
-    /// from the start.
+    /// The socket still has to be put into the dict: `sock`, closed or not, if there was one from
+    /// the start.
     lacks_socket: Cell<bool>,
     sock: Slot,
 }
 
+impl GcFields for ExtraInfo {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.dict);
+        visit.slot(&self.sock);
+    }
+    fn let_go(&self) {
+        self.set_dict(None);
+    }
+}
+
 impl ExtraInfo {
-    /// Asks the system for the addresses, but for the peer's if it is known. `dict` is the
-    /// caller's, which is completed as asyncio does.
+    /// Asks the system for the socket's address, and for the peer's unless `peer` is it. `dict` is
+    /// the caller's, which is completed as asyncio does.
     pub(super) fn new(
         py: Python<'_>,
         fd: i32,
@@ -52,8 +62,8 @@ impl ExtraInfo {
             sock: Slot::default(),
         };
         let local = sys::local_address(fd).ok();
-        // Sockets of a program's own class may answer for themselves, other families need the
-        // standard library's own code.
+        // A socket of a program's own class may have its own answers, and other families need the
+        // standard library's code.
         let sock = descriptor.made_socket();
         let plain = match &sock {
             Some(sock) => sock.is_exact(imports(py).socket.get(py)),
@@ -118,7 +128,7 @@ impl ExtraInfo {
         Ok(())
     }
 
-    /// The dict as it is, or a new one.
+    /// The dict in its present state, or a new one.
     fn own_dict(&self, py: Python<'_>) -> Result<Obj, Raised> {
         if let Some(dict) = self.dict.get() {
             return Ok(dict);
@@ -128,7 +138,7 @@ impl ExtraInfo {
         Ok(dict)
     }
 
-    /// Puts the addresses into the dict, but for the peer's if it is there.
+    /// Puts the addresses into the dict, except the peer's if the dict has it.
     fn put_addresses(
         &self,
         py: Python<'_>,
@@ -144,7 +154,7 @@ impl ExtraInfo {
         Ok(())
     }
 
-    /// Puts the addresses that wait for it into the dict.
+    /// Puts the pending addresses into the dict.
     fn put_pending(&self, py: Python<'_>) -> Result<(), Raised> {
         let Some(addresses) = self.pending.take() else {
             return Ok(());
@@ -166,7 +176,7 @@ impl ExtraInfo {
         self.own_dict(py)
     }
 
-    /// The value of one name. The others are left to be made when they are asked for.
+    /// The value of one name. The other values are made when the program asks for them.
     fn value(
         &self,
         py: Python<'_>,
@@ -190,15 +200,6 @@ impl ExtraInfo {
         self.lacks_socket.set(false);
         self.sock.set(None);
         self.dict.set(dict);
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.dict);
-        visit.slot(&self.sock);
-    }
-
-    pub(super) fn clear(&self) {
-        self.set_dict(None);
     }
 }
 
@@ -240,7 +241,7 @@ where
         )
         .get_set(
             c"_extra",
-            c"What get_extra_info() looks up.",
+            c"The dict in which get_extra_info() looks.",
             move |this| dict(this).get(),
             move |this, value| {
                 dict(this).set(value.cloned());

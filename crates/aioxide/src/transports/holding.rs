@@ -1,104 +1,76 @@
 //! Whether a write leaves at once or at the end of the iteration.
 //!
-//! A system call for each of two small writes, or a peer that is woken for each of many
-//! connections, costs more than all that a loop does besides. So a connection that has shown for
-//! some iterations how it writes holds the first of several writes back, or its only one while
-//! other entries wait for their turn, unless these are so quick that the peer has no time to fall
-//! asleep; what follows in the same iteration leaves with it. Seen from outside it has been sent:
-//! it counts as nothing in the write buffer.
+//! Two things cost more than all else that a loop does: a system call for each of two small writes,
+//! and the wakeup of a peer for each of many connections. So a connection that has written alike
+//! for some iterations ([`WritingHabit`]) may hold bytes until the end of the iteration. It holds
+//! the first of several writes, and the others leave with it. It holds its only write while other
+//! entries wait for their turn, unless these are so quick that the peer has no time to fall asleep.
+//! Held bytes count as sent: they are no part of the write buffer's size.
 //!
-//! Who blocks after a write has it sent by the loop's thread for what is overdue, and the
-//! connection sends at once from then on, for longer each time. Changeable memory and large
-//! chunks are never held.
+//! If a callback blocks after a write, the loop's thread for overdue bytes sends it. From then on
+//! the connection sends at once, for longer each time. Changeable memory and large chunks are never
+//! held.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::io;
 
-use cpython::{Obj, Raised, Ref};
+use cpython::{Obj, Ref};
+use engine::WritingHabit;
 
-use super::core::Transport;
-use super::outgoing::{Chunk, pause_if_full};
-use super::reports::{in_context, method_failed};
-use super::writing::{start_writing, write_failed};
-use super::{StreamTransport, writing};
-use crate::event_loop::{EventLoop, Sending};
-
-/// How a connection's writes are sent when the iteration ends.
-pub(super) const SENDING: Sending = Sending {
-    send,
-    settle: settle_at_end,
-    distrust,
-};
+use super::StreamTransport;
+use super::outgoing::Chunk;
+use super::transport::Transport;
+use crate::event_loop::EventLoop;
 
 /// The most bytes that one connection holds.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// So many iterations a new connection has to write in …
-const TRUSTED_AFTER: u8 = 16;
-/// … and so many one that has blocked for the third time.
-const TRUSTED_AFTER_LONG: u8 = 128;
-
-/// How a connection writes.
-#[derive(Clone, Copy)]
-struct Habit {
-    /// The iteration of its last write.
-    iteration: u32,
-    /// Writes in that iteration, and in the one before in which it wrote.
-    writes: u8,
-    usual: u8,
-    /// Iterations in which it wrote, up to those that are wanted.
-    seen: u8,
-    wanted: u8,
-}
-
-/// What is held of a connection, if anything is.
+/// The habit of a connection, and whether it holds bytes.
 pub(super) struct Holding {
-    habit: Cell<Habit>,
-    /// What is in the write buffer is held.
+    habit: WritingHabit,
+    /// The bytes in the write buffer are held.
     held: Cell<bool>,
+    /// The error with which the system refused the held bytes. It is kept because the system
+    /// reports a socket's error only once.
+    failed: RefCell<Option<io::Error>>,
 }
 
 impl Holding {
     pub(super) fn new() -> Holding {
         Holding {
-            habit: Cell::new(Habit {
-                iteration: 0,
-                writes: 0,
-                usual: 0,
-                seen: 0,
-                wanted: TRUSTED_AFTER,
-            }),
+            habit: WritingHabit::new(),
             held: Cell::new(false),
+            failed: RefCell::new(None),
         }
     }
 
-    /// Whether what is in the write buffer is held: it counts as sent.
+    /// Whether the bytes in the write buffer are held: they count as sent.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
         self.held.get()
     }
 
-    /// What is in the write buffer is handled by whoever calls this: whether it was held.
+    /// Ends the holding; the caller handles the bytes in the write buffer. Returns whether they
+    /// were held.
     #[inline]
     pub(super) fn give_up(&self) -> bool {
         self.held.replace(false)
     }
 
-    /// A write begins: whether the connection may hold it.
+    /// The error with which the system refused the held bytes.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.failed.take()
+    }
+
+    /// Notes that a write begins; returns whether the connection may hold it.
     #[inline]
     fn note_write(&self, event_loop: &EventLoop) -> bool {
-        let mut habit = self.habit.get();
-        if habit.iteration != event_loop.iteration() {
-            habit.iteration = event_loop.iteration();
-            (habit.usual, habit.writes) = (habit.writes, 0);
-            habit.seen = habit.wanted.min(habit.seen + 1);
-        }
-        habit.writes = habit.writes.saturating_add(1);
-        self.habit.set(habit);
-        habit.seen == habit.wanted && (habit.usual > habit.writes || event_loop.gathers())
+        self.habit
+            .note_write(event_loop.iteration(), || event_loop.gathers())
     }
 }
 
-/// Holds the bytes back, if the connection may; nothing waits yet.
+/// Holds the bytes, if the connection may, and returns whether it does. The write buffer is empty.
 #[inline]
 pub(super) fn hold(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> bool {
     let holding = &this.writing.holding;
@@ -119,7 +91,7 @@ pub(super) fn hold(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> boo
     true
 }
 
-/// Adds bytes to what is held, if there is room.
+/// Adds bytes to the held ones, if there is room; returns whether there was.
 pub(super) fn hold_more(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> bool {
     if !fits(data, bytes.len() + this.writing.outgoing.size()) {
         return false;
@@ -137,16 +109,18 @@ fn fits(data: &Obj, size: usize) -> bool {
     (1..=MOST_BYTES).contains(&size) && data.is_exact(&class)
 }
 
-/// Sends what is held, as far as the socket takes it: whether nothing is left.
-fn send(transport: &Obj) -> bool {
-    let Some(this) = Ref::<StreamTransport>::of(transport) else {
-        return true;
-    };
+/// Sends held bytes, as many as the socket takes; returns whether none are left.
+pub(super) fn send(this: &Ref<StreamTransport>) -> bool {
     if this.writing.holding.is_held() {
-        if !writing::is_empty(this) && writing::send(this).is_err() {
-            return false;
+        if !this.writing.outgoing.is_empty() {
+            if let Err(error) = this.writing.outgoing.send_to(this.core().fd) {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    this.writing.holding.failed.replace(Some(error));
+                }
+                return false;
+            }
         }
-        if !writing::is_empty(this) {
+        if !this.writing.outgoing.is_empty() {
             return false;
         }
         this.writing.holding.give_up();
@@ -154,50 +128,7 @@ fn send(transport: &Obj) -> bool {
     true
 }
 
-/// What is held leaves now; what the socket does not take waits as after any write.
-pub(super) fn settle(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    if !this.writing.holding.give_up() || writing::is_empty(this) {
-        return Ok(());
-    }
-    this.core().look_next();
-    if let Err(error) = writing::send(this) {
-        if error.kind() != std::io::ErrorKind::WouldBlock {
-            writing::discard(this)?;
-            return write_failed(this, error).map(drop);
-        }
-    }
-    if writing::is_empty(this) {
-        return Ok(());
-    }
-    start_writing(this)?;
-    pause_if_full(this)
-}
-
-/// The same at the end of the iteration, in the context of the protocol's callbacks.
-#[cold]
-fn settle_at_end(transport: &Obj) -> Result<(), Raised> {
-    let Some(this) = Ref::<StreamTransport>::of(transport) else {
-        return Ok(());
-    };
-    let (Some(context), Some(event_loop)) = (this.reading.context(), this.core().event_loop.get())
-    else {
-        return Ok(());
-    };
-    match in_context(&context, || settle(this)) {
-        Ok(()) => Ok(()),
-        Err(raised) => method_failed(Some(event_loop), this.as_obj(), "write", &[], raised),
-    }
-}
-
-/// The connection has to show again that it writes and goes on.
-fn distrust(transport: &Obj) {
-    if let Some(this) = Ref::<StreamTransport>::of(transport) {
-        let habit = &this.writing.holding.habit;
-        let wanted = habit.get().wanted.saturating_mul(2).min(TRUSTED_AFTER_LONG);
-        habit.set(Habit {
-            seen: 0,
-            wanted,
-            ..habit.get()
-        });
-    }
+/// Makes the connection send at once, until its writes have earned trust again.
+pub(super) fn note_overdue(this: &Ref<StreamTransport>) {
+    this.writing.holding.habit.note_overdue();
 }

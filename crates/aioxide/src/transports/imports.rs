@@ -5,10 +5,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 /// Objects of asyncio and of the standard library, as they were when aioxide was imported.
-pub(crate) struct Imports {
+pub(crate) struct TransportImports {
     /// A subclass of asyncio's `_FlowControlMixin` that allows weak references.
-    pub(super) transport_base: Global,
-    pub(super) buffered_protocol: Global,
+    pub(crate) transport_base: Global,
+    pub(crate) buffered_protocol: Global,
     pub(crate) transport_socket: Global,
     pub(crate) constants: Global,
     pub(crate) logger: Global,
@@ -16,29 +16,29 @@ pub(crate) struct Imports {
     pub(crate) set_result_unless_cancelled: Global,
     /// `socket.socket`.
     pub(crate) socket: Global,
-    /// Its `__new__`, and its base's `__init__`: neither is Python code.
+    /// `__new__` of that class, and `__init__` of its base: neither is Python code.
     pub(super) new_socket: Global,
     pub(super) init_socket: Global,
     /// asyncio's own server.
     pub(super) server: Global,
     pub(super) weak_set: Global,
-    /// Whether it has `_iterating` and `_pending_removals`.
+    /// Whether a `WeakSet` has `_iterating` and `_pending_removals`.
     pub(super) weak_set_puts_off: bool,
     pub(super) weak_reference: Global,
     pub(super) deque: Global,
     pub(super) fsdecode: Global,
-    pub(super) warn: Global,
+    pub(crate) warn: Global,
     /// The tuple `("exc_info",)`, names of a call's keyword arguments.
     pub(super) exc_info_name: Global,
     /// The tuple `("source",)`.
     pub(super) source_name: Global,
 }
 
-static IMPORTS: PyOnceLock<Imports> = PyOnceLock::new();
+static IMPORTS: PyOnceLock<TransportImports> = PyOnceLock::new();
 
 /// The imported objects. They are there once the module is.
 #[inline]
-pub(crate) fn imports(py: Python<'_>) -> &'static Imports {
+pub(crate) fn imports(py: Python<'_>) -> &'static TransportImports {
     match IMPORTS.get(py) {
         Some(imports) => imports,
         None => missing(),
@@ -46,8 +46,8 @@ pub(crate) fn imports(py: Python<'_>) -> &'static Imports {
 }
 
 #[cold]
-fn missing() -> &'static Imports {
-    // A transport exists only after `load`, which the module's start-up runs first.
+fn missing() -> &'static TransportImports {
+    // A transport exists only after `load`, which runs first when the module starts.
     unreachable!("imported before any transport is made")
 }
 
@@ -65,7 +65,7 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     let socket = Obj::import(py, c"socket")?;
     let socket = get(&socket, "socket")?;
     let sendfile_modes = get(&constants, "_SendfileMode")?;
-    let imports = Imports {
+    let imports = TransportImports {
         transport_base: Global::new(make_base(py, &["_FlowControlMixin"])?),
         buffered_protocol: global(&Obj::import(py, c"asyncio.protocols")?, "BufferedProtocol")?,
         transport_socket: global(&Obj::import(py, c"asyncio.trsock")?, "TransportSocket")?,
@@ -93,9 +93,9 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// A subclass of classes of `asyncio.transports`. asyncio's sendfile fallback wants a
-/// `_FlowControlMixin`, servers keep weak references to their transports; asyncio's base classes
-/// have no room for weak references, their subclasses there have.
+/// Makes a subclass of classes of `asyncio.transports`. It has to be a `_FlowControlMixin` for
+/// asyncio's sendfile fallback. It has to allow weak references for servers, and asyncio's base
+/// classes do not.
 pub(crate) fn make_base(py: Python<'_>, bases: &[&str]) -> Result<Obj, Raised> {
     let transports = Obj::import(py, c"asyncio.transports")?;
     let bases: Result<Vec<Obj>, Raised> = bases

@@ -1,36 +1,33 @@
-//! Native transports: TCP and Unix sockets, what asyncio's `_SelectorSocketTransport` is,
-//! datagrams, and pipes.
+//! Native transports: TCP and Unix sockets (asyncio's `_SelectorSocketTransport`), datagrams, and
+//! pipes.
 //!
 //! The descriptor has one owner, the Python socket or the transport itself; bytes are read and
-//! written on it by the engine, without a Python call. Per round trip on an open connection
-//! there is one read, one call of the protocol and one write: no attribute is looked up, nothing
-//! is told to the selector.
+//! written on it by the engine, without a Python call. A round trip on an open connection takes one
+//! read, one call of the protocol and one write: it looks no attribute up and does not touch the
+//! selector.
 //!
-//! - [`core`]: what all share: their loop and protocol, pausing, and how their first and their
-//!   last callbacks are scheduled.
+//! - [`transport`]: the part that all share: their loop and protocol, pausing, and how their first
+//!   and their last callbacks are scheduled.
 //! - [`outgoing`]: the write buffer and flow control.
 //! - [`datagram`]: UDP and Unix datagrams.
 //! - [`pipes`]: pipes, whose transports go one way.
-//! - [`descriptor`]: who owns the descriptor.
-//! - [`socket`]: what streams and datagrams have of their socket: watching it, closing, errors.
-//! - [`stream`]: streams: the type, its Python face, and how one is made.
+//! - [`descriptor`]: the owner of the descriptor.
+//! - [`socket`]: the socket of streams and datagrams: watching it, closing, errors.
+//! - [`stream`]: streams: the type, its Python side, and how one is made.
 //! - [`reading`]: readiness to read, `data_received`, BufferedProtocol, pausing.
-//! - [`feeding`]: readers that get their bytes past `data_received`.
 //! - [`holding`]: writes that leave at the end of the iteration.
-//! - [`writing`]: `write` and what comes after the last byte.
+//! - [`writing`]: `write`, and the steps after the last byte: `resume_writing`, end of file,
+//!   closing.
 //! - [`addresses`]: addresses that Python's socket module takes.
-//! - [`extra_info`]: what `get_extra_info` answers.
+//! - [`extra_info`]: the answers of `get_extra_info`.
 //! - [`server`]: a server's list of its transports.
-//! - [`tls`]: TLS above these transports, or any other.
 //! - [`registry`]: which transport has a descriptor.
-//! - [`reports`]: what goes to the loop's exception handler and to asyncio's log.
+//! - [`reports`]: reports to the loop's exception handler and messages to asyncio's log.
 
 pub(crate) mod addresses;
-pub(crate) mod core;
 mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod extra_info;
-mod feeding;
 mod holding;
 mod imports;
 mod outgoing;
@@ -41,57 +38,34 @@ pub(crate) mod reports;
 mod server;
 mod socket;
 pub(crate) mod stream;
-pub(crate) mod tls;
+pub(crate) mod transport;
 mod writing;
 
 use cpython::{Obj, Python, Raised, Ref};
 
+use crate::handles::Registry;
 pub(crate) use datagram::{DatagramTransport, make_datagram_transport};
-pub(crate) use feeding::{Fed, Feeder, feed_by};
 pub(crate) use imports::{imports, make_base};
+pub(crate) use outgoing::{is_changeable, set_marks};
 pub(crate) use registry::ensure_fd_no_transport;
 pub(crate) use stream::{StreamTransport, make_socket_transport};
+pub(crate) use writing::{write, write_all};
 
-/// `transport.write(data)`.
-#[inline]
-pub(crate) fn write(transport: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
-    writing::write(transport, data)
+/// Ends a stream's connection now; `connection_lost` gets the exception, if there is one.
+pub(crate) fn force_close(
+    transport: &Ref<StreamTransport>,
+    exception: Option<Obj>,
+) -> Result<(), Raised> {
+    socket::force_close(transport, exception)
 }
 
-/// Imports what transports need and builds the types; called when the module starts.
-pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+/// Imports the Python objects that transports need and builds the types; called when the module
+/// starts.
+pub(crate) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     imports::load(py)?;
-    crate::event_loop::EventLoop::send_by(holding::SENDING);
     let base = imports(py).transport_base.get(py);
     cpython::build::build::<StreamTransport>(py, Some(base), 0)?;
-    datagram::build(py)?;
-    tls::build(py, base)?;
-    pipes::build(py)
-}
-
-/// The object's descriptor can be read. Fails only with what ends the program.
-#[inline]
-pub(crate) fn read_ready(io: &Obj) -> Result<(), Raised> {
-    match Ref::<StreamTransport>::of(io) {
-        Some(transport) => reading::on_readable(transport),
-        None => datagram::read_ready(io).unwrap_or_else(|| pipes::read_ready(io)),
-    }
-}
-
-/// The object's descriptor can be written. Fails only with what ends the program.
-#[inline]
-pub(crate) fn write_ready(io: &Obj) -> Result<(), Raised> {
-    match Ref::<StreamTransport>::of(io) {
-        Some(transport) => writing::on_writable(transport),
-        None => datagram::write_ready(io).unwrap_or_else(|| pipes::write_ready(io)),
-    }
-}
-
-/// What the object has put off by an entry of its own. Fails only with what ends the program.
-#[inline]
-pub(crate) fn deferred(io: &Obj) -> Result<(), Raised> {
-    match Ref::<StreamTransport>::of(io) {
-        Some(transport) => core::run_deferred(transport),
-        None => datagram::deferred(io).unwrap_or_else(|| pipes::deferred(io)),
-    }
+    registry.serve::<StreamTransport>();
+    datagram::build(py, registry)?;
+    pipes::build(py, registry)
 }

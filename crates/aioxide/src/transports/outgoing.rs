@@ -1,20 +1,21 @@
-//! Bytes that wait to be written, and the flow control that they drive: what every transport that
-//! writes has, whatever its channel.
+//! Bytes that wait to be written, and the flow control that they drive: the part that every
+//! transport that writes has, whatever its channel.
 
 use std::cell::{Cell, RefCell};
 use std::collections::vec_deque;
 use std::io::{self, IoSlice};
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Python, Raised, Ref};
+use cpython::{Args, GcFields, Obj, Python, Raised, Ref, Visit};
 use engine::buffer::IOV_MAX;
-use engine::{FlowControl, WriteBuffer};
+use engine::{FlowControl, WriteBuffer, sys};
 
-use super::core::Transport;
 use super::imports;
-use super::reports::{caught, report_failure};
+use super::reports::report_failure;
+use super::transport::Transport;
+use crate::interop::EndsProgram;
 
-/// Bytes that wait.
+/// A piece of memory that waits to be written.
 #[derive(Clone)]
 pub(crate) enum Chunk {
     /// A `bytes` object, which never changes: kept, not copied.
@@ -33,8 +34,9 @@ impl AsRef<[u8]> for Chunk {
 }
 
 impl Chunk {
-    /// A bytes object of which so much is sent; of a subclass, which may do anything when
-    /// released, a copy of the rest.
+    /// Makes a chunk of a bytes object of which `sent` bytes were sent. Returns it with the number
+    /// of its own bytes that were sent. An object of a subclass may run any code when it is
+    /// released, so the rest of its bytes is copied.
     pub(super) fn of_bytes(data: &Obj, bytes: &[u8], sent: usize) -> (Chunk, usize) {
         if data.is_exact(&Obj::class_of::<pyo3::types::PyBytes>(data.py())) {
             (Chunk::Bytes(data.clone()), sent)
@@ -45,42 +47,51 @@ impl Chunk {
 }
 
 /// The write buffer of one transport and its water marks.
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingBytes {
     buffer: RefCell<WriteBuffer<Chunk>>,
-    pub(super) flow: RefCell<FlowControl>,
+    pub(super) flow: FlowControl,
 }
 
-impl Outgoing {
-    pub(crate) fn new() -> Outgoing {
-        Outgoing {
+impl GcFields for OutgoingBytes {
+    /// Chunks are bytes objects or native memory, which are part of no cycle.
+    fn visit(&self, _: &mut Visit<'_>) {}
+    fn let_go(&self) {
+        self.clear();
+    }
+}
+
+impl OutgoingBytes {
+    pub(crate) fn new() -> OutgoingBytes {
+        OutgoingBytes {
             buffer: RefCell::new(WriteBuffer::new()),
-            flow: RefCell::new(FlowControl::new()),
+            flow: FlowControl::new(),
         }
     }
 
-    /// Bytes that wait.
+    /// The number of bytes that wait.
     pub(crate) fn size(&self) -> usize {
         self.buffer.borrow().len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.borrow().is_empty()
     }
 
-    /// Keeps a chunk of which so much is sent.
+    /// Keeps a chunk of which `sent` bytes were sent.
     pub(crate) fn push(&self, chunk: Chunk, sent: usize) {
-        // An empty chunk comes back; what it holds is no more than bytes.
+        // An empty chunk comes back; releasing it runs no Python code.
         drop(self.buffer.borrow_mut().push_from(chunk, sent));
     }
 
-    /// Forgets what waits.
+    /// Drops the bytes that wait.
     pub(crate) fn clear(&self) {
         let chunks = self.buffer.borrow_mut().clear();
         drop(chunks);
     }
 
-    /// Sends what the system takes in one call, of `one` piece or of `many`, and forgets it.
+    /// Sends as much as the system takes in one call, by `one` for a single chunk and by `many` for
+    /// several, and drops the bytes that it took.
     pub(crate) fn send(
         &self,
         one: impl FnOnce(&[u8]) -> io::Result<usize>,
@@ -93,12 +104,20 @@ impl Outgoing {
                 _ => many(&buffer.slices(IOV_MAX))?,
             }
         };
-        // Nothing but bytes objects and memory of ours is released here.
+        // This releases bytes objects and native memory only, which runs no Python code.
         self.buffer.borrow_mut().consume(count, &mut drop);
         Ok(())
     }
 
-    /// Copies of the chunks that wait, without what of the first is sent.
+    /// Sends as much as the socket takes in one call, and drops the bytes that it took.
+    pub(super) fn send_to(&self, fd: i32) -> io::Result<()> {
+        self.send(
+            |piece| sys::send(fd, piece),
+            |pieces| sys::send_vectored(fd, pieces),
+        )
+    }
+
+    /// Copies of the chunks that wait, of the first without the bytes that were sent.
     pub(crate) fn copies(&self) -> Vec<Vec<u8>> {
         let buffer = self.buffer.borrow();
         let all: vec_deque::Iter<'_, Chunk> = buffer.iter();
@@ -110,9 +129,9 @@ impl Outgoing {
     }
 }
 
-/// What a write has to do.
+/// The way in which a write has to handle its bytes.
 #[derive(Clone, Copy)]
-pub(super) enum Plan {
+pub(super) enum WritePlan {
     Send,
     /// Other bytes wait already.
     Queue,
@@ -120,48 +139,52 @@ pub(super) enum Plan {
     Count,
 }
 
-/// What a write has done.
-pub(super) enum Sent {
+/// The outcome of a write.
+pub(super) enum WriteOutcome {
     All,
-    /// So many bytes; the rest has to wait.
+    /// The number of bytes that were sent; the rest has to wait.
     Part(usize),
     Failed(io::Error),
     Lost,
 }
 
-impl Plan {
-    /// Does it, sending by `send`.
+impl WritePlan {
+    /// Carries the plan out, sending by `send`.
     #[inline]
-    pub(super) fn send(self, bytes: &[u8], send: impl FnOnce(&[u8]) -> io::Result<usize>) -> Sent {
+    pub(super) fn send(
+        self,
+        bytes: &[u8],
+        send: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> WriteOutcome {
         match self {
-            _ if bytes.is_empty() => Sent::All,
-            Plan::Queue => Sent::Part(0),
-            Plan::Count => Sent::Lost,
-            Plan::Send => match send(bytes) {
-                Ok(count) if count == bytes.len() => Sent::All,
-                Ok(count) => Sent::Part(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part(0),
-                Err(error) => Sent::Failed(error),
+            _ if bytes.is_empty() => WriteOutcome::All,
+            WritePlan::Queue => WriteOutcome::Part(0),
+            WritePlan::Count => WriteOutcome::Lost,
+            WritePlan::Send => match send(bytes) {
+                Ok(count) if count == bytes.len() => WriteOutcome::All,
+                Ok(count) => WriteOutcome::Part(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => WriteOutcome::Part(0),
+                Err(error) => WriteOutcome::Failed(error),
             },
         }
     }
 
-    /// The same with memory that its owner may change: a copy of what is not sent as the error.
+    /// Carries the plan out for memory that its owner may change. The error is a copy of the bytes
+    /// that were not sent.
     pub(super) fn send_or_copy(
         self,
         bytes: &[u8],
         send: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> Result<Sent, Box<[u8]>> {
+    ) -> Result<WriteOutcome, Box<[u8]>> {
         match self.send(bytes, send) {
-            Sent::Part(sent) => Err(bytes[sent..].into()),
+            WriteOutcome::Part(sent) => Err(bytes[sent..].into()),
             sent => Ok(sent),
         }
     }
 }
 
-/// Whether an object is one of those that may be written besides bytes: a bytearray or a
-/// memoryview.
-pub(super) fn is_changeable(data: &Obj) -> bool {
+/// Whether an object is a bytearray or a memoryview, which may be written besides bytes.
+pub(crate) fn is_changeable(data: &Obj) -> bool {
     data.is_subtype_of(&Obj::class_of::<pyo3::types::PyByteArray>(data.py()))
         || data.is_subtype_of(&Obj::class_of::<pyo3::types::PyMemoryView>(data.py()))
 }
@@ -174,8 +197,8 @@ pub(super) fn gathered(data: &Obj, raised: Raised) -> Result<Obj, Raised> {
     data.method(pyo3::intern!(py, "tobytes"), &[])
 }
 
-/// A write after the connection was lost: nothing happens, and the program is warned if it goes
-/// on like that.
+/// Counts a write after the connection was lost. It sends nothing, and logs a warning from
+/// asyncio's threshold on.
 #[cold]
 pub(super) fn count_lost_write(
     py: Python<'_>,
@@ -198,16 +221,16 @@ pub(super) fn count_lost_write(
 /// A transport that writes.
 pub(crate) trait Writes: Transport {
     /// Its flow control.
-    fn flow(&self) -> &RefCell<FlowControl>;
+    fn flow(&self) -> &FlowControl;
 
-    /// Bytes that wait to be written.
+    /// The number of bytes that wait to be written.
     fn waiting(&self) -> usize;
 }
 
 /// Calls `pause_writing` if the buffer has come above the high water mark.
 #[inline]
 pub(crate) fn pause_if_full<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
-    let pause = this.flow().borrow_mut().on_grow(this.waiting());
+    let pause = this.flow().on_grow(this.waiting());
     if pause {
         tell_protocol(this, "pause_writing")
     } else {
@@ -218,7 +241,7 @@ pub(crate) fn pause_if_full<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
 /// Calls `resume_writing` if the buffer has come down to the low water mark.
 #[inline]
 pub(crate) fn resume_if_drained<T: Writes>(this: &Ref<T>) -> Result<(), Raised> {
-    let resume = this.flow().borrow_mut().on_shrink(this.waiting());
+    let resume = this.flow().on_shrink(this.waiting());
     if resume {
         tell_protocol(this, "resume_writing")
     } else {
@@ -234,7 +257,7 @@ fn tell_protocol<T: Writes>(this: &Ref<T>, method: &str) -> Result<(), Raised> {
     match protocol.method(&pyo3::types::PyString::intern(py, method), &[]) {
         Ok(_) => Ok(()),
         Err(raised) => {
-            let exception = caught(py, raised)?;
+            let exception = EndsProgram::or_caught(py, raised)?;
             let Some(event_loop) = this.core().event_loop.get() else {
                 return Ok(());
             };
@@ -244,7 +267,7 @@ fn tell_protocol<T: Writes>(this: &Ref<T>, method: &str) -> Result<(), Raised> {
     }
 }
 
-/// The methods about the write buffer's size and its water marks.
+/// Adds the methods about the write buffer's size and its water marks.
 pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
     builder
         .method0(
@@ -256,7 +279,7 @@ pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
             c"get_write_buffer_limits",
             c"get_write_buffer_limits($self, /)\n--\n\nReturn the low and high water marks.",
             |this| {
-                let flow = this.flow().borrow().clone();
+                let flow = this.flow();
                 let py = this.py();
                 let marks = [
                     Obj::int(py, flow.low() as i64)?,
@@ -294,51 +317,35 @@ pub(super) fn build<T: Writes>(builder: &mut Builder<T>) {
         .get(
             c"_protocol_paused",
             c"Whether the protocol is paused.",
-            |this| this.flow().borrow().is_paused(),
+            |this| this.flow().is_paused(),
         )
         .get(c"_high_water", c"The high water mark, in bytes.", |this| {
-            this.flow().borrow().high()
+            this.flow().high()
         })
         .get(c"_low_water", c"The low water mark, in bytes.", |this| {
-            this.flow().borrow().low()
+            this.flow().low()
         });
 }
 
 /// Sets the water marks. Raises ValueError if they contradict each other.
 fn set_limits<T: Writes>(this: &Ref<T>, args: &Args<'_>, name: &str) -> Result<(), Raised> {
     let [high, low] = args.bind_as_python(name, &["high", "low"], 0)?;
-    let (high, low) = marks(this.py(), high, low, 64 * 1024)?;
-    let mut flow = this.flow().borrow_mut();
-    // They are valid.
-    let _ = flow.set_limits(Some(high), Some(low));
-    Ok(())
+    set_marks(this.py(), this.flow(), high, low)
 }
 
-/// The high and the low water mark, in bytes, that a program asks for; `default` is the high one.
-/// Raises ValueError if they contradict each other.
-pub(super) fn marks(
+/// Sets the high and the low water mark, in bytes, that a program asks for. Raises ValueError if
+/// they contradict each other.
+pub(crate) fn set_marks(
     py: Python<'_>,
+    flow: &FlowControl,
     high: Option<Obj>,
     low: Option<Obj>,
-    default: i64,
-) -> Result<(usize, usize), Raised> {
-    let (high, low) = (limit(high)?, limit(low)?);
-    let high = match (high, low) {
-        (Some(high), _) => high,
-        (None, Some(low)) => low.saturating_mul(4),
-        (None, None) => default,
-    };
-    let low = low.unwrap_or(high.div_euclid(4));
-    match (usize::try_from(high), usize::try_from(low)) {
-        (Ok(high), Ok(low)) if high >= low => Ok((high, low)),
-        _ => {
-            let text = format!("high ({high}) must be >= low ({low}) must be >= 0");
-            Err(Raised::value_error(py, &text))
-        }
-    }
+) -> Result<(), Raised> {
+    flow.set_limits(limit(high)?, limit(low)?)
+        .map_err(|error| Raised::value_error(py, &error.to_string()))
 }
 
-/// A water mark; what is more than all memory counts as that.
+/// A water mark from an int; one above `usize::MAX` counts as that.
 fn limit(value: Option<Obj>) -> Result<Option<i64>, Raised> {
     match value.and_then(Obj::not_none) {
         Some(value) if value.is_int() => match value.to_i64() {

@@ -4,39 +4,42 @@ use std::cell::{Cell, RefCell};
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Python, Raised, Ref, Slot, SpareBytes, Visit};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot, SpareBytes, context};
 use engine::sys;
 
-use super::core::{self, Channel, Transport};
-use super::feeding::{self, Fed, feeder};
-use super::reports::{caught, in_context, method_failed, os_exception};
+use super::reports::os_exception;
 use super::socket::{self, watch_read};
-use super::{StreamTransport, imports, tls};
+use super::transport::{self, Transport, TransportChannel};
+use super::{StreamTransport, imports};
+use crate::handles::reports::method_failed;
+use crate::handles::served::{self, Taken, Taking};
+use crate::interop::EndsProgram;
 
-/// The most that one readiness reads, in bytes; asyncio's `max_size`. It goes through a buffer of
-/// the thread and is copied to a bytes object of the right size: to allocate for the most and cut
-/// costs a mapping and its page faults for each read, several times the copy.
+/// The most that one readiness reads, in bytes; asyncio's `max_size`. The bytes go through a buffer
+/// of the thread and are copied to a bytes object of the right size. Allocating the most and
+/// shrinking costs a mapping and its page faults for each read, several times the copy.
 pub(crate) const SCRATCH: usize = 256 * 1024;
 
 /// The buffer starts at a line of the processor's cache: the system copies 4 KiB to another place
 /// 6 % slower.
 const ALIGNMENT: usize = 64;
 
-/// From so many bytes on, to cut a bytes object that was too large costs less than a copy.
-const PLENTY: usize = 16 * 1024;
+/// From this many bytes on, shrinking a bytes object that was too large costs less than a copy.
+const LARGE_READ: usize = 16 * 1024;
 
-/// Room in such an object, in bytes: more would be mapped by itself, at the price of page faults.
+/// Size in bytes of the object that is shrunk: malloc maps a larger one by itself, at the price of
+/// page faults.
 const ROOM: usize = 120 * 1024;
 
-/// What the last protocol was handed.
+/// The bytes object of the last `data_received`, to be used again.
 static SPARE: SpareBytes = SpareBytes::new();
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::default();
 }
 
-/// Calls `body` with the thread's buffer of [`SCRATCH`] bytes. It is taken out for that time, as what `body` calls
-/// might come back here.
+/// Calls `body` with the thread's buffer of [`SCRATCH`] bytes. The buffer is taken out meanwhile,
+/// because `body` may call code that comes back here.
 #[inline]
 pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut scratch = SCRATCH_BUFFER.take();
@@ -53,13 +56,11 @@ pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut [u8]) -> R) -> R {
 pub(super) struct Reading {
     /// The protocol is a BufferedProtocol.
     buffered: Cell<bool>,
-    /// The protocol is one of a stream, whose reader takes bytes as they come.
-    fed: Cell<bool>,
-    /// The last read brought plenty, but not more than has room in a bytes object.
-    plenty: Cell<bool>,
-    /// The protocol, if it is our own for TLS.
-    tls: Slot<Ref<tls::SslProtocol>>,
-    /// In which the protocol is called.
+    /// How the protocol takes bytes where they lie, if it is a native one that can.
+    taker: Cell<Option<&'static Taking>>,
+    /// The last read brought at least [`LARGE_READ`] bytes, but less than [`ROOM`].
+    last_read_was_large: Cell<bool>,
+    /// The context in which the protocol is called.
     context: Slot,
     /// Bound methods of the protocol, looked up at their first use. `receive` is `data_received`
     /// or `buffer_updated`.
@@ -67,20 +68,21 @@ pub(super) struct Reading {
     get_buffer: Slot,
 }
 
+cpython::holds!(Reading: context, receive, get_buffer);
+
 impl Reading {
     pub(super) fn new() -> Reading {
         Reading {
             buffered: Cell::new(false),
-            fed: Cell::new(false),
-            plenty: Cell::new(false),
-            tls: Slot::default(),
+            taker: Cell::new(None),
+            last_read_was_large: Cell::new(false),
             context: Slot::default(),
             receive: Slot::default(),
             get_buffer: Slot::default(),
         }
     }
 
-    /// The protocol is called in this context from now on.
+    /// Sets the context in which the protocol is called from now on.
     pub(super) fn set_context(&self, context: Obj) {
         self.context.set(Some(context));
     }
@@ -88,21 +90,6 @@ impl Reading {
     /// The context in which the protocol is called.
     pub(super) fn context(&self) -> Option<Obj> {
         self.context.get()
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.tls);
-        visit.slot(&self.context);
-        visit.slot(&self.receive);
-        visit.slot(&self.get_buffer);
-    }
-
-    /// Releases everything; nothing is read any more.
-    pub(super) fn clear(&self) {
-        self.tls.set(None);
-        self.context.set(None);
-        self.receive.set(None);
-        self.get_buffer.set(None);
     }
 }
 
@@ -121,9 +108,7 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
 pub(super) fn set_protocol(this: &Ref<StreamTransport>, protocol: &Obj) -> Result<(), Raised> {
     let buffered = protocol.is_instance(imports(this.py()).buffered_protocol.get(this.py()))?;
     this.reading.buffered.set(buffered);
-    this.reading.fed.set(!buffered && feeding::takes(protocol)?);
-    let tls = buffered.then(|| tls::as_native(protocol)).flatten();
-    this.reading.tls.set(tls.cloned());
+    this.reading.taker.set(served::taking(protocol, buffered));
     this.reading.receive.set(None);
     this.reading.get_buffer.set(None);
     this.connected.set(true);
@@ -143,23 +128,25 @@ pub(super) fn start_reading_in_context(this: &Ref<StreamTransport>) -> Result<()
     watch_read(this)
 }
 
-/// The descriptor can be read.
+/// Handles that the descriptor can be read.
 #[inline]
-pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram> {
     if !this.socket.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.reading.context.get() else {
         return Ok(());
     };
-    let result = in_context(&context, || {
-        if this.reading.buffered.get() {
-            match this.reading.tls.get() {
-                Some(tls) if !tls.is_overridden() => read_encrypted(this, &tls),
-                _ => read_into_buffer(this),
+    let result = context::run(&context, || {
+        if let Some(taker) = this.reading.taker.get() {
+            if let Some(protocol) = this.core().protocol.get() {
+                if (taker.is_open)(&protocol) {
+                    return read_for_taker(this, taker, &protocol);
+                }
             }
-        } else if this.reading.fed.get() {
-            read_for_stream(this)
+        }
+        if this.reading.buffered.get() {
+            read_into_buffer(this)
         } else {
             read_data(this)
         }
@@ -170,19 +157,19 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     }
 }
 
-/// What asyncio leaves to the Handle: a context that cannot be entered, an `eof_received` whose
-/// answer has no truth value, a failing exception handler.
+/// Reports an exception that asyncio leaves to the Handle: of a context that cannot be entered, of
+/// an `eof_received` whose answer has no truth value, of a failing exception handler.
 #[cold]
-fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), Raised> {
+fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), EndsProgram> {
     let event_loop = this.core().event_loop.get();
     method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
 }
 
-/// Outcome of a read that is not an exception.
+/// The outcome of a read that raised nothing.
 pub(super) enum Received {
     Data(Obj),
     Eof,
-    /// Nothing is there, after all.
+    /// There is nothing to read, after all.
     Nothing,
     Failed(io::Error),
 }
@@ -197,7 +184,7 @@ impl Received {
     }
 }
 
-/// One read of bounded size, by `read`, as a bytes object.
+/// Makes one read of bounded size, by `read`, and returns a bytes object.
 #[inline]
 pub(super) fn receive_bytes(
     py: Python<'_>,
@@ -212,7 +199,8 @@ pub(super) fn receive_bytes(
     })
 }
 
-/// One read directly into a bytes object, where about as much is to be expected.
+/// Makes one read directly into a bytes object of [`ROOM`] bytes, which pays where the last read
+/// was large.
 fn receive_plenty(py: Python<'_>, fd: i32) -> Result<Received, Raised> {
     let filled = Obj::bytes_filled(py, ROOM, |room| sys::recv_uninit(fd, room));
     Ok(match filled? {
@@ -222,11 +210,11 @@ fn receive_plenty(py: Python<'_>, fd: i32) -> Result<Received, Raised> {
     })
 }
 
-/// One read for a Protocol.
+/// Makes one read for a Protocol.
 #[inline]
 fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let fd = this.core().fd;
-    let received = if this.reading.plenty.get() {
+    let received = if this.reading.last_read_was_large.get() {
         receive_plenty(this.py(), fd)?
     } else {
         receive_bytes(this.py(), |room| sys::recv(fd, room))?
@@ -234,7 +222,9 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     match received {
         Received::Data(data) => {
             let size = data.as_bytes().map_or(0, <[u8]>::len);
-            this.reading.plenty.set((PLENTY..ROOM).contains(&size));
+            this.reading
+                .last_read_was_large
+                .set((LARGE_READ..ROOM).contains(&size));
             let handed = hand_on(this, &data);
             SPARE.keep(data);
             handed
@@ -245,36 +235,36 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     }
 }
 
-/// One read for the reader of a stream, which takes the bytes from where they are.
+/// Makes one read for a native protocol, which takes the bytes where they lie.
 #[inline]
-fn read_for_stream(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    let (Some(feeder), Some(protocol)) = (feeder(), this.core().protocol.get()) else {
-        return read_data(this);
-    };
+fn read_for_taker(
+    this: &Ref<StreamTransport>,
+    taker: &Taking,
+    protocol: &Obj,
+) -> Result<(), Raised> {
     let (py, fd) = (this.py(), this.core().fd);
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
         let bytes = &scratch[..count];
         Ok(match count {
             0 => None,
-            _ => Some(match (feeder.store)(&protocol, bytes) {
-                Ok(Fed::Refused) => Err(Obj::bytes(py, bytes)),
-                fed => Ok(fed),
+            _ => Some(match (taker.take)(protocol, bytes) {
+                Ok(Taken::Refused) => Err(Obj::bytes(py, bytes)),
+                taken => Ok(taken),
             }),
         })
     });
-    let fed = match received {
-        Ok(Some(Ok(fed))) => fed,
+    let taken = match received {
+        Ok(Some(Ok(taken))) => taken,
         Ok(Some(Err(data))) => return hand_on(this, &data?),
         Ok(None) => return on_eof(this),
         Err(error) => return on_failed_read(this, error),
     };
-    let told = fed.and_then(|fed| match fed {
-        Fed::Stored(reader) => (feeder.stored)(&reader),
-        Fed::Dropped | Fed::Refused => Ok(()),
-    });
-    match told {
+    match taken.and_then(|taken| (taker.proceed)(protocol, taken)) {
         Ok(()) => Ok(()),
+        Err(raised) if this.reading.buffered.get() => {
+            on_protocol_error(this, raised, "buffer_updated")
+        }
         Err(raised) => on_protocol_error(this, raised, "data_received"),
     }
 }
@@ -307,7 +297,7 @@ fn look_up(this: &Ref<StreamTransport>, name: &str, place: &Slot) -> Result<Obj,
     Ok(method)
 }
 
-/// One read for a BufferedProtocol, into its own buffer.
+/// Makes one read for a BufferedProtocol, into its own buffer.
 fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
     let room = match ask_for_buffer(this, py) {
@@ -330,7 +320,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
             return on_useless_buffer(this, &room);
         }
     };
-    // What the buffer lies in may go before the protocol is called, as in asyncio.
+    // Releases the buffer's owner before the protocol is called, as asyncio does.
     drop(room);
     let count = match result {
         Ok(0) => return on_eof(this),
@@ -342,27 +332,6 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         .and_then(|updated| updated.call1(&Obj::int(py, count as i64)?));
     match updated {
         Ok(_) => Ok(()),
-        Err(raised) => on_protocol_error(this, raised, "buffer_updated"),
-    }
-}
-
-/// One read for our own TLS, which takes the bytes from where they are.
-fn read_encrypted(this: &Ref<StreamTransport>, tls: &Ref<tls::SslProtocol>) -> Result<(), Raised> {
-    let fd = this.core().fd;
-    let received = with_scratch(|scratch| {
-        let count = sys::recv(fd, scratch)?;
-        Ok(match count {
-            0 => None,
-            count => Some(tls::receive(tls, &scratch[..count])),
-        })
-    });
-    let received = match received {
-        Ok(Some(received)) => received,
-        Ok(None) => return on_eof(this),
-        Err(error) => return on_failed_read(this, error),
-    };
-    match tls::proceed(tls, received) {
-        Ok(()) => Ok(()),
         Err(raised) => on_protocol_error(this, raised, "buffer_updated"),
     }
 }
@@ -384,37 +353,37 @@ fn ask_for_buffer(this: &Ref<StreamTransport>, py: Python<'_>) -> Result<Obj, Ra
     get_buffer.call1(&Obj::int(py, -1)?)
 }
 
-/// `get_buffer()` returned something that cannot be written to. What has no length, or none to
-/// speak of, is the protocol's error; what the rest is, the Python socket says.
+/// Reports that `get_buffer()` returned an object that cannot be written to. An object without a
+/// length, or with length 0, is the protocol's error. For all others the Python socket raises the
+/// exception.
 #[cold]
 fn on_useless_buffer(this: &Ref<StreamTransport>, room: &Obj) -> Result<(), Raised> {
     let py = this.py();
-    let len = Obj::import(py, c"builtins")?.attr(pyo3::intern!(py, "len"))?;
     let sock = this.socket.descriptor.socket(py)?;
     let sock = sock.unwrap_or_else(|| Obj::none(py));
-    match len.call1(room).and_then(|len| len.to_i64()) {
+    match room.length() {
         Ok(0) => {
             let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
             on_protocol_error(this, raised, "get_buffer")
         }
         Ok(_) => match sock.method(pyo3::intern!(py, "recv_into"), &[room]) {
             Ok(_) => Ok(()),
-            Err(raised) => on_read_error(this, caught(py, raised)?),
+            Err(raised) => on_read_error(this, EndsProgram::or_caught(py, raised)?),
         },
         Err(raised) => on_protocol_error(this, raised, "get_buffer"),
     }
 }
 
-/// The peer has sent all it will.
+/// Handles the end of the peer's bytes.
 #[cold]
 fn on_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    core::log_if_debug(this, "debug", "%r received EOF")?;
+    transport::log_if_debug(this, "debug", "%r received EOF")?;
     let Some(protocol) = this.core().protocol.get() else {
         return Ok(());
     };
     match protocol.method(pyo3::intern!(py, "eof_received"), &[]) {
-        // The protocol goes on writing; there is nothing more to read.
+        // The protocol goes on writing, but nothing more can be read.
         Ok(keep_open) if keep_open.truth()? => this.socket.stop_reading(this.as_obj()),
         Ok(_) => socket::close(this),
         Err(raised) => on_protocol_error(this, raised, "eof_received"),
@@ -432,7 +401,7 @@ fn on_protocol_error(
     raised: Raised,
     method: &str,
 ) -> Result<(), Raised> {
-    let exception = caught(this.py(), raised)?;
+    let exception = EndsProgram::or_caught(this.py(), raised)?;
     let message = format!("Fatal error: protocol.{method}() call failed.");
     socket::fatal_error(this, &exception, &message)
 }

@@ -1,8 +1,8 @@
-//! Which transport has a descriptor: asyncio's `loop._transports`.
+//! The transports by descriptor: asyncio's `loop._transports`.
 //!
-//! It is asyncio's own WeakValueDictionary, as its UDP transports and its sendfile write to it
-//! too. We put plain weak references into the dict below it: without a call of Python code, and
-//! a dead one is as good as none.
+//! This is asyncio's own WeakValueDictionary, because its UDP transports and its sendfile write to
+//! it too. Native transports put plain weak references into the dict inside it, which calls no
+//! Python code. The WeakValueDictionary treats a dead reference as an absent one.
 
 use cpython::{Obj, Raised, Ref};
 
@@ -21,7 +21,7 @@ fn table(event_loop: &Ref<EventLoop>) -> Result<Option<Obj>, Raised> {
     }
 }
 
-/// The transport has the descriptor from now on.
+/// Registers the transport as that of its descriptor.
 pub(super) fn register(
     event_loop: &Ref<EventLoop>,
     fd: i32,
@@ -46,9 +46,9 @@ pub(crate) fn ensure_fd_no_transport(this: &Ref<EventLoop>, file: &Obj) -> Resul
     } else {
         match file
             .method(pyo3::intern!(py, "fileno"), &[])
-            .and_then(|fd| fd.to_i64())
+            .and_then(|fd| Obj::class_of::<pyo3::types::PyInt>(py).call1(&fd))
         {
-            Ok(fd) => Obj::int(py, fd)?,
+            Ok(fd) => fd,
             Err(raised) => return Err(invalid_file(file, raised)),
         }
     };

@@ -1,7 +1,8 @@
-//! The server that has accepted a connection keeps a list of its transports.
+//! A server's list of the transports of its connections.
 //!
-//! From 3.13 on that is a `WeakSet`. asyncio's own server is served without a call of Python code,
-//! by the set of weak references below that; all others are asked to do it themselves.
+//! From 3.13 on that list is a `WeakSet`. For asyncio's own server the set of weak references
+//! inside it is changed directly, which calls no Python code. Other servers have their methods
+//! called.
 
 use cpython::{Obj, Raised};
 
@@ -18,38 +19,38 @@ pub(super) fn attach(server: &Obj, transport: &Obj) -> Result<(), Raised> {
             return clients.attr(pyo3::intern!(py, "data"))?.add(&reference);
         }
     }
-    tell(server, transport, pyo3::intern!(py, "_attach"))
+    call_server(server, transport, pyo3::intern!(py, "_attach"))
 }
 
 /// `server._detach(transport)`.
 pub(super) fn detach(server: &Obj, transport: &Obj) -> Result<(), Raised> {
     let py = server.py();
     if let Some(clients) = clients(server)? {
-        // A server that is closed may wait for its last client.
+        // A closed server may wait for its last client, so its own method has to run.
         if !server.attr(pyo3::intern!(py, "_sockets"))?.is_none() {
             let reference = imports(py).weak_reference.get(py).call1(transport)?;
             let data = clients.attr(pyo3::intern!(py, "data"))?;
             return data.discard(&reference).map(drop);
         }
     }
-    tell(server, transport, pyo3::intern!(py, "_detach"))
+    call_server(server, transport, pyo3::intern!(py, "_detach"))
 }
 
-fn tell(
+fn call_server(
     server: &Obj,
     transport: &Obj,
     name: &pyo3::Bound<'_, pyo3::types::PyString>,
 ) -> Result<(), Raised> {
-    let told = if cfg!(Py_3_13) {
+    let result = if cfg!(Py_3_13) {
         server.method(name, &[transport])
     } else {
         server.method(name, &[])
     };
-    told.map(drop)
+    result.map(drop)
 }
 
-/// The clients of asyncio's own server, unless somebody goes through them just now: before 3.14 a
-/// `WeakSet` then puts off what is removed.
+/// The clients of asyncio's own server, unless code is iterating over them: before 3.14 a `WeakSet`
+/// puts removals off meanwhile.
 fn clients(server: &Obj) -> Result<Option<Obj>, Raised> {
     let py = server.py();
     let imports = imports(py);

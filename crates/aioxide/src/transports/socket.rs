@@ -1,27 +1,27 @@
-//! The socket under a transport, and how it is watched and closed: what streams and datagrams
-//! share.
+//! The socket under a transport, and how it is watched and closed: the part that streams and
+//! datagrams share.
 
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Obj, Python, Raised, Ref, Slot};
 use engine::SocketAddrStorage;
 
-use super::core::{self, Channel, Core, Transport, callback_context};
-use super::descriptor::{Descriptor, Owned};
+use super::descriptor::{Descriptor, OwnedSocket};
 use super::extra_info::{ExtraInfo, get_extra_info};
 use super::outgoing::Writes;
 use super::reports::{log_exception, report_failure};
+use super::transport::{self, Core, Transport, TransportChannel, callback_context};
 use crate::event_loop::EventLoop;
 
-/// A socket and what a transport has of it.
+/// A socket, and the state of the transport that depends on it.
 pub(crate) struct Socket {
     pub(super) core: Core,
     /// The descriptor, or the Python socket that owns it, until the connection is lost.
     pub(super) descriptor: Descriptor,
     pub(super) extra: ExtraInfo,
-    /// Whether the loop watches the descriptor for reading. An entry that is still in the ready
-    /// queue after that has ended does nothing.
+    /// Whether the loop watches the descriptor for reading. If it does not, an entry that is still
+    /// in the ready queue does nothing.
     pub(super) watches_read: Cell<bool>,
     /// Whether the loop watches the descriptor for writing.
     pub(super) watches_write: Cell<bool>,
@@ -29,11 +29,13 @@ pub(crate) struct Socket {
     pub(super) lost: Cell<u32>,
 }
 
+cpython::holds!(Socket: core, extra, descriptor);
+
 impl Socket {
-    /// Takes a socket over; `extra` and `peer` are what [`ExtraInfo::new`] takes.
+    /// Takes a socket over; `extra` and `peer` are arguments of [`ExtraInfo::new`].
     pub(super) fn open(
         event_loop: &Ref<EventLoop>,
-        owned: Owned,
+        owned: OwnedSocket,
         fd: i32,
         extra: Option<Obj>,
         peer: Option<SocketAddrStorage>,
@@ -49,19 +51,7 @@ impl Socket {
         })
     }
 
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        self.core.traverse(visit);
-        self.descriptor.traverse(visit);
-        self.extra.traverse(visit);
-    }
-
-    pub(super) fn clear(&self) {
-        self.core.clear();
-        self.extra.clear();
-        self.descriptor.clear();
-    }
-
-    /// Tells the loop what to watch the descriptor for.
+    /// Has the loop watch the descriptor for reading, writing, both or neither.
     fn update_watch(&self, transport: &Obj) -> Result<(), Raised> {
         let Some(event_loop) = self.core.event_loop.get() else {
             return Ok(());
@@ -74,7 +64,7 @@ impl Socket {
     }
 }
 
-impl Channel for Socket {
+impl TransportChannel for Socket {
     #[inline]
     fn core(&self) -> &Core {
         &self.core
@@ -101,31 +91,32 @@ impl Channel for Socket {
 
 /// A transport over a socket.
 pub(super) trait OverSocket: Writes + Transport<Channel = Socket> {
-    /// What reports call its method `_call_connection_lost`.
+    /// The qualified name of `_call_connection_lost` in reports.
     const LOST_METHOD: &str;
 
-    /// What the loop's exception handler is told of, after the connection was lost.
+    /// Handles an error, of the system or not, that comes after the connection was lost, when there
+    /// is no loop to report to. Raises what asyncio's transport raises then, if anything.
     fn error_without_loop(py: Python<'_>, system: bool) -> Result<(), Raised>;
 
     /// Whether nothing waits to be written.
     fn is_drained(&self) -> bool;
 
-    /// Forgets what waits to be written.
+    /// Drops the bytes that wait to be written.
     fn discard(&self);
 
-    /// Forgets what was received, but not handed out.
+    /// Drops received data that the protocol has not got yet.
     fn forget_received(&self) {}
 
-    /// Sends what counts as sent but is not.
+    /// Sends held bytes, which count as sent.
     fn settle(_this: &Ref<Self>) -> Result<(), Raised> {
         Ok(())
     }
 }
 
-/// The methods and properties of both.
+/// Adds the methods and properties of both kinds.
 pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
-    core::build(builder);
-    core::build_reading(builder);
+    transport::build(builder);
+    transport::build_reading(builder);
     build_closing(builder);
     builder
         .repr(repr)
@@ -134,7 +125,7 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
             c"get_extra_info($self, /, name, default=None)\n--\n\n\
               Get optional transport information.",
             |this, args: &Args<'_>| {
-                // The program may go on with the socket.
+                // The held bytes leave first, because the program may go on with the socket.
                 T::settle(this)?;
                 let socket = this.channel();
                 get_extra_info(&socket.extra, &socket.descriptor, this.py(), args)
@@ -142,7 +133,7 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
         )
         .get_set(
             c"_sock",
-            c"The socket, until the connection is lost. Another one is closed in its place.",
+            c"The socket, until the connection is lost. One that is set is closed in its place.",
             |this| this.channel().descriptor.socket(this.py()),
             |this, value| {
                 let sock = value.cloned().and_then(Obj::not_none);
@@ -155,7 +146,7 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
         })
         .get_set(
             c"_extra",
-            c"What get_extra_info() looks up.",
+            c"The dict in which get_extra_info() looks.",
             |this| {
                 let socket = this.channel();
                 socket.extra.dict(this.py(), &socket.descriptor)
@@ -168,7 +159,7 @@ pub(super) fn build<T: OverSocket>(builder: &mut Builder<T>) {
 }
 
 fn build_closing<T: OverSocket>(builder: &mut Builder<T>) {
-    core::build_closing(builder, close, |this| force_close(this, None));
+    transport::build_closing(builder, close, |this| force_close(this, None));
     builder
         .method(
             c"_force_close",
@@ -196,7 +187,7 @@ fn build_closing<T: OverSocket>(builder: &mut Builder<T>) {
             c"_call_connection_lost",
             c"_call_connection_lost($self, /, exc)\n--\n\nTell the protocol, close the socket.",
             |this, args: &Args<'_>| {
-                core::call_connection_lost(this, args.one(T::LOST_METHOD, "exc")?)
+                transport::call_connection_lost(this, args.one(T::LOST_METHOD, "exc")?)
             },
         )
         .get(
@@ -211,25 +202,33 @@ fn build_closing<T: OverSocket>(builder: &mut Builder<T>) {
         );
 }
 
-/// The loop watches the descriptor for reading from now on.
+/// Has the loop watch the descriptor for reading from now on.
 pub(super) fn watch_read<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
-    match this.channel().watches_read.replace(true) {
-        true => Ok(()),
-        false => this.channel().update_watch(this.as_obj()),
+    let socket = this.channel();
+    if socket.watches_read.replace(true) {
+        return Ok(());
     }
+    let watched = socket.update_watch(this.as_obj());
+    socket.watches_read.set(watched.is_ok());
+    watched
 }
 
-/// The loop watches the descriptor for writing from now on; `context` gets the context for what
-/// comes then.
+/// Has the loop watch the descriptor for writing from now on; `context` gets the context for the
+/// callbacks that follow.
 pub(super) fn watch_write<T: OverSocket>(this: &Ref<T>, context: &Slot) -> Result<(), Raised> {
     if this.channel().watches_write.replace(true) {
         return Ok(());
     }
-    context.set(Some(callback_context(this)?));
-    this.channel().update_watch(this.as_obj())
+    let socket = this.channel();
+    let watched = callback_context(this).and_then(|copy| {
+        context.set(Some(copy));
+        socket.update_watch(this.as_obj())
+    });
+    socket.watches_write.set(watched.is_ok());
+    watched
 }
 
-/// The loop does not watch the descriptor for writing any more.
+/// Stops watching the descriptor for writing.
 pub(super) fn unwatch_write<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
     match this.channel().watches_write.replace(false) {
         true => this.channel().update_watch(this.as_obj()),
@@ -237,13 +236,13 @@ pub(super) fn unwatch_write<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> 
     }
 }
 
-/// Nothing is received any more.
+/// Stops receiving, and drops received data that the protocol has not got yet.
 fn stop_reading<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
     this.forget_received();
     this.channel().stop_reading(this.as_obj())
 }
 
-/// `close()`: flush, then lose.
+/// `close()`: sends the bytes that wait, then ends the connection.
 pub(super) fn close<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
     let socket = this.channel();
     if this.core().closing.replace(true) {
@@ -254,12 +253,12 @@ pub(super) fn close<T: OverSocket>(this: &Ref<T>) -> Result<(), Raised> {
     if this.is_drained() {
         socket.lost.set(socket.lost.get().saturating_add(1));
         unwatch_write(this)?;
-        core::schedule_lost(this, None)?;
+        transport::schedule_lost(this, None)?;
     }
     Ok(())
 }
 
-/// `_force_close(exc)` and `abort()`: lose now.
+/// `_force_close(exc)` and `abort()`: ends the connection now.
 pub(super) fn force_close<T: OverSocket>(
     this: &Ref<T>,
     exception: Option<Obj>,
@@ -274,10 +273,10 @@ pub(super) fn force_close<T: OverSocket>(
     this.core().closing.set(true);
     stop_reading(this)?;
     socket.lost.set(1);
-    core::schedule_lost(this, exception)
+    transport::schedule_lost(this, exception)
 }
 
-/// `_fatal_error(exc, message)`: errors of the system are only worth a debug message.
+/// `_fatal_error(exc, message)`: an error of the system gives a debug message only.
 #[cold]
 pub(super) fn fatal_error<T: OverSocket>(
     this: &Ref<T>,
@@ -301,7 +300,7 @@ pub(super) fn fatal_error<T: OverSocket>(
 }
 
 fn repr<T: OverSocket>(this: &Ref<T>) -> Result<String, Raised> {
-    let mut text = core::describe(this)?;
+    let mut text = transport::describe(this)?;
     let event_loop = this.core().event_loop.get();
     if event_loop.is_some_and(|event_loop| !event_loop.is_closed()) {
         let state = |watches: &Cell<bool>| if watches.get() { "polling" } else { "idle" };

@@ -1,13 +1,12 @@
-//! `StreamTransport`: the type, its Python face, and how one is made.
+//! `StreamTransport`: the type, its Python side, and how one is made.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, GcFields, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 use engine::{FlowControl, SocketAddrStorage, sys};
 
-use super::core::{self, Channel, Transport};
-use super::descriptor::Owned;
+use super::descriptor::OwnedSocket;
 use super::holding;
 use super::imports;
 use super::outgoing::Writes;
@@ -15,13 +14,16 @@ use super::reading::{self, Reading};
 use super::registry;
 use super::server;
 use super::socket::{self, OverSocket, Socket};
+use super::transport::{self, Transport, TransportChannel};
 use super::writing::{self, Writing};
 use crate::event_loop::EventLoop;
+use crate::handles::Served;
+use crate::interop::EndsProgram;
 
 /// The value of a transport over a stream socket.
 pub(crate) struct StreamTransport {
     pub(super) socket: Socket,
-    /// A protocol was set: it hears of the end.
+    /// A protocol was set: its `connection_lost` is to be called.
     pub(super) connected: Cell<bool>,
     pub(super) server: Slot,
     /// The context in which all callbacks run, if the caller has given one (3.15).
@@ -30,10 +32,10 @@ pub(crate) struct StreamTransport {
     pub(super) writing: Writing,
 }
 
-/// What a transport is made of.
-pub(crate) struct Connection {
-    pub(crate) owned: Owned,
-    /// Its descriptor.
+/// The arguments for a new transport.
+pub(crate) struct NewConnection {
+    pub(crate) owned: OwnedSocket,
+    /// The socket that the transport takes over.
     pub(crate) fd: i32,
     pub(crate) protocol: Obj,
     /// A future that gets a result once `connection_made` was called.
@@ -41,8 +43,8 @@ pub(crate) struct Connection {
     /// Extra information; the dict is completed, not copied.
     pub(crate) extra: Option<Obj>,
     pub(crate) server: Option<Obj>,
-    /// The context in which all callbacks run; without one they run in copies of the current
-    /// one, as asyncio's.
+    /// The context in which all callbacks run; without one they run in copies of the current one,
+    /// as with asyncio.
     pub(crate) context: Option<Obj>,
     /// The peer's address, if it is known.
     pub(crate) peer: Option<SocketAddrStorage>,
@@ -71,9 +73,9 @@ pub(crate) fn make_socket_transport(this: &Ref<EventLoop>, args: &Args<'_>) -> R
         registry::ensure_fd_no_transport(this, &sock)?;
     }
     let fd = sock.method(pyo3::intern!(py, "fileno"), &[])?.to_i64()?;
-    let connection = Connection {
+    let connection = NewConnection {
         fd: i32::try_from(fd).unwrap_or(-1),
-        owned: Owned::Socket(sock),
+        owned: OwnedSocket::Socket(sock),
         protocol,
         waiter: waiter.and_then(Obj::not_none),
         extra: extra.and_then(Obj::not_none),
@@ -88,10 +90,10 @@ impl StreamTransport {
     /// Makes a transport; `connection_made` is called in the next iteration.
     pub(crate) fn open(
         event_loop: &Ref<EventLoop>,
-        connection: Connection,
+        connection: NewConnection,
     ) -> Result<Ref<StreamTransport>, Raised> {
         let py = event_loop.py();
-        let Connection {
+        let NewConnection {
             owned,
             fd,
             protocol,
@@ -102,9 +104,9 @@ impl StreamTransport {
             peer,
         } = connection;
         let socket = Socket::open(event_loop, owned, fd, extra, peer)?;
-        // Small writes leave without waiting for the peer's acknowledgement. asyncio forgets this
-        // for Python sockets that were made without naming the protocol, as most servers make the
-        // ones that they listen on: an answer in two writes then takes 40 ms more.
+        // With TCP_NODELAY small writes do not wait for the peer's acknowledgement. asyncio leaves
+        // the option out for Python sockets that were made without naming the protocol, and most
+        // servers make their listening sockets so: an answer in two writes then takes 40 ms more.
         if socket.extra.is_ip() {
             let _ = sys::set_nodelay(fd, true);
         }
@@ -125,7 +127,7 @@ impl StreamTransport {
             this.server.set(Some(server));
         }
         registry::register(event_loop, fd, this.as_obj())?;
-        core::start(&this, &protocol, waiter)?;
+        transport::start(&this, &protocol, waiter)?;
         Ok(this)
     }
 
@@ -161,7 +163,7 @@ impl Transport for StreamTransport {
     }
 
     fn release(&self) {
-        self.reading.clear();
+        self.reading.let_go();
     }
 
     fn after_close(this: &Ref<Self>, then: &mut dyn FnMut(Result<(), Raised>)) {
@@ -181,7 +183,7 @@ impl Transport for StreamTransport {
 }
 
 impl Writes for StreamTransport {
-    fn flow(&self) -> &RefCell<FlowControl> {
+    fn flow(&self) -> &FlowControl {
         &self.writing.outgoing.flow
     }
 
@@ -206,7 +208,35 @@ impl OverSocket for StreamTransport {
     }
 
     fn settle(this: &Ref<Self>) -> Result<(), Raised> {
-        holding::settle(this)
+        writing::settle(this)
+    }
+}
+
+impl Served for StreamTransport {
+    #[inline]
+    fn on_readable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        reading::on_readable(this)
+    }
+
+    #[inline]
+    fn on_writable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        writing::on_writable(this)
+    }
+
+    fn on_turn(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        transport::run_deferred(this)
+    }
+
+    fn send_held(this: &Ref<Self>) -> bool {
+        holding::send(this)
+    }
+
+    fn settle_held(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        writing::settle_at_end(this)
+    }
+
+    fn note_overdue(this: &Ref<Self>) {
+        holding::note_overdue(this);
     }
 }
 
@@ -228,7 +258,7 @@ impl Hot for StreamTransport {
             )
             .get(
                 c"_sendfile_compatible",
-                c"How loop.sendfile() sends.",
+                c"The way in which loop.sendfile() sends.",
                 |this| {
                     imports(this.py())
                         .try_native_sendfile
@@ -243,27 +273,13 @@ impl Hot for StreamTransport {
             );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.socket.traverse(visit);
-        visit.slot(&self.server);
-        visit.slot(&self.context);
-        self.reading.traverse(visit);
-        self.writing.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.reading.clear();
-        self.writing.clear();
-        self.socket.clear();
-        self.server.set(None);
-        self.context.set(None);
-    }
+    cpython::holds!(reading, writing, socket, server, context);
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
         self.socket.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        core::finalize(this);
+        transport::finalize(this);
     }
 }

@@ -1,53 +1,50 @@
-//! Writing: what the socket takes leaves at once, the rest waits in the write buffer.
+//! Writing: bytes leave at once if the socket takes them; the rest waits in the write buffer.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Obj, Raised, Ref, Slot, context};
 use engine::buffer::IOV_MAX;
 use engine::sys;
 
-use super::core::{self, Transport};
 use super::holding::{self, Holding};
 use super::outgoing::{
-    self, Chunk, Outgoing, Plan, Sent, gathered, is_changeable, pause_if_full, resume_if_drained,
+    self, Chunk, OutgoingBytes, WriteOutcome, WritePlan, gathered, is_changeable, pause_if_full,
+    resume_if_drained,
 };
-use super::reports::{in_context, method_failed, os_exception};
+use super::reports::os_exception;
 use super::socket::{self, unwatch_write, watch_write};
+use super::transport::{self, Transport};
 use super::{StreamTransport, imports};
+use crate::futures::create_future;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
+use crate::tasks::any_future::AnyFuture;
 
 /// The writing half of a transport.
 pub(super) struct Writing {
-    pub(super) outgoing: Outgoing,
+    pub(super) outgoing: OutgoingBytes,
     pub(super) holding: Holding,
     /// `write_eof()` was called.
     eof: Cell<bool>,
-    /// In which `resume_writing` and a late `connection_lost` are called.
+    /// The context in which `resume_writing` and a late `connection_lost` are called.
     context: Slot,
-    /// The future that loop.sendfile() waits on: the buffer is empty.
+    /// The future on which loop.sendfile() waits for the buffer to be empty.
     empty_waiter: Slot,
 }
+
+cpython::holds!(Writing: context, empty_waiter);
 
 impl Writing {
     pub(super) fn new() -> Writing {
         Writing {
-            outgoing: Outgoing::new(),
+            outgoing: OutgoingBytes::new(),
             holding: Holding::new(),
             eof: Cell::new(false),
             context: Slot::default(),
             empty_waiter: Slot::default(),
         }
-    }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.context);
-        visit.slot(&self.empty_waiter);
-    }
-
-    pub(super) fn clear(&self) {
-        self.context.set(None);
-        self.empty_waiter.set(None);
     }
 }
 
@@ -103,7 +100,7 @@ pub(super) fn build(builder: &mut Builder<StreamTransport>) {
         .get(c"_buffer", c"A copy of the write buffer.", buffer_copy);
 }
 
-/// Bytes that wait, without those that are held.
+/// The number of bytes that wait; held bytes do not count.
 pub(super) fn size(this: &StreamTransport) -> usize {
     match this.writing.holding.is_held() {
         true => 0,
@@ -111,14 +108,14 @@ pub(super) fn size(this: &StreamTransport) -> usize {
     }
 }
 
-/// Whether nothing waits, nor is held.
+/// Whether no bytes wait and none are held.
 pub(super) fn is_empty(this: &StreamTransport) -> bool {
     this.writing.outgoing.is_empty()
 }
 
 /// `write(data)`.
 #[inline]
-pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
+pub(crate) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raised> {
     let Some(bytes) = data.as_bytes() else {
         return write_changeable(this, data);
     };
@@ -126,38 +123,39 @@ pub(super) fn write(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
         return Ok(());
     }
     let plan = plan(this)?;
-    if matches!(plan, Plan::Send) && holding::hold(this, data, bytes) {
+    if matches!(plan, WritePlan::Send) && holding::hold(this, data, bytes) {
         return Ok(());
     }
     let fd = this.core().fd;
     match plan.send(bytes, |bytes| sys::send(fd, bytes)) {
-        Sent::All => Ok(()),
-        Sent::Part(sent) => {
+        WriteOutcome::All => Ok(()),
+        WriteOutcome::Part(sent) => {
             let (chunk, sent) = Chunk::of_bytes(data, bytes, sent);
             keep(this, chunk, sent)
         }
-        Sent::Failed(error) => write_failed(this, error).map(drop),
-        Sent::Lost => count_lost_write(this),
+        WriteOutcome::Failed(error) => write_failed(this, error).map(drop),
+        WriteOutcome::Lost => count_lost_write(this),
     }
 }
 
-/// Sends several bytes objects in one go; what the socket does not take is kept.
-pub(super) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(), Raised> {
+/// Sends several bytes objects by one system call, and keeps the bytes that the socket does not
+/// take.
+pub(crate) fn write_all(this: &Ref<StreamTransport>, pieces: &[Obj]) -> Result<(), Raised> {
     let slices: Vec<IoSlice<'_>> = pieces
         .iter()
         .filter_map(Obj::as_bytes)
         .map(IoSlice::new)
         .collect();
     let mut sent = match plan(this)? {
-        Plan::Send => {
+        WritePlan::Send => {
             match sys::send_vectored(this.core().fd, &slices[..slices.len().min(IOV_MAX)]) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return write_failed(this, error).map(drop),
             }
         }
-        Plan::Queue => 0,
-        Plan::Count => return count_lost_write(this),
+        WritePlan::Queue => 0,
+        WritePlan::Count => return count_lost_write(this),
     };
     let mut left = Vec::new();
     for piece in pieces {
@@ -182,11 +180,11 @@ fn write_changeable(this: &Ref<StreamTransport>, data: &Obj) -> Result<(), Raise
         return Err(not_bytes_like(data));
     }
     let (plan, fd) = (plan(this)?, this.core().fd);
-    // What is not sent is copied here, where nothing can change it yet.
+    // The bytes that were not sent are copied here, where no code can change them yet.
     let outcome = data.with_buffer(|bytes| plan.send_or_copy(bytes, |bytes| sys::send(fd, bytes)));
     match outcome {
-        Ok(Ok(Sent::Failed(error))) => write_failed(this, error).map(drop),
-        Ok(Ok(Sent::Lost)) => count_lost_write(this),
+        Ok(Ok(WriteOutcome::Failed(error))) => write_failed(this, error).map(drop),
+        Ok(Ok(WriteOutcome::Lost)) => count_lost_write(this),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(rest)) => keep(this, Chunk::Copy(rest), 0),
         Err(raised) => write(this, &gathered(data, raised)?),
@@ -214,27 +212,60 @@ fn not_bytes_like(data: &Obj) -> Raised {
     }
 }
 
-/// What is to be done with bytes. Raises RuntimeError if nothing may be written.
+/// The plan for bytes to be written. Raises RuntimeError if writing is not allowed.
 #[inline]
-fn plan(this: &Ref<StreamTransport>) -> Result<Plan, Raised> {
+fn plan(this: &Ref<StreamTransport>) -> Result<WritePlan, Raised> {
     let writing = &this.writing;
     if writing.holding.is_held() {
-        holding::settle(this)?;
+        settle(this)?;
     }
     if writing.eof.get() || writing.empty_waiter.is_some() {
         return Err(refusal(this, "write()", "write"));
     }
     Ok(if this.socket.lost.get() > 0 {
-        Plan::Count
+        WritePlan::Count
     } else if is_empty(this) {
-        this.core().look_next();
-        Plan::Send
+        this.core().poll_next();
+        WritePlan::Send
     } else {
-        Plan::Queue
+        WritePlan::Queue
     })
 }
 
-/// Keeps a chunk of which so much is sent, until the descriptor can be written.
+/// Sends held bytes now. Those that the socket does not take wait, as after any write.
+pub(super) fn settle(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+    if !this.writing.holding.give_up() || is_empty(this) {
+        return Ok(());
+    }
+    this.core().poll_next();
+    let failed = this.writing.holding.take_error();
+    if let Err(error) = failed.map_or_else(|| this.writing.outgoing.send_to(this.core().fd), Err) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            discard(this)?;
+            return write_failed(this, error).map(drop);
+        }
+    }
+    if is_empty(this) {
+        return Ok(());
+    }
+    start_writing(this)?;
+    pause_if_full(this)
+}
+
+/// Sends held bytes at the end of the iteration, in the context of the protocol's callbacks.
+#[cold]
+pub(super) fn settle_at_end(this: &Ref<StreamTransport>) -> Result<(), EndsProgram> {
+    let (Some(context), Some(event_loop)) = (this.reading.context(), this.core().event_loop.get())
+    else {
+        return Ok(());
+    };
+    match context::run(&context, || settle(this)) {
+        Ok(()) => Ok(()),
+        Err(raised) => method_failed(Some(event_loop), this.as_obj(), "write", &[], raised),
+    }
+}
+
+/// Keeps a chunk, of which `sent` bytes were sent, until the descriptor can be written.
 fn keep(this: &Ref<StreamTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
     start_writing(this)?;
     this.writing.outgoing.push(chunk, sent);
@@ -250,14 +281,14 @@ fn refusal(this: &Ref<StreamTransport>, call: &str, name: &str) -> Raised {
     Raised::runtime_error(py, &format!("unable to {name}; sendfile is in progress"))
 }
 
-/// A write after the connection was lost.
+/// Counts a write after the connection was lost.
 #[cold]
 fn count_lost_write(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let text = "socket.send() raised exception.";
     outgoing::count_lost_write(this.py(), &this.socket.lost, text)
 }
 
-/// `writelines(list_of_data)`. Before 3.12 it was a join and a write.
+/// `writelines(list_of_data)`. Before 3.12 it joins the list and calls `write`.
 fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     let py = this.py();
     if !cfg!(Py_3_12) {
@@ -278,7 +309,7 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     while let Some(line) = iterator.next()? {
         chunks.extend(line_chunk(&line)?);
     }
-    // What is held leaves with them.
+    // Held bytes leave with them.
     this.writing.holding.give_up();
     for chunk in chunks {
         this.writing.outgoing.push(chunk, 0);
@@ -294,8 +325,8 @@ fn writelines(this: &Ref<StreamTransport>, lines: &Obj) -> Result<(), Raised> {
     pause_if_full(this)
 }
 
-/// One item of `writelines`: anything that memoryview() takes, and since 3.14 anything false,
-/// which is left out.
+/// One item of `writelines`: an object that memoryview() takes. Since 3.14 an object that is false
+/// is left out.
 fn line_chunk(line: &Obj) -> Result<Option<Chunk>, Raised> {
     if let Some(bytes) = line.as_bytes() {
         return Ok(Some(Chunk::of_bytes(line, bytes, 0).0));
@@ -308,7 +339,7 @@ fn line_chunk(line: &Obj) -> Result<Option<Chunk>, Raised> {
             if cfg!(Py_3_14) && !line.truth()? {
                 return Ok(None);
             }
-            // memoryview() says what it takes, and joins what has gaps.
+            // memoryview() raises the exception for a wrong object, and joins memory with gaps.
             let view = Obj::class_of::<pyo3::types::PyMemoryView>(py).call1(line)?;
             let bytes = gathered(&view, Raised::raise(exception))?;
             Ok(Some(Chunk::Copy(
@@ -323,7 +354,7 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     if this.is_closing() || this.writing.eof.replace(true) {
         return Ok(());
     }
-    holding::settle(this)?;
+    settle(this)?;
     if is_empty(this) {
         return shut_down(this);
     }
@@ -331,24 +362,24 @@ fn write_eof(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 fn shut_down(this: &Ref<StreamTransport>) -> Result<(), Raised> {
-    this.core().look_next();
+    this.core().poll_next();
     sys::shutdown(this.core().fd, sys::Shutdown::Write)
         .map_err(|error| Raised::raise(os_exception(this.py(), error)))
 }
 
-/// The rest leaves when the descriptor can be written.
-pub(super) fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+/// Has the loop watch the descriptor for writing, so that the rest leaves then.
+fn start_writing(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     watch_write(this, &this.writing.context)
 }
 
-/// Forgets what waits.
+/// Drops the bytes that wait.
 pub(super) fn discard(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     this.writing.outgoing.clear();
     unwatch_write(this)
 }
 
-/// The descriptor can be written.
-pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
+/// Handles that the descriptor can be written.
+pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram> {
     if !this.socket.watches_write.get() || this.socket.lost.get() > 0 {
         return Ok(());
     }
@@ -357,25 +388,17 @@ pub(super) fn on_writable(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     else {
         return Ok(());
     };
-    match in_context(&context, || flush(this)) {
+    match context::run(&context, || flush(this)) {
         Ok(()) => Ok(()),
         Err(raised) => method_failed(Some(event_loop), this.as_obj(), "writelines", &[], raised),
     }
 }
 
-/// Sends what the socket takes in one call.
-pub(super) fn send(this: &Ref<StreamTransport>) -> io::Result<()> {
-    let fd = this.core().fd;
-    this.writing.outgoing.send(
-        |piece| sys::send(fd, piece),
-        |pieces| sys::send_vectored(fd, pieces),
-    )
-}
-
-/// Sends what the socket takes in one call, and does what comes after the last byte.
+/// Sends as much as the socket takes in one call. After the last byte it closes, or sends the end
+/// of file, if the program has asked for that.
 fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
-    this.core().look_next();
+    this.core().poll_next();
     let fd = this.core().fd;
     let sent = this.writing.outgoing.send(
         |piece| sys::send(fd, piece),
@@ -399,7 +422,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     wake_empty_waiter(this, None)?;
     if this.is_closing() && this.socket.lost.get() == 0 {
         this.socket.lost.set(1);
-        core::call_connection_lost(this, &Obj::none(py))
+        transport::call_connection_lost(this, &Obj::none(py))
     } else if this.writing.eof.get() && this.socket.descriptor.is_open() {
         shut_down(this)
     } else {
@@ -408,7 +431,7 @@ fn flush(this: &Ref<StreamTransport>) -> Result<(), Raised> {
 }
 
 #[cold]
-pub(super) fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
+fn write_failed(this: &Ref<StreamTransport>, error: io::Error) -> Result<Obj, Raised> {
     let exception = os_exception(this.py(), error);
     socket::fatal_error(this, &exception, "Fatal write error on socket transport")?;
     Ok(exception)
@@ -423,10 +446,8 @@ fn make_empty_waiter(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     let Some(event_loop) = this.core().event_loop.get() else {
         return Err(Raised::runtime_error(py, "the connection is lost"));
     };
-    holding::settle(this)?;
-    let waiter = event_loop
-        .as_obj()
-        .method(pyo3::intern!(py, "create_future"), &[])?;
+    settle(this)?;
+    let waiter = create_future(event_loop.as_obj())?;
     this.writing.empty_waiter.set(Some(waiter.clone()));
     if is_empty(this) {
         wake_empty_waiter(this, None)?;
@@ -439,17 +460,16 @@ fn wake_empty_waiter(this: &Ref<StreamTransport>, exception: Option<&Obj>) -> Re
     let Some(waiter) = this.writing.empty_waiter.get() else {
         return Ok(());
     };
-    if waiter.method(pyo3::intern!(py, "done"), &[])?.truth()? {
-        return Ok(());
-    }
-    let woken = match exception {
-        Some(exception) => waiter.method(pyo3::intern!(py, "set_exception"), &[exception]),
-        None => waiter.method(pyo3::intern!(py, "set_result"), &[&Obj::none(py)]),
+    let outcome = match exception {
+        Some(exception) => Err(exception.clone()),
+        None => Ok(Obj::none(py)),
     };
-    woken.map(drop)
+    AnyFuture::of_waiter(&waiter)
+        .set_unless_done(outcome)
+        .map(drop)
 }
 
-/// The connection is lost: who waits for the buffer to be empty hears of it.
+/// Ends the future that waits for an empty buffer, because the connection is lost.
 pub(super) fn connection_lost(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let py = this.py();
     this.writing.context.set(None);
@@ -461,10 +481,10 @@ pub(super) fn connection_lost(this: &Ref<StreamTransport>) -> Result<(), Raised>
     wake_empty_waiter(this, Some(&exception))
 }
 
-/// What asyncio calls `_buffer`: a bytearray up to 3.11, a deque since.
+/// asyncio's `_buffer`, as a copy: a bytearray up to 3.11, a deque since.
 fn buffer_copy(this: &Ref<StreamTransport>) -> Result<Obj, Raised> {
     let py = this.py();
-    holding::settle(this)?;
+    settle(this)?;
     let copies = this.writing.outgoing.copies();
     if !cfg!(Py_3_12) {
         let class = Obj::class_of::<pyo3::types::PyByteArray>(py);

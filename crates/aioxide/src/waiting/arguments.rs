@@ -1,28 +1,28 @@
-//! Which of the arguments of `gather()` are equal.
+//! Finding equal arguments of `gather()`, which share one child.
 
 use cpython::{Obj, Python, Raised};
 
-/// What `gather()` knows while it goes through its arguments.
+/// The arguments that `gather()` has gone through.
 pub(super) struct Arguments {
-    addresses: Addresses,
+    addresses: ArgumentAddresses,
     /// Whether each argument so far is a coroutine to which a task refers.
     all_referred_to: bool,
-    /// The future of each, by equality; none if all are equal to themselves alone.
+    /// A dict of the arguments' futures; None if each argument equals only itself.
     known: Option<Obj>,
 }
 
-/// A set of addresses, with open addressing; without memory until it is needed.
+/// A hash table of addresses, with open addressing. It takes no memory until it is needed.
 #[derive(Default)]
-struct Addresses {
+struct ArgumentAddresses {
     places: Vec<(usize, usize)>,
 }
 
-impl Addresses {
-    /// The arguments up to an index.
+impl ArgumentAddresses {
+    /// The addresses of the arguments before an index.
     #[cold]
-    fn of(args: &[Obj], index: usize) -> Addresses {
+    fn of(args: &[Obj], index: usize) -> ArgumentAddresses {
         let size = (args.len() * 2).next_power_of_two();
-        let mut addresses = Addresses {
+        let mut addresses = ArgumentAddresses {
             places: vec![(0, 0); size],
         };
         for (index, argument) in args[..index].iter().enumerate() {
@@ -31,11 +31,12 @@ impl Addresses {
         addresses
     }
 
-    /// Remembers an index by an address, unless there is one already, which it returns.
+    /// Keeps the index under the address. If the address has an index already, returns that
+    /// instead.
     #[inline]
     fn insert(&mut self, address: usize, index: usize) -> Option<usize> {
         let mask = self.places.len() - 1;
-        // Addresses are multiples of 16; neighbours differ in the next bits.
+        // Addresses are multiples of 16, and neighbours differ in the next bits.
         let mut place = (address >> 4) & mask;
         loop {
             match &mut self.places[place] {
@@ -51,13 +52,13 @@ impl Addresses {
 }
 
 impl Arguments {
-    /// Before the first of them.
+    /// The state before the first argument.
     pub(super) fn of(py: Python<'_>, args: &[Obj]) -> Result<Arguments, Raised> {
         let by_identity = args
             .iter()
             .all(|argument| argument.is_coroutine_exact() || argument.equals_by_identity());
         Ok(Arguments {
-            addresses: Addresses::default(),
+            addresses: ArgumentAddresses::default(),
             all_referred_to: true,
             known: if by_identity {
                 None
@@ -67,7 +68,7 @@ impl Arguments {
         })
     }
 
-    /// The child that stands for an equal argument before it.
+    /// The child of an equal argument before this one.
     #[inline]
     pub(super) fn known(
         &mut self,
@@ -79,11 +80,12 @@ impl Arguments {
         match &self.known {
             None => {
                 if self.addresses.places.is_empty() {
-                    // Were it among those before, its task would refer to it besides who calls.
+                    // If it equalled one before, it would have a second reference, from that one's
+                    // task.
                     if self.all_referred_to && argument.refcount() == 1 || index == 0 {
                         return Ok(None);
                     }
-                    self.addresses = Addresses::of(args, index);
+                    self.addresses = ArgumentAddresses::of(args, index);
                 }
                 let earlier = self.addresses.insert(argument.as_ptr() as usize, index);
                 Ok(earlier.map(|earlier| children[earlier].clone()))
@@ -92,13 +94,13 @@ impl Arguments {
         }
     }
 
-    /// An argument is something else than a coroutine to which a task refers.
+    /// Notes an argument that is no coroutine to which a task refers.
     #[inline]
     pub(super) fn meet_other(&mut self) {
         self.all_referred_to = false;
     }
 
-    /// The child of an argument.
+    /// Keeps the child of an argument.
     #[inline]
     pub(super) fn learn(&self, argument: &Obj, child: &Obj) -> Result<(), Raised> {
         match &self.known {

@@ -6,43 +6,45 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use cpython::build::{Builder, MethodDef, Next, function};
-use cpython::{Args, Held, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::build::{Builder, Next, function};
+use cpython::error::handling;
+use cpython::{Args, GcFields, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, coro};
 
-use super::any_future::{
-    cancel, create_future, is_cancelled, is_done, is_future, release, result, unwatch, watch,
-};
 use super::awaited_by;
+use super::callables::{CallableName, callable_of};
 use super::codes::{Code, codes};
 use super::ensure_future::{current_loop, ensure_future, get_running_loop};
 use super::expiry::timeout_error;
-use super::timer::Timer;
-use super::watching::Watcher;
+use super::timer::WaitTimer;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::describe;
+use crate::futures::create_future;
+use crate::handles::served::{DueCall, Watcher};
 use crate::interop::current::current_task;
+use crate::tasks::any_future::{AnyFuture, cancel, is_future};
 use crate::tasks::is_coroutine;
 
 /// The value of the iterator.
 pub(crate) struct AsCompleted {
-    /// What was given, until the first look at it: at once since 3.13.
+    /// The argument, until the futures are taken from it: on 3.13 and later that is at once.
     given: Slot,
     timeout: Slot,
     /// The set of the futures that are not done.
     todo: Slot,
-    /// Those done, in order; none stands for one that was not in time.
+    /// The futures that are done, in order. None stands for one that was not done in time.
     done: RefCell<VecDeque<Option<Obj>>>,
-    /// The futures on which steps wait for one.
+    /// The Futures on which steps wait.
     getters: RefCell<VecDeque<Obj>>,
     left: Cell<usize>,
     task: Slot,
-    timer: Timer,
+    timer: WaitTimer,
 }
 
 impl AsCompleted {
     fn create(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-        let [given, timeout] = args.bind("as_completed", &["fs", "timeout"], 1, 1)?;
+        let [given, timeout] =
+            args.bind_function_in_part("as_completed", &["fs", "timeout"], 1, 1)?;
         let value = AsCompleted {
             given: Slot::new(given),
             timeout: Slot::new(timeout.and_then(Obj::not_none)),
@@ -51,7 +53,7 @@ impl AsCompleted {
             getters: RefCell::default(),
             left: Cell::new(0),
             task: Slot::default(),
-            timer: Timer::default(),
+            timer: WaitTimer::default(),
         };
         let this = Ref::new(py, value)?;
         if cfg!(Py_3_13) {
@@ -60,7 +62,7 @@ impl AsCompleted {
         Ok(this.into_obj())
     }
 
-    /// Looks at what was given, once.
+    /// Takes the futures from the argument, once.
     fn begin(this: &Ref<AsCompleted>) -> Result<(), Raised> {
         let py = this.py();
         let Some(given) = this.given.take() else {
@@ -83,7 +85,7 @@ impl AsCompleted {
         }
         let task = this.task.get();
         for future in &futures {
-            watch(future, this.as_obj())?;
+            AnyFuture::of(future).watch(this.as_obj())?;
             if let Some(task) = &task {
                 awaited_by::add(future, task)?;
             }
@@ -143,15 +145,18 @@ impl AsCompleted {
         loop {
             let getter = self.getters.borrow_mut().pop_front();
             let Some(getter) = getter else { return Ok(()) };
-            if !is_done(&getter)? {
-                return release(&getter);
+            if AnyFuture::of(&getter).set_unless_done(Ok(Obj::none(getter.py())))? {
+                return Ok(());
             }
         }
     }
 
-    /// A step of the plain iteration: a coroutine of the next result.
+    /// A step of the plain iteration: the coroutine of the next result.
     fn step(this: &Ref<AsCompleted>, _value: &Obj) -> Result<Next, Raised> {
-        AsCompleted::begin(this)?;
+        if let Err(raised) = AsCompleted::begin(this) {
+            // Where it begins only now, asyncio's iterator is a generator.
+            return Err(coro::leave(raised.take(this.py()), "generator"));
+        }
         let left = this.left.get();
         if left == 0 {
             return Ok(Next::Return(Obj::none(this.py())));
@@ -160,31 +165,26 @@ impl AsCompleted {
         NextCompleted::create(this, Mode::Result).map(|step| Next::Yield(step.into_obj()))
     }
 
-    /// `__anext__()`: a coroutine of the next future.
-    fn next(_: Python<'_>, args: &Args<'_>) -> Result<Ref<NextCompleted>, Raised> {
+    /// `__anext__()`: the coroutine of the next future.
+    fn next(py: Python<'_>, args: &Args<'_>) -> Result<Ref<NextCompleted>, Raised> {
         let [this] = args.bind_function("_AsCompletedIterator.__anext__", &["self"], 1)?;
-        let Some(this) = this else { return Err(Raised) };
-        match Ref::<AsCompleted>::of(&this) {
+        match this.as_ref().and_then(Ref::<AsCompleted>::of) {
             Some(this) => NextCompleted::create(this, Mode::Future),
-            None => Err(Raised::type_error(
-                this.py(),
-                "not an iterator of as_completed()",
-            )),
+            None => Err(Raised::type_error(py, "not an iterator of as_completed()")),
         }
     }
 }
 
 impl Watcher for AsCompleted {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_handle_completion", c"One is done.");
-        &CALLABLE
-    };
-    const DUE: &'static MethodDef = {
-        static DUE: MethodDef = MethodDef::new(c"_handle_timeout", c"The time is over.");
-        &DUE
-    };
+    fn callable(this: &Ref<AsCompleted>, _: &Obj) -> Result<Obj, Raised> {
+        callable_of(CallableName::CompletedDone, this.as_obj())
+    }
 
-    fn told(this: &Ref<AsCompleted>, future: &Obj) -> Result<(), Raised> {
+    fn due_call(this: &Ref<AsCompleted>) -> Result<DueCall, Raised> {
+        callable_of(CallableName::CompletedDue, this.as_obj()).map(|due| (due, Vec::new()))
+    }
+
+    fn on_done(this: &Ref<AsCompleted>, future: &Obj) -> Result<(), Raised> {
         if this.is_over() {
             return Ok(());
         }
@@ -205,7 +205,7 @@ impl Watcher for AsCompleted {
         this.timer.ran();
         let task = this.task.get();
         for future in this.members()? {
-            unwatch(&future, this.as_obj())?;
+            AnyFuture::of(&future).unwatch(this.as_obj())?;
             if let Some(task) = &task {
                 awaited_by::discard(&future, task)?;
             }
@@ -254,12 +254,12 @@ impl Hot for AsCompleted {
     }
 }
 
-/// What a step is for.
+/// What a step returns.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
-    /// The result of the next that is done.
+    /// The result of the next future that is done.
     Result,
-    /// The next that is done itself.
+    /// The next future that is done.
     Future,
 }
 
@@ -268,7 +268,7 @@ pub(crate) struct NextCompleted {
     iterator: Slot<Ref<AsCompleted>>,
     mode: Cell<Mode>,
     getter: Slot,
-    course: Course,
+    state: CoroutineState,
 }
 
 impl NextCompleted {
@@ -279,12 +279,12 @@ impl NextCompleted {
                 iterator: Slot::new(Some(iterator.clone())),
                 mode: Cell::new(mode),
                 getter: Slot::default(),
-                course: Course::default(),
+                state: CoroutineState::default(),
             },
         )
     }
 
-    /// Takes one from the queue, or waits.
+    /// Takes a future from the queue, or waits.
     fn take(this: &Ref<NextCompleted>, iterator: &Ref<AsCompleted>) -> Result<Turn, Raised> {
         let py = this.py();
         let next = iterator.done.borrow_mut().pop_front();
@@ -297,22 +297,22 @@ impl NextCompleted {
             }
             Some(None) => Err(timeout_error(py, None)?),
             Some(Some(future)) if this.mode.get() == Mode::Future => Ok(Turn::Return(future)),
-            Some(Some(future)) => result(&future).map(Turn::Return),
+            Some(Some(future)) => AnyFuture::of(&future).result().map(Turn::Return),
         }
     }
 
-    /// The wait was cancelled: the next one is woken in its place.
+    /// Ends a wait that was cancelled, and wakes the next step in its place.
     fn give_up(this: &Ref<NextCompleted>, iterator: &Ref<AsCompleted>) -> Result<(), Raised> {
         let Some(getter) = this.getter.take() else {
             return Ok(());
         };
-        cancel(&getter, None)?;
+        cancel(&getter)?;
         iterator
             .getters
             .borrow_mut()
             .retain(|waiting| !waiting.is(&getter));
         let any = !iterator.done.borrow().is_empty();
-        if any && !is_cancelled(&getter)? {
+        if any && !AnyFuture::of(&getter).is_cancelled()? {
             iterator.wake_next()?;
         }
         if cfg!(Py_3_14) {
@@ -361,7 +361,7 @@ impl Coroutine for NextCompleted {
         };
         if let Err(raised) = outcome {
             let exception = raised.take(this.py());
-            NextCompleted::give_up(this, &iterator)?;
+            handling(&exception, || NextCompleted::give_up(this, &iterator))?;
             return Err(Raised::raise(exception));
         }
         this.getter.set(None);

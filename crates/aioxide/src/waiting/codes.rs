@@ -1,7 +1,7 @@
-//! The code of the functions of asyncio in whose place native coroutines stand.
+//! The code of the asyncio functions that native coroutines replace.
 //!
-//! They have no frames of their own: call graphs show those of asyncio's functions instead. Taken
-//! when the module starts, before anything is replaced.
+//! Native coroutines have no frames: call graphs show those of asyncio's functions instead. The
+//! code is taken when the module starts, before the program can replace a function.
 
 use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
@@ -41,7 +41,7 @@ const PLACES: [(&str, &str); 12] = [
 
 static CODES: PyOnceLock<[Option<Global>; 12]> = PyOnceLock::new();
 
-/// Takes them from asyncio; those that the running version has not are none.
+/// Takes the codes from asyncio. A function that the running version lacks has none.
 pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
     let mut codes = [const { None }; 12];
     for (code, (module, path)) in codes.iter_mut().zip(PLACES) {
@@ -65,7 +65,7 @@ fn find(py: Python<'_>, module: &str, path: &str) -> Result<Option<Obj>, Raised>
     Ok(Some(object))
 }
 
-/// Those that the running version has.
+/// The wanted codes that the running version has.
 pub(super) fn codes(py: Python<'_>, wanted: &[Code]) -> Vec<Obj> {
     let Some(known) = CODES.get(py) else {
         return Vec::new();

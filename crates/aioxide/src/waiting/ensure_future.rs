@@ -3,10 +3,10 @@
 use cpython::build::function;
 use cpython::{Args, Obj, Python, Raised, Ref};
 
-use super::any_future::native;
 use crate::event_loop::EventLoop;
 use crate::interop::asyncio;
-use crate::interop::current::running_loop;
+use crate::interop::current::{known_loop, running_loop};
+use crate::tasks::any_future::AnyFuture;
 use crate::tasks::{Task, is_coroutine};
 
 /// `ensure_future(object, loop=event_loop)`.
@@ -20,13 +20,14 @@ pub(super) fn ensure_future(object: &Obj, event_loop: Option<&Obj>) -> Result<Ob
 
 fn ensure_any_future(object: &Obj, event_loop: Option<&Obj>) -> Result<Obj, Raised> {
     let py = object.py();
-    if let (Some(native), None) = (native(object), event_loop) {
-        native.ensure_alive(py)?;
-        return Ok(object.clone());
-    }
-    if let (Some(native), Some(event_loop)) = (native(object), event_loop) {
-        if native.has_loop(event_loop) {
-            return Ok(object.clone());
+    if let AnyFuture::Native(future) = AnyFuture::of(object) {
+        match event_loop {
+            None => {
+                future.ensure_alive(py)?;
+                return Ok(object.clone());
+            }
+            Some(event_loop) if future.has_loop(event_loop) => return Ok(object.clone()),
+            Some(_) => {}
         }
     } else if is_coroutine(object)? {
         let event_loop = match event_loop {
@@ -35,7 +36,8 @@ fn ensure_any_future(object: &Obj, event_loop: Option<&Obj>) -> Result<Obj, Rais
         };
         return start(object, &event_loop);
     }
-    // Futures of others, awaitables that want a coroutine around them, and what is neither.
+    // asyncio's own function deals with other futures, with awaitables that need a coroutine around
+    // them, and with objects that are neither.
     let imports = asyncio(py);
     let original = imports.ensure_future.get(py);
     let none = Obj::none(py);
@@ -43,7 +45,7 @@ fn ensure_any_future(object: &Obj, event_loop: Option<&Obj>) -> Result<Obj, Rais
     original.call_named(&[object, event_loop.unwrap_or(&none)], Some(&names))
 }
 
-/// Makes a task of a coroutine, which is closed if the loop cannot.
+/// Makes a task of a coroutine, and closes the coroutine if the loop cannot.
 fn start(coroutine: &Obj, event_loop: &Obj) -> Result<Obj, Raised> {
     let py = coroutine.py();
     let raised = match create_task(event_loop, coroutine) {
@@ -85,13 +87,22 @@ pub(super) fn current_loop(py: Python<'_>) -> Result<Obj, Raised> {
 }
 
 /// `asyncio.get_running_loop()`.
+#[inline]
 pub(super) fn get_running_loop(py: Python<'_>) -> Result<Obj, Raised> {
+    match known_loop(py) {
+        Some(running) => Ok(running),
+        None => ask_for_running_loop(py),
+    }
+}
+
+#[cold]
+fn ask_for_running_loop(py: Python<'_>) -> Result<Obj, Raised> {
     running_loop(py)?.ok_or_else(|| Raised::runtime_error(py, "no running event loop"))
 }
 
 fn python_ensure_future(_: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     let names = &["coro_or_future", "loop"];
-    let [object, event_loop] = args.bind("ensure_future", names, 1, 1)?;
+    let [object, event_loop] = args.bind_function_in_part("ensure_future", names, 1, 1)?;
     match object {
         Some(object) => ensure_any_future(&object, event_loop.and_then(Obj::not_none).as_ref()),
         None => Ok(Obj::none(args.positional[0].py())),
@@ -99,7 +110,7 @@ fn python_ensure_future(_: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
 }
 
 fn python_iscoroutine(_: Python<'_>, args: &Args<'_>) -> Result<bool, Raised> {
-    let [object] = args.bind("iscoroutine", &["obj"], 1, 1)?;
+    let [object] = args.bind_function("iscoroutine", &["obj"], 1)?;
     match object {
         Some(object) => is_coroutine(&object),
         None => Ok(false),

@@ -1,23 +1,23 @@
-//! What a timeout is made of: a deadline, and the task that is cancelled when it comes.
+//! A deadline, and the task that is cancelled when it comes: the core of a timeout.
 //!
-//! The cancellation is the timeout's own, and becomes a TimeoutError, if nobody else has cancelled
+//! The cancellation becomes a TimeoutError if it is the timeout's own: nothing else has cancelled
 //! the task since the timeout was entered.
 
 use std::cell::{Cell, RefCell};
 
 use cpython::error::{context, set_cause, set_context};
-use cpython::{Held, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{GcFields, Obj, Python, Raised, Ref, Slot, Visit};
 
-use super::any_future::cancel;
 use super::ensure_future::get_running_loop;
-use super::timer::{Timer, When};
+use super::timer::{TimeoutWhen, WaitTimer};
 use crate::interop::asyncio;
 use crate::interop::current::current_task;
 use crate::tasks::Task;
+use crate::tasks::any_future::{cancel, cancelling, uncancel};
 
-/// How far a timeout has come.
+/// The progress of a timeout.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum ExpiryProgress {
     Created,
     Entered,
     Expiring,
@@ -25,48 +25,51 @@ pub(super) enum Progress {
     Exited,
 }
 
-impl Progress {
-    /// The word for it in texts.
+impl ExpiryProgress {
+    /// The word for the state in messages.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Progress::Created => "created",
-            Progress::Entered => "active",
-            Progress::Expiring => "expiring",
-            Progress::Expired => "expired",
-            Progress::Exited => "finished",
+            ExpiryProgress::Created => "created",
+            ExpiryProgress::Entered => "active",
+            ExpiryProgress::Expiring => "expiring",
+            ExpiryProgress::Expired => "expired",
+            ExpiryProgress::Exited => "finished",
         }
     }
 }
 
-/// A deadline and whom it cancels.
+/// A deadline, and the task that it cancels.
 pub(super) struct Expiry {
-    pub(super) progress: Cell<Progress>,
-    when: RefCell<Option<When>>,
+    pub(super) progress: Cell<ExpiryProgress>,
+    when: RefCell<Option<TimeoutWhen>>,
     task: Slot,
-    /// How often the task was cancelled when it entered.
+    /// The task's count of cancellations when it entered.
     cancelling: Cell<i64>,
-    timer: Timer,
+    /// Whether the program may have replaced methods of the task.
+    by_name: Cell<bool>,
+    timer: WaitTimer,
 }
 
 impl Expiry {
-    /// At a time, or never.
-    pub(super) fn new(when: Option<When>) -> Expiry {
+    /// A deadline at a time, or never.
+    pub(super) fn new(when: Option<TimeoutWhen>) -> Expiry {
         Expiry {
-            progress: Cell::new(Progress::Created),
+            progress: Cell::new(ExpiryProgress::Created),
             when: RefCell::new(when),
             task: Slot::default(),
             cancelling: Cell::new(0),
-            timer: Timer::default(),
+            by_name: Cell::new(false),
+            timer: WaitTimer::default(),
         }
     }
 
-    /// The time.
-    pub(super) fn when(&self) -> Option<When> {
+    /// The time of the deadline.
+    pub(super) fn when(&self) -> Option<TimeoutWhen> {
         self.when.borrow().clone()
     }
 
-    /// Another time, of one that was not entered yet.
-    pub(super) fn set_when(&self, when: Option<When>) {
+    /// Sets another time, for a timeout that was not entered yet.
+    pub(super) fn set_when(&self, when: Option<TimeoutWhen>) {
         let old = self.when.replace(when);
         drop(old);
     }
@@ -76,9 +79,9 @@ impl Expiry {
         self.task.get()
     }
 
-    /// The running task enters; the timer is not started yet.
+    /// Enters the timeout with the running task. The timer is not started yet.
     pub(super) fn enter(&self, py: Python<'_>) -> Result<(), Raised> {
-        if self.progress.get() != Progress::Created {
+        if self.progress.get() != ExpiryProgress::Created {
             return Err(Raised::runtime_error(
                 py,
                 "Timeout has already been entered",
@@ -88,29 +91,55 @@ impl Expiry {
             let text = "Timeout should be used inside a task";
             return Err(Raised::runtime_error(py, text));
         };
-        self.progress.set(Progress::Entered);
-        self.cancelling.set(cancelling(&task)?);
-        self.task.set(Some(task));
+        self.progress.set(ExpiryProgress::Entered);
+        self.task.set(Some(task.clone()));
+        let native = Ref::<Task>::of_bare(&task);
+        self.by_name.set(native.is_none());
+        self.cancelling.set(match native {
+            Some(native) => native.parent_value().cancel_requests.get().into(),
+            None => cancelling(&task)?,
+        });
         Ok(())
     }
 
-    /// Starts the timer; `watcher` is told when the time has come.
-    pub(super) fn start(&self, watcher: &Obj) -> Result<(), Raised> {
+    /// Starts a timer of the running loop, which calls `watcher` when the time has come. With
+    /// `by_name` that is a callback of the loop.
+    pub(super) fn start(&self, watcher: &Obj, by_name: bool) -> Result<(), Raised> {
         match self.when() {
             Some(when) => {
                 let event_loop = get_running_loop(watcher.py())?;
-                self.timer.start_at(&event_loop, &when, watcher)
+                self.start_at(&event_loop, &when, watcher, by_name)
             }
             None => Ok(()),
         }
     }
 
+    /// As `start`, for this time and this running loop.
+    #[inline]
+    pub(super) fn start_at(
+        &self,
+        event_loop: &Obj,
+        when: &TimeoutWhen,
+        watcher: &Obj,
+        by_name: bool,
+    ) -> Result<(), Raised> {
+        // A method of the task that the program has replaced runs in the context in which the timer
+        // was started.
+        let by_name = by_name || self.by_name.get();
+        self.timer.start_at(event_loop, when, watcher, by_name)
+    }
+
     /// `reschedule(when)`.
-    pub(super) fn reschedule(&self, when: Option<When>, watcher: &Obj) -> Result<(), Raised> {
+    pub(super) fn reschedule(
+        &self,
+        when: Option<TimeoutWhen>,
+        watcher: &Obj,
+        by_name: bool,
+    ) -> Result<(), Raised> {
         let py = watcher.py();
         match self.progress.get() {
-            Progress::Entered => {}
-            Progress::Created => {
+            ExpiryProgress::Entered => {}
+            ExpiryProgress::Created => {
                 return Err(Raised::runtime_error(py, "Timeout has not been entered"));
             }
             other => {
@@ -120,20 +149,23 @@ impl Expiry {
         }
         self.set_when(when);
         self.timer.cancel()?;
-        self.start(watcher)
+        if let Some(task) = self.task.get() {
+            self.by_name.set(Ref::<Task>::of_bare(&task).is_none());
+        }
+        self.start(watcher, by_name)
     }
 
-    /// The time has come.
+    /// Cancels the task, when the time has come.
     pub(super) fn expire(&self) -> Result<(), Raised> {
         self.timer.ran();
         if let Some(task) = self.task.get() {
-            cancel(&task, None)?;
+            cancel(&task)?;
         }
-        self.progress.set(Progress::Expiring);
+        self.progress.set(ExpiryProgress::Expiring);
         Ok(())
     }
 
-    /// The block has ended, with an exception of this class or without.
+    /// Leaves the timeout, whose block has ended with an exception of this class or without one.
     ///
     /// # Errors
     /// TimeoutError in the place of the timeout's own CancelledError.
@@ -144,14 +176,14 @@ impl Expiry {
         exception: Option<&Obj>,
     ) -> Result<(), Raised> {
         self.timer.cancel()?;
-        if self.progress.get() != Progress::Expiring {
-            if self.progress.get() == Progress::Entered {
-                self.progress.set(Progress::Exited);
+        if self.progress.get() != ExpiryProgress::Expiring {
+            if self.progress.get() == ExpiryProgress::Entered {
+                self.progress.set(ExpiryProgress::Exited);
             }
             self.task.set(None);
             return Ok(());
         }
-        self.progress.set(Progress::Expired);
+        self.progress.set(ExpiryProgress::Expired);
         let Some(task) = self.task.take() else {
             return Ok(());
         };
@@ -170,22 +202,22 @@ impl Expiry {
         Ok(())
     }
 
-    /// Whether the timer runs.
-    pub(super) fn is_scheduled(&self) -> bool {
-        self.timer.is_running()
+    /// The timer, if it runs.
+    pub(super) fn timer(&self) -> Option<Obj> {
+        self.timer.running()
     }
 
-    /// It is over, in whatever way.
+    /// Ends the timeout, whatever its outcome.
     pub(super) fn end(&self) -> Result<(), Raised> {
         self.task.set(None);
         self.timer.cancel()
     }
 }
 
-impl Held for Expiry {
+impl GcFields for Expiry {
     fn visit(&self, visit: &mut Visit<'_>) {
         if let Ok(when) = self.when.try_borrow() {
-            if let Some(When::Given(given)) = &*when {
+            if let Some(TimeoutWhen::Given(given)) = &*when {
                 visit.object(given);
             }
         }
@@ -204,12 +236,10 @@ fn is_cancellation(py: Python<'_>, class: &Obj) -> Result<bool, Raised> {
     if cfg!(not(Py_3_13)) || class.is(cancelled) {
         return Ok(class.is(cancelled));
     }
-    let builtins = Obj::import(py, c"builtins")?;
-    let name = pyo3::intern!(py, "issubclass");
-    builtins.method(name, &[class, cancelled])?.truth()
+    class.is_subclass(cancelled)
 }
 
-/// TimeoutError, as raised from the exception that is handled.
+/// A TimeoutError, as raised from `cause`.
 pub(super) fn timeout_error(py: Python<'_>, cause: Option<&Obj>) -> Result<Raised, Raised> {
     let error = new_timeout_error(py, cause)?;
     Ok(match cause {
@@ -227,7 +257,8 @@ fn new_timeout_error(py: Python<'_>, cause: Option<&Obj>) -> Result<Obj, Raised>
     Ok(error)
 }
 
-/// The cancellation has become another exception: a TimeoutError takes its place as the context.
+/// Puts a TimeoutError in the place of the cancellation in the contexts of another exception, which
+/// the block has raised because of it, and of a group's members.
 fn insert_timeout_errors(py: Python<'_>, exception: &Obj) -> Result<(), Raised> {
     insert_timeout_error(py, exception)?;
     let builtins = Obj::import(py, c"builtins")?;
@@ -251,26 +282,4 @@ fn insert_timeout_error(py: Python<'_>, exception: &Obj) -> Result<(), Raised> {
         exception = handled;
     }
     Ok(())
-}
-
-/// `task.cancelling()`.
-#[inline]
-pub(super) fn cancelling(task: &Obj) -> Result<i64, Raised> {
-    match Ref::<Task>::of_exact(task) {
-        Some(native) => Ok(native.parent_value().cancel_requests.get().into()),
-        None => task
-            .method(pyo3::intern!(task.py(), "cancelling"), &[])?
-            .to_i64(),
-    }
-}
-
-/// `task.uncancel()`.
-#[inline]
-pub(super) fn uncancel(task: &Obj) -> Result<i64, Raised> {
-    match Ref::<Task>::of_exact(task) {
-        Some(native) => Ok(Task::uncancel(native)),
-        None => task
-            .method(pyo3::intern!(task.py(), "uncancel"), &[])?
-            .to_i64(),
-    }
 }

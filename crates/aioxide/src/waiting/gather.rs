@@ -1,47 +1,45 @@
 //! `gather(*coros_or_futures, return_exceptions=False)`.
 //!
-//! The future that it returns watches its children and counts those that are done; the results
-//! become a list only at the end.
+//! The future that it returns watches its children and counts those that are done. It makes the
+//! list of results only at the end.
 
 use std::cell::{Cell, RefCell};
 
-use cpython::build::{Builder, MethodDef, Next, function};
-use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
+use cpython::build::{Builder, Next, function};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, stack};
 
-use super::any_future::{
-    cancel, cancel_message, cancelled_error, exception, is_cancelled, is_done,
-    log_destroy_pending_off, loop_of, native, result, set, watch,
-};
 use super::arguments::Arguments;
+use super::awaited_by;
+use super::callables::{CallableName, callable_of};
 use super::ensure_future::{current_loop, ensure_future};
-use super::watching::Watcher;
-use super::{any_future, awaited_by};
 use crate::event_loop::EventLoop;
-use crate::futures::{Flag, Future, FutureIter, await_step, mirror};
+use crate::futures::{Flag, Future, FutureIter, await_step, create_future, mirror};
+use crate::handles::served::Watcher;
 use crate::interop::asyncio;
 use crate::interop::current::{current_task, running_loop};
 use crate::interop::mirror::FutureFields;
 use crate::tasks::Task;
+use crate::tasks::any_future::{AnyFuture, cancel_with, of_native_class};
 
 /// The value of the future that `gather()` returns, behind that of a Future.
 pub(crate) struct GatheringFuture {
     children: RefCell<Vec<Obj>>,
-    /// Those of them, each counted once, that are not done.
+    /// The number of children that are not done, each counted once.
     remaining: Cell<usize>,
-    /// How often it is going to be told that a child is done.
-    untold: Cell<usize>,
+    /// The number of times that [`Watcher::on_done`] will be called; `usize::MAX` if nobody knows.
+    expected: Cell<usize>,
     /// Whether the program has asked for the children.
     shown: Cell<bool>,
     return_exceptions: bool,
     cancel_requested: Cell<bool>,
-    /// Whether all children are known.
+    /// Whether `gather()` has gone through all arguments.
     whole: Cell<bool>,
     /// The task that called `gather()`.
     task: Slot,
 }
 
-/// To a child that has just ended in its step and is known to nobody else: the entry of the ready
-/// queue that runs, the thread's running task, and the list of children.
+/// The number of references to a child that has just ended in its step, if the program has none:
+/// from the running entry of the ready queue, the thread's running task, and the list of children.
 const REFERENCES_IN_STEP: isize = 3;
 
 impl GatheringFuture {
@@ -52,8 +50,8 @@ impl GatheringFuture {
     /// The call.
     fn gather(py: Python<'_>, args: &[Obj], return_exceptions: bool) -> Result<Obj, Raised> {
         if args.is_empty() {
-            let outer = any_future::create_future(&current_loop(py)?)?;
-            set(&outer, Ok(&Obj::list(py)?))?;
+            let outer = create_future(&current_loop(py)?)?;
+            AnyFuture::of(&outer).set(Ok(Obj::list(py)?))?;
             return Ok(outer);
         }
         let running = running_loop(py)?;
@@ -69,16 +67,16 @@ impl GatheringFuture {
         let outer = Ref::with_parent(py, Future::empty, || GatheringFuture {
             children: RefCell::default(),
             remaining: Cell::new(0),
-            untold: Cell::new(0),
+            expected: Cell::new(0),
             shown: Cell::new(false),
             return_exceptions,
             cancel_requested: Cell::new(false),
             whole: Cell::new(false),
             task: Slot::new(task.clone()),
         })?;
-        // Where a native task waits, call graphs are told without a look at it for each child.
-        let books = match &task {
-            Some(task) if native(task).is_some() => mirror(py),
+        // If a native task waits, its fields for call graphs are found once for all children.
+        let fields = match &task {
+            Some(task) if AnyFuture::of(task).native().is_some() => mirror(py),
             _ => None,
         };
         let native_loop = running.as_ref().and_then(Ref::<EventLoop>::of);
@@ -100,11 +98,11 @@ impl GatheringFuture {
                     if event_loop.is_none() {
                         event_loop = Some(running.as_obj().clone());
                     }
-                    // Nobody else can keep it from going while it is pending.
+                    // The program cannot reach this task, so its end while pending is not reported.
                     child.parent().flags.set(Flag::LogDestroyPending, false);
                     arguments.learn(argument, child.as_obj())?;
                     outer.remaining.set(outer.remaining.get() + 1);
-                    GatheringFuture::watch_pending(&outer, child.parent(), task.as_ref(), books)?;
+                    GatheringFuture::watch_pending(&outer, child.parent(), task.as_ref(), fields)?;
                     children.push(child.into_obj());
                     continue;
                 }
@@ -117,59 +115,61 @@ impl GatheringFuture {
                 }
                 (event_loop, _) => ensure_future(argument, event_loop.as_ref())?,
             };
+            let asked = AnyFuture::of(&child);
             if event_loop.is_none() {
-                event_loop = loop_of(&child)?;
+                event_loop = asked.event_loop()?;
             }
             if !child.is(argument) {
-                // Nobody else can keep it from going while it is pending.
-                log_destroy_pending_off(&child)?;
+                // The program cannot reach this task, so its end while pending is not reported.
+                asked.log_destroy_pending_off()?;
             }
             arguments.learn(argument, &child)?;
             outer.remaining.set(outer.remaining.get() + 1);
-            if !GatheringFuture::watch_child(&outer, &child, task.as_ref(), books)? {
+            if !GatheringFuture::watch_child(&outer, &child, task.as_ref(), fields)? {
                 done.push(child.clone());
             }
             children.push(child);
         }
         Future::init(outer.parent(), event_loop)?;
-        outer.parent_value().flags.set(Flag::Plain, true);
+        outer.parent_value().flags.set(Flag::NothingReplaced, true);
         *outer.children.borrow_mut() = children;
         outer.whole.set(true);
         for child in done {
-            GatheringFuture::hear(&outer, &child)?;
+            GatheringFuture::child_done(&outer, &child)?;
         }
         Ok(outer.into_obj())
     }
 
-    /// Has itself told when the child is done, and the task shown as one that waits for it; false
-    /// if the child is done already.
+    /// Watches the child, and notes for call graphs that the task waits for it. Returns false if
+    /// the child is done already.
     #[inline(always)]
     fn watch_child(
         this: &Ref<GatheringFuture>,
         child: &Obj,
         task: Option<&Obj>,
-        books: Option<&FutureFields<Future>>,
+        fields: Option<&FutureFields<Future>>,
     ) -> Result<bool, Raised> {
-        let Some(native) = native(child) else {
-            return GatheringFuture::watch_foreign(this, child, task);
+        let native = match AnyFuture::of(child) {
+            AnyFuture::Native(native) => native,
+            AnyFuture::Other(other) => return GatheringFuture::watch_foreign(this, other, task),
         };
         if cfg!(Py_3_12) && !native.is_pending() {
             return Ok(false);
         }
-        GatheringFuture::watch_pending(this, native, task, books)?;
+        GatheringFuture::watch_pending(this, native, task, fields)?;
         Ok(true)
     }
 
-    /// The same of a native one that is not known to be done.
+    /// As `watch_child`, for a native child that is not known to be done.
     #[inline(always)]
     fn watch_pending(
         this: &Ref<GatheringFuture>,
         child: &Ref<Future>,
         task: Option<&Obj>,
-        books: Option<&FutureFields<Future>>,
+        fields: Option<&FutureFields<Future>>,
     ) -> Result<(), Raised> {
-        match (task, books) {
-            (Some(task), Some(books)) => books.add_awaited_by(child, task)?,
+        match (task, fields) {
+            (Some(task), Some(fields)) => fields.add_awaited_by(child, task)?,
             (Some(task), None) => awaited_by::add(child.as_obj(), task)?,
             (None, _) => {}
         }
@@ -183,17 +183,19 @@ impl GatheringFuture {
         child: &Obj,
         task: Option<&Obj>,
     ) -> Result<bool, Raised> {
-        if cfg!(Py_3_12) && is_done(child)? {
+        let other = AnyFuture::Other(child);
+        if cfg!(Py_3_12) && other.is_done()? {
             return Ok(false);
         }
         if let Some(task) = task {
             awaited_by::add(child, task)?;
         }
-        watch(child, this.as_obj())?;
+        other.watch(this.as_obj())?;
         Ok(true)
     }
 
-    /// It has failed: children that go on are no longer awaited.
+    /// Notes for call graphs, after a failure, that the task no longer waits for children that go
+    /// on.
     fn let_go_of_children(this: &Ref<GatheringFuture>) -> Result<(), Raised> {
         if let Some(task) = this.task.get() {
             let mut index = 0;
@@ -205,35 +207,20 @@ impl GatheringFuture {
         Ok(())
     }
 
-    /// It is going to be told of a child.
+    /// Whether the end of a child that returns may be counted at once: until the ready queue would
+    /// deliver it, nothing can happen that makes a difference. No delivery is under way, and
+    /// another child is pending, whose end goes through the ready queue: so the result is set where
+    /// asyncio sets it.
     #[inline]
-    pub(super) fn to_be_told(&self) {
-        self.untold.set(self.untold.get().saturating_add(1));
+    fn may_count(this: &Ref<GatheringFuture>) -> bool {
+        this.whole.get()
+            && this.expected.get() == 0
+            && this.remaining.get() > 1
+            && !this.has_attributes()
     }
 
-    /// A child is done, of which the next iteration would tell: whether it is counted now, since
-    /// nothing can show the difference.
-    #[inline]
-    pub(super) fn count(this: &Ref<GatheringFuture>, child: &Ref<Future>) -> bool {
-        let counts = child.has_returned() && this.may_count() && this.forget_awaited_by(child);
-        if counts {
-            this.remaining.set(this.remaining.get() - 1);
-        } else {
-            this.to_be_told();
-        }
-        counts
-    }
-
-    /// Whether the end of a child that returns would only be counted, whoever runs until it is
-    /// told. All children before were counted or told, so that another one is pending. That goes
-    /// through the ready queue: all is done where it is in asyncio's order.
-    #[inline]
-    fn may_count(&self) -> bool {
-        self.whole.get() && self.untold.get() == 0 && self.remaining.get() > 1
-    }
-
-    /// The task no longer waits for the child, where nobody can see that it ends early: only its
-    /// step and this refer to the child.
+    /// Notes for call graphs that the task no longer waits for the child, if nobody can see that
+    /// this is early: only the child's step and this refer to it. Returns whether it has.
     #[inline]
     fn forget_awaited_by(&self, child: &Ref<Future>) -> bool {
         if cfg!(not(Py_3_14)) || self.task.is_none() {
@@ -245,7 +232,7 @@ impl GatheringFuture {
                 .is_some_and(|mirror| mirror.discard_only_awaited_by(child, &self.task))
     }
 
-    /// All children are done.
+    /// Sets the result, when all children are done.
     fn finish(this: &Ref<GatheringFuture>) -> Result<(), Raised> {
         let py = this.py();
         let length = this.children.borrow().len();
@@ -261,24 +248,46 @@ impl GatheringFuture {
         })?;
         let last = length.checked_sub(1).and_then(|last| this.value(last));
         if let (true, Some(last)) = (this.cancel_requested.get(), last) {
-            // Of the last argument's future, whichever ended last, and whether cancelled or not.
-            let error = cancelled_error(&last)?;
-            return Future::set_exception(this.parent(), &error);
+            // asyncio takes the error of the last argument's future, whichever ended last, and
+            // whether it was cancelled or not.
+            return GatheringFuture::settle(this, Err(AnyFuture::of(&last).cancelled_error()?));
         }
-        Future::set_result(this.parent(), results)
+        GatheringFuture::settle(this, Ok(results))
+    }
+
+    /// `self.done()`.
+    #[inline]
+    fn is_settled(this: &Ref<GatheringFuture>) -> Result<bool, Raised> {
+        if this.has_attributes() {
+            return AnyFuture::of(this.as_obj()).is_done();
+        }
+        Ok(!this.parent_value().is_pending())
+    }
+
+    /// `self.set_result(result)` or `self.set_exception(exception)`.
+    fn settle(this: &Ref<GatheringFuture>, outcome: Result<Obj, Obj>) -> Result<(), Raised> {
+        if this.has_attributes() {
+            return AnyFuture::of(this.as_obj()).set(outcome);
+        }
+        match outcome {
+            Ok(result) => Future::set_result(this.parent(), result),
+            Err(exception) => Future::set_exception(this.parent(), &exception),
+        }
     }
 
     /// `cancel(msg=None)`: cancels the children.
     fn cancel(this: &Ref<GatheringFuture>, args: &Args<'_>) -> Result<bool, Raised> {
         let [message] = args.bind("cancel", &["msg"], 1, 0)?;
-        if !this.parent_value().is_pending() {
+        if GatheringFuture::is_settled(this)? {
             return Ok(false);
         }
         let message = message.and_then(Obj::not_none);
+        // A child may be another such future, and so on.
+        stack::check(this.py())?;
         let mut any = false;
         let mut index = 0;
         while let Some(child) = this.value(index) {
-            any |= cancel(&child, message.as_ref())?;
+            any |= cancel_with(&child, message.as_ref())?;
             index += 1;
         }
         if any {
@@ -287,12 +296,11 @@ impl GatheringFuture {
         Ok(any)
     }
 
-    /// A child is done.
-    fn hear(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
-        let outer = this.parent_value();
+    /// Counts a child that is done, and ends with it if it has failed or is the last.
+    fn child_done(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
         let remaining = this.remaining.get().saturating_sub(1);
         this.remaining.set(remaining);
-        let native = native(child);
+        let native = AnyFuture::of(child).native();
         let returned = native.is_some_and(|native| native.has_returned());
         if cfg!(Py_3_14) {
             if let Some(task) = this.task.get() {
@@ -302,22 +310,24 @@ impl GatheringFuture {
                 }
             }
         }
-        if !this.whole.get() || !outer.is_pending() {
-            if !returned && !is_cancelled(child)? {
-                // Seen, so that nobody reports it.
-                exception(child)?;
+        if !this.whole.get() || GatheringFuture::is_settled(this)? {
+            let child = AnyFuture::of(child);
+            if !returned && !child.is_cancelled()? {
+                // Asking for the exception marks it as retrieved, so it is not reported.
+                child.exception()?;
             }
             return Ok(());
         }
         if !returned && !this.return_exceptions {
-            let failure = if is_cancelled(child)? {
-                Some(cancelled_error(child)?)
+            let child = AnyFuture::of(child);
+            let failure = if child.is_cancelled()? {
+                Some(child.cancelled_error()?)
             } else {
-                exception(child)?
+                child.exception()?
             };
             if let Some(failure) = failure {
                 GatheringFuture::let_go_of_children(this)?;
-                return Future::set_exception(this.parent(), &failure);
+                return GatheringFuture::settle(this, Err(failure));
             }
         }
         if remaining == 0 {
@@ -347,41 +357,65 @@ impl GatheringFuture {
 /// The result of a native child that has returned.
 #[inline]
 fn stored_result(child: &Obj) -> Option<Obj> {
-    native(child)?.stored_result()
+    AnyFuture::of(child).native()?.stored_result()
 }
 
-/// What a child that has no such result has in the list of results.
+/// The entry in the list of results of a child without such a result.
 fn outcome(child: &Obj) -> Result<Obj, Raised> {
     let py = child.py();
-    if is_cancelled(child)? {
-        let message = match cancel_message(child)? {
+    let child = AnyFuture::of(child);
+    if child.is_cancelled()? {
+        let message = match child.cancel_message()? {
             Some(message) => message,
             None => Obj::str(py, "")?,
         };
         return asyncio(py).cancelled_error.get(py).call1(&message);
     }
-    match exception(child)? {
+    match child.exception()? {
         Some(exception) => Ok(exception),
-        None => result(child),
+        None => child.result(),
     }
 }
 
 impl Watcher for GatheringFuture {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_done_callback", c"A child is done.");
-        &CALLABLE
-    };
+    const COUNTS: bool = true;
 
-    fn has_callable(this: &Ref<GatheringFuture>) {
-        this.untold.set(usize::MAX);
+    /// Counts a child that is done at once, instead of in the next iteration, if nothing can show
+    /// the difference.
+    #[inline]
+    fn count(this: &Ref<GatheringFuture>, child: &Obj) -> bool {
+        let counts = of_native_class(child).is_some_and(|child| {
+            child.has_returned()
+                && GatheringFuture::may_count(this)
+                && !child.has_attributes()
+                && this.forget_awaited_by(child)
+        });
+        if counts {
+            this.remaining.set(this.remaining.get() - 1);
+        } else {
+            GatheringFuture::expect_done(this);
+        }
+        counts
     }
 
-    fn told(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
-        let untold = this.untold.get();
-        if untold != usize::MAX {
-            this.untold.set(untold.saturating_sub(1));
+    #[inline]
+    fn expect_done(this: &Ref<GatheringFuture>) {
+        this.expected.set(this.expected.get().saturating_add(1));
+    }
+
+    /// Other code may call this callable at any time, so from now on the number of calls is
+    /// unknown.
+    fn callable(this: &Ref<GatheringFuture>, _: &Obj) -> Result<Obj, Raised> {
+        this.expected.set(usize::MAX);
+        callable_of(CallableName::GatherDone, this.as_obj())
+    }
+
+    fn on_done(this: &Ref<GatheringFuture>, child: &Obj) -> Result<(), Raised> {
+        let expected = this.expected.get();
+        if expected != usize::MAX {
+            this.expected.set(expected.saturating_sub(1));
         }
-        GatheringFuture::hear(this, child)
+        GatheringFuture::child_done(this, child)
     }
 }
 
@@ -389,7 +423,7 @@ impl Hot for GatheringFuture {
     type Parent = Future;
     const NAME: &'static std::ffi::CStr = c"aioxide._GatheringFuture";
     const DOC: &'static std::ffi::CStr =
-        c"What gather() returns: a Future whose cancel() cancels the children.";
+        c"The Future that gather() returns; its cancel() cancels the children.";
     const FREELIST: usize = 64;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
@@ -404,7 +438,7 @@ impl Hot for GatheringFuture {
             // Slots come from the foreign base, not from the Future above it.
             .iter(GatheringFuture::python_iter)
             .awaits_itself(
-                c"__await__($self, /)\n--\n\nWhat await iterates over.",
+                c"__await__($self, /)\n--\n\nThe iterator of await.",
                 GatheringFuture::python_iter,
             )
             .step(GatheringFuture::step)

@@ -2,46 +2,47 @@
 
 use std::cell::Cell;
 
-use cpython::callable::callable;
-use cpython::error::suppress_context;
+use cpython::callable::{callable, seal};
+use cpython::error::{handling, suppress_context};
 use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
 
-use super::any_future::{cancel, create_future};
 use super::codes::{Code, codes};
-use super::expiry::{cancelling, uncancel};
 use super::task_group::TaskGroup;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::put_method;
+use crate::futures::create_future;
+use crate::handles::served::Watcher;
 use crate::interop::asyncio;
+use crate::tasks::any_future::{cancel, cancelling, uncancel};
 
 /// The value of the coroutine object that `__aenter__` or `__aexit__` returns.
 pub(crate) struct GroupStep {
     group: Slot<Ref<TaskGroup>>,
     leaves: Cell<bool>,
-    /// What the block has raised.
+    /// The class and the value of the exception that the block has raised.
     class: Slot,
     exception: Slot,
     /// The CancelledError to raise at the end.
     cancellation: Slot,
-    /// The last that came while it waited for the tasks.
+    /// The last CancelledError that came during the wait for the tasks.
     pending_cancellation: Slot,
-    course: Course,
+    state: CoroutineState,
 }
 
 impl GroupStep {
     fn create(
+        py: Python<'_>,
         this: Option<Obj>,
         leaving: Option<(Option<Obj>, Option<Obj>)>,
     ) -> Result<Ref<GroupStep>, Raised> {
-        let Some(this) = this else { return Err(Raised) };
-        let Some(group) = Ref::<TaskGroup>::of(&this) else {
-            return Err(Raised::type_error(this.py(), "a TaskGroup is required"));
+        let Some(group) = this.as_ref().and_then(Ref::<TaskGroup>::of) else {
+            return Err(Raised::type_error(py, "a TaskGroup is required"));
         };
         let leaves = leaving.is_some();
         let (class, exception) = leaving.unwrap_or_default();
         Ref::new(
-            group.py(),
+            py,
             GroupStep {
                 group: Slot::new(Some(group.clone())),
                 leaves: Cell::new(leaves),
@@ -49,28 +50,28 @@ impl GroupStep {
                 exception: Slot::new(exception.and_then(Obj::not_none)),
                 cancellation: Slot::default(),
                 pending_cancellation: Slot::default(),
-                course: Course::default(),
+                state: CoroutineState::default(),
             },
         )
     }
 
-    fn enter(_: Python<'_>, args: &Args<'_>) -> Result<Ref<GroupStep>, Raised> {
+    fn enter(py: Python<'_>, args: &Args<'_>) -> Result<Ref<GroupStep>, Raised> {
         let [this] = args.bind_function("TaskGroup.__aenter__", &["self"], 1)?;
-        GroupStep::create(this, None)
+        GroupStep::create(py, this, None)
     }
 
-    fn leave(_: Python<'_>, args: &Args<'_>) -> Result<Ref<GroupStep>, Raised> {
+    fn leave(py: Python<'_>, args: &Args<'_>) -> Result<Ref<GroupStep>, Raised> {
         let names = &["self", "et", "exc", "tb"];
         let [this, class, exception, _] = args.bind_function("TaskGroup.__aexit__", names, 4)?;
-        GroupStep::create(this, Some((class, exception)))
+        GroupStep::create(py, this, Some((class, exception)))
     }
 
-    /// The block has ended.
+    /// Begins to leave the group, when the block has ended.
     fn begin_to_leave(this: &Ref<GroupStep>, group: &Ref<TaskGroup>) -> Result<Turn, Raised> {
         let py = this.py();
         group.exiting.set(true);
         if let Some(exception) = this.exception.get() {
-            if TaskGroup::is_base_error(py, &exception) && group.base_error.is_none() {
+            if TaskGroup::is_base_error(group, &exception)? && group.base_error.is_none() {
                 group.base_error.set(Some(exception));
             }
         }
@@ -95,10 +96,10 @@ impl GroupStep {
         if cfg!(not(Py_3_13)) || class.is(cancelled) {
             return Ok(class.is(cancelled));
         }
-        is_subclass(&class, cancelled)
+        class.is_subclass(cancelled)
     }
 
-    /// Takes the group's own cancellation of its parent back.
+    /// Takes back the group's own cancellation of its parent.
     fn uncancel(this: &Ref<GroupStep>, group: &Ref<TaskGroup>) -> Result<(), Raised> {
         if !group.parent_cancel_requested.get() {
             return Ok(());
@@ -109,13 +110,13 @@ impl GroupStep {
         if uncancel(&parent)? == 0 {
             this.cancellation.set(None);
         } else if cfg!(Py_3_15) && this.cancellation.is_none() {
-            // The other cancellation is not ours.
+            // The other cancellation came from outside.
             this.cancellation.set(this.pending_cancellation.get());
         }
         Ok(())
     }
 
-    /// Waits while there are tasks.
+    /// Waits while there are tasks, then ends the group.
     fn wait_or_end(this: &Ref<GroupStep>, group: &Ref<TaskGroup>) -> Result<Turn, Raised> {
         let py = this.py();
         if !group.has_tasks() {
@@ -133,7 +134,7 @@ impl GroupStep {
         Ok(Turn::Await(completed))
     }
 
-    /// All tasks are done: what is raised in the end.
+    /// Ends the group, when all tasks are done: raises the exceptions, if there are any.
     fn end_group(this: &Ref<GroupStep>, group: &Ref<TaskGroup>) -> Result<Turn, Raised> {
         let py = this.py();
         if let Some(error) = group.base_error.get() {
@@ -171,10 +172,11 @@ impl GroupStep {
         let py = this.py();
         if cfg!(Py_3_13) {
             if let Some(parent) = group.parent_task.get() {
-                // Cancelled from outside: the count stays, and the next await raises.
+                // The parent was cancelled from outside: the count stays, and the next await
+                // raises.
                 if cancelling(&parent)? > 0 {
                     uncancel(&parent)?;
-                    cancel(&parent, None)?;
+                    cancel(&parent)?;
                 }
             }
         }
@@ -183,7 +185,7 @@ impl GroupStep {
             (cfg!(Py_3_15), count, this.class.get(), &exception)
         {
             let exit = Obj::class_of::<pyo3::exceptions::PyGeneratorExit>(py);
-            if is_subclass(&class, &exit)? {
+            if class.is_subclass(&exit)? {
                 return Err(Raised::raise(exception.clone()));
             }
         }
@@ -199,14 +201,6 @@ impl GroupStep {
         suppress_context(&error);
         Err(Raised::raise_in_context(error))
     }
-}
-
-fn is_subclass(class: &Obj, of: &Obj) -> Result<bool, Raised> {
-    let py = class.py();
-    let builtins = Obj::import(py, c"builtins")?;
-    builtins
-        .method(pyo3::intern!(py, "issubclass"), &[class, of])?
-        .truth()
 }
 
 impl Coroutine for GroupStep {
@@ -249,8 +243,8 @@ impl Coroutine for GroupStep {
             let cancellation = raised.take(py);
             this.pending_cancellation.set(Some(cancellation.clone()));
             if !group.aborting.get() {
-                this.cancellation.set(Some(cancellation));
-                TaskGroup::abort(&group)?;
+                this.cancellation.set(Some(cancellation.clone()));
+                handling(&cancellation, || TaskGroup::abort(&group))?;
             }
         }
         group.on_completed.set(None);
@@ -259,7 +253,7 @@ impl Coroutine for GroupStep {
 
     fn end(this: &Ref<GroupStep>) {
         if let (Some(group), true) = (this.group.get(), this.leaves.get() && group_forgets()) {
-            if !this.course.is_new() && group.exiting.get() {
+            if !this.state.is_new() && group.exiting.get() {
                 group.parent_task.set(None);
                 group.forget_errors();
                 group.base_error.set(None);
@@ -286,10 +280,26 @@ pub(super) fn build(py: Python<'_>, taskgroups: &Obj) -> Result<(), Raised> {
     cpython::build::build::<GroupStep>(py, None, 0)?;
     let original = taskgroups.attr(pyo3::intern!(py, "TaskGroup"))?;
     let enter = callable(py, "__aenter__", "Enter the group.", GroupStep::enter)?;
-    let doc = "Wait for the tasks; raise what they have raised.";
+    let doc = "Wait for the tasks, and raise their exceptions.";
     let leave = callable(py, "__aexit__", doc, GroupStep::leave)?;
     put_method(&class, &original, "__aenter__", &enter)?;
-    put_method(&class, &original, "__aexit__", &leave)
+    put_method(&class, &original, "__aexit__", &leave)?;
+    let done = callable(py, "_on_task_done", "A task is done.", on_task_done)?;
+    done.set_attr(
+        pyo3::intern!(py, "__qualname__"),
+        &Obj::str(py, "TaskGroup._on_task_done")?,
+    )?;
+    seal(&done);
+    class.set_attr(pyo3::intern!(py, "_on_task_done"), &done)
+}
+
+/// `TaskGroup._on_task_done(task)`.
+fn on_task_done(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let [this, task] = args.bind_function("TaskGroup._on_task_done", &["self", "task"], 2)?;
+    match (this.as_ref().and_then(Ref::<TaskGroup>::of), task) {
+        (Some(group), Some(task)) => TaskGroup::on_done(group, &task),
+        _ => Err(Raised::type_error(py, "a TaskGroup is required")),
+    }
 }
 
 /// Adds the class to the module.

@@ -1,25 +1,25 @@
-//! Functions over tasks: what waits for several futures, or for one under a condition.
+//! Functions and classes that wait for several futures, or for one under a condition.
 //!
 //! None of them adds a Python callback to the futures that it waits for: a native object watches
-//! them ([`watching`]) and is told in its own turn of the ready queue, as a callback would be.
+//! them ([`Watcher`](crate::handles::served::Watcher)) and is called in its own turn of the ready
+//! queue, as a callback would be.
 //!
-//! - [`any_future`]: futures of any kind, native ones directly and others through their methods.
-//! - [`awaited_by`]: who waits for whom, for call graphs.
+//! - [`awaited_by`]: which task waits for which future, for call graphs.
 //! - [`as_completed`]: the function of this name and its iterator.
-//! - [`codes`]: what they show of asyncio's own functions.
+//! - [`callables`]: the functions that stand for watchers among callbacks.
+//! - [`codes`]: the code of asyncio's own functions, for call graphs.
 //! - [`ensure_future`]: `ensure_future()`, `iscoroutine()`.
 //! - [`gather`], [`arguments`]: `gather()` and the future that it returns.
-//! - [`expiry`], [`timer`]: what timeouts are made of.
+//! - [`expiry`], [`timer`]: the parts of timeouts.
 //! - [`shield`]: the function of this name.
 //! - [`task_group`], [`group_steps`]: `TaskGroup`.
 //! - [`timeout`]: `Timeout`, `timeout()`, `timeout_at()`.
 //! - [`wait`], [`wait_for`]: `wait()`, `wait_for()`.
-//! - [`watching`]: which object is told what.
 
-mod any_future;
 mod arguments;
 mod as_completed;
 mod awaited_by;
+mod callables;
 mod codes;
 mod ensure_future;
 mod expiry;
@@ -31,14 +31,36 @@ mod timeout;
 mod timer;
 mod wait;
 mod wait_for;
-mod watching;
 
 use cpython::{Obj, Python, Raised};
 
-/// Builds the types.
-pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
+use crate::handles::Registry;
+use as_completed::AsCompleted;
+use callables::{on_done_callable, on_time_callable};
+use gather::GatheringFuture;
+use shield::Shield;
+use task_group::TaskGroup;
+use timeout::Timeout;
+use wait::Wait;
+use wait_for::WaitFor;
+
+/// Builds the types and registers those that watch Futures or have alarms.
+pub(crate) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     let tasks = Obj::import(py, c"asyncio.tasks")?;
     codes::load(py)?;
+    let functions = [
+        on_done_callable::<GatheringFuture>(py, "A child is done.")?,
+        on_done_callable::<Shield>(py, "The future inside is done.")?,
+        on_done_callable::<Shield>(py, "The future outside is done.")?,
+        shield::on_clear(py, "The future inside is done.")?,
+        on_done_callable::<Wait>(py, "A future is done.")?,
+        on_time_callable::<Wait>(py, "The time has come.")?,
+        on_done_callable::<WaitFor>(py, "The future is done.")?,
+        on_time_callable::<WaitFor>(py, "The time has come.")?,
+        on_done_callable::<AsCompleted>(py, "A future is done.")?,
+        on_time_callable::<AsCompleted>(py, "The time has come.")?,
+    ];
+    callables::load(py, &tasks, functions)?;
     gather::build(py)?;
     wait::build(py)?;
     wait_for::build(py)?;
@@ -46,7 +68,13 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     as_completed::build(py, &tasks)?;
     timeout::build(py, &Obj::import(py, c"asyncio.timeouts")?)?;
     group_steps::build(py, &Obj::import(py, c"asyncio.taskgroups")?)?;
-    watching::register();
+    registry.serve_watcher::<GatheringFuture>();
+    registry.serve_watcher::<TaskGroup>();
+    registry.serve_watcher::<WaitFor>();
+    registry.serve_watcher::<Timeout>();
+    registry.serve_watcher::<Wait>();
+    registry.serve_watcher::<Shield>();
+    registry.serve_watcher::<AsCompleted>();
     Ok(())
 }
 

@@ -1,18 +1,19 @@
 //! `shield(arg)`.
 
-use cpython::build::{Builder, MethodDef, function};
+use cpython::build::{Builder, function};
+use cpython::callable::callable;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
-use super::any_future::{
-    cancel, create_future, exception, is_cancelled, is_done, loop_of, result, set, unwatch, watch,
-};
 use super::awaited_by;
+use super::callables::{CallableName, callable_of};
 use super::ensure_future::ensure_future;
-use super::watching::Watcher;
+use crate::futures::{Future, create_future};
+use crate::handles::served::Watcher;
 use crate::interop::current::current_task;
+use crate::tasks::any_future::{AnyFuture, add_callback, cancel, remove_callback};
 
-/// Between the future inside, which goes on, and the one outside, which can be cancelled: it
-/// watches both.
+/// The link between the future inside, which goes on, and the one outside, which can be cancelled.
+/// It watches both.
 pub(crate) struct Shield {
     inner: Slot,
     outer: Slot,
@@ -24,10 +25,11 @@ impl Shield {
         let [argument] = args.bind_function("shield", &["arg"], 1)?;
         let argument = argument.unwrap_or_else(|| Obj::none(py));
         let inner = ensure_future(&argument, None)?;
-        if is_done(&inner)? {
+        let asked = AnyFuture::of(&inner);
+        if asked.is_done()? {
             return Ok(inner);
         }
-        let event_loop = loop_of(&inner)?.unwrap_or_else(|| Obj::none(py));
+        let event_loop = asked.event_loop()?.unwrap_or_else(|| Obj::none(py));
         let outer = create_future(&event_loop)?;
         let task = if cfg!(Py_3_14) {
             current_task(py, Some(&event_loop))?
@@ -43,58 +45,110 @@ impl Shield {
             task: Slot::new(task),
         };
         let shield = Ref::new(py, value)?;
-        watch(&inner, shield.as_obj())?;
-        watch(&outer, shield.as_obj())?;
+        let asked = AnyFuture::of(&inner);
+        if let (AnyFuture::Other(other), true) = (asked, shield.task.is_some()) {
+            // Any other future needs a second callback; the watcher of a future of ours does the
+            // work of both.
+            add_callback(other, &Shield::clearing(&shield)?)?;
+        }
+        asked.watch(shield.as_obj())?;
+        AnyFuture::of(&outer).watch(shield.as_obj())?;
         Ok(outer)
     }
 
-    fn inner_done(this: &Ref<Shield>, inner: &Obj) -> Result<(), Raised> {
-        if let Some(task) = this.task.take() {
-            awaited_by::discard(inner, &task)?;
+    /// The callback that notes that the task no longer waits for the future inside, on 3.14 and
+    /// later.
+    fn clearing(this: &Ref<Shield>) -> Result<Obj, Raised> {
+        callable_of(CallableName::ShieldClear, this.as_obj())
+    }
+
+    /// Notes that the task no longer waits for the future inside.
+    fn clear_awaited_by(this: &Ref<Shield>, inner: &Obj) -> Result<(), Raised> {
+        match this.task.take() {
+            Some(task) => awaited_by::discard(inner, &task),
+            None => Ok(()),
         }
+    }
+
+    fn inner_done(this: &Ref<Shield>, inner: &Obj) -> Result<(), Raised> {
+        Shield::clear_awaited_by(this, inner)?;
         let Some(outer) = this.outer.get() else {
             return Ok(());
         };
-        if is_cancelled(&outer)? {
-            if cfg!(not(Py_3_14)) && !is_cancelled(inner)? {
-                // Seen, so that nobody reports it.
-                exception(inner)?;
+        if let (Some(inner), Some(outer)) = (
+            AnyFuture::of(inner).native(),
+            AnyFuture::of(&outer).native(),
+        ) {
+            return pass_on(inner, outer);
+        }
+        // Each call of a method of a future that is not ours may run code of the program.
+        let is_outer_cancelled = AnyFuture::of(&outer).is_cancelled()?;
+        let inner = AnyFuture::of(inner);
+        if is_outer_cancelled {
+            if cfg!(not(Py_3_14)) && !inner.is_cancelled()? {
+                // Asking for the exception marks it as retrieved, so it is not reported.
+                inner.exception()?;
             }
             return Ok(());
         }
-        if is_cancelled(inner)? {
-            return cancel(&outer, None).map(drop);
+        if inner.is_cancelled()? {
+            return cancel(&outer);
         }
-        match exception(inner)? {
-            Some(exception) => set(&outer, Err(&exception)),
-            None => set(&outer, Ok(&result(inner)?)),
-        }
+        let outcome = match inner.exception()? {
+            Some(exception) => Err(exception),
+            None => Ok(inner.result()?),
+        };
+        AnyFuture::of(&outer).set(outcome)
     }
 
     fn outer_done(this: &Ref<Shield>) -> Result<(), Raised> {
         let Some(inner) = this.inner.get() else {
             return Ok(());
         };
-        if is_done(&inner)? {
+        let asked = AnyFuture::of(&inner);
+        if asked.is_done()? {
             return Ok(());
         }
-        unwatch(&inner, this.as_obj())?;
+        asked.unwatch(this.as_obj())?;
+        if let (AnyFuture::Other(other), true) = (asked, this.task.is_some()) {
+            remove_callback(other, &Shield::clearing(this)?)?;
+        }
         this.inner.set(None);
         this.outer.set(None);
-        match this.task.take() {
-            Some(task) => awaited_by::discard(&inner, &task),
-            None => Ok(()),
+        Shield::clear_awaited_by(this, &inner)
+    }
+}
+
+/// Gives the outcome of the future inside to the one outside, if both are native: no code of the
+/// program runs before it is set.
+fn pass_on(inner: &Ref<Future>, outer: &Ref<Future>) -> Result<(), Raised> {
+    if outer.is_cancelled() {
+        if cfg!(not(Py_3_14)) && !inner.is_cancelled() {
+            // Asking for the exception marks it as retrieved, so it is not reported.
+            Future::exception(inner)?;
         }
+        return Ok(());
+    }
+    if inner.is_cancelled() {
+        return cancel(outer.as_obj());
+    }
+    match Future::exception(inner)? {
+        Some(exception) => Future::set_exception(outer, &exception),
+        None => Future::set_result(outer, Future::result(inner)?),
     }
 }
 
 impl Watcher for Shield {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_done_callback", c"One of both is done.");
-        &CALLABLE
-    };
+    fn callable(this: &Ref<Shield>, future: &Obj) -> Result<Obj, Raised> {
+        let name = if this.outer.holds(future) {
+            CallableName::ShieldOuterDone
+        } else {
+            CallableName::ShieldInnerDone
+        };
+        callable_of(name, this.as_obj())
+    }
 
-    fn told(this: &Ref<Shield>, future: &Obj) -> Result<(), Raised> {
+    fn on_done(this: &Ref<Shield>, future: &Obj) -> Result<(), Raised> {
         if this.outer.holds(future) {
             Shield::outer_done(this)
         } else {
@@ -106,7 +160,7 @@ impl Watcher for Shield {
 impl Hot for Shield {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.shield";
-    const DOC: &'static std::ffi::CStr = c"Between the two futures of shield().";
+    const DOC: &'static std::ffi::CStr = c"The link between the two futures of shield().";
     const FREELIST: usize = 256;
     const SUBCLASSABLE: bool = false;
     cpython::hot_type!();
@@ -124,6 +178,19 @@ impl Hot for Shield {
         self.outer.set(None);
         self.task.set(None);
     }
+}
+
+/// The function that notes for a shield that its task no longer waits for the future inside.
+pub(super) fn on_clear(py: Python<'_>, doc: &str) -> Result<Obj, Raised> {
+    callable(py, "", doc, |py: Python<'_>, args: &Args<'_>| {
+        if let [shield, future] = args.positional {
+            if let Some(shield) = Ref::<Shield>::of(shield) {
+                return Shield::clear_awaited_by(shield, future);
+            }
+        }
+        let text = "a watcher and a future are required";
+        Err(Raised::type_error(py, text))
+    })
 }
 
 /// Builds the type.

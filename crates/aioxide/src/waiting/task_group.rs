@@ -1,18 +1,20 @@
-//! `TaskGroup`: its tasks, its errors, and what cancels it. How it is entered and left is in
+//! `TaskGroup`: its tasks, its errors and its cancellation. Entering and leaving it is in
 //! [`super::group_steps`].
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, MethodDef};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
+use cpython::build::Builder;
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot};
 
-use super::any_future::{cancel, exception, is_cancelled, is_done, native, set, watch};
 use super::awaited_by;
 use super::ensure_future::{create_task, get_running_loop};
-use super::watching::Watcher;
-use crate::futures::State;
+use crate::futures::FutureState;
+use crate::handles::reports;
+use crate::handles::served::Watcher;
 use crate::interop::current::current_task;
-use crate::interop::imports::ends_program;
+use crate::interop::ending::ends_program;
+use crate::tasks::any_future::{AnyFuture, add_callback, cancel};
+use crate::tasks::set_name;
 
 /// The value of a TaskGroup.
 #[derive(Default)]
@@ -24,16 +26,16 @@ pub(crate) struct TaskGroup {
     cancel_on_enter: Cell<bool>,
     pub(super) event_loop: Slot,
     pub(super) parent_task: Slot,
-    /// The set of the tasks that are not done; none before the first.
+    /// The set of the tasks that are not done. Empty before the first task.
     tasks: Slot,
-    /// The list of what tasks have raised; none before the first.
+    /// The list of the exceptions that tasks have raised. Empty before the first one.
     errors: Slot,
     pub(super) base_error: Slot,
     pub(super) on_completed: Slot,
 }
 
 impl TaskGroup {
-    /// Whether a task is not done.
+    /// Whether there is a task that is not done.
     #[inline]
     pub(super) fn has_tasks(&self) -> bool {
         self.tasks.get().is_some_and(|tasks| tasks.set_len() > 0)
@@ -43,24 +45,24 @@ impl TaskGroup {
         made(&this.tasks, || Obj::set(this.py()))
     }
 
-    /// What tasks have raised.
+    /// The exceptions that tasks have raised.
     pub(super) fn errors(this: &Ref<TaskGroup>) -> Result<Obj, Raised> {
         made(&this.errors, || Obj::list(this.py()))
     }
 
-    /// How many errors there are.
+    /// The number of errors.
     pub(super) fn count_errors(&self) -> Result<usize, Raised> {
         self.errors.get().map_or(Ok(0), |errors| errors.length())
     }
 
-    /// Forgets the errors, which are heavy and refer to much.
+    /// Forgets the errors, whose tracebacks keep much alive.
     pub(super) fn forget_errors(&self) {
         self.errors.set(None);
     }
 
-    /// Whether methods of a subclass may stand in the place of ours.
-    fn is_subclassed(this: &Ref<TaskGroup>) -> bool {
-        !Ref::<TaskGroup>::is_exact(this.as_obj())
+    /// Whether methods of a subclass or of the object may stand in the place of ours.
+    fn is_replaced(this: &Ref<TaskGroup>) -> bool {
+        Ref::<TaskGroup>::of_bare(this.as_obj()).is_none()
     }
 
     /// `__aenter__()`.
@@ -137,28 +139,47 @@ impl TaskGroup {
                 awaited_by::add(&task, &parent)?;
             }
         }
-        if cfg!(all(Py_3_12, not(Py_3_14))) && is_done(&task)? {
-            // It has come to its end at once, eagerly.
-            if TaskGroup::is_subclassed(this) {
+        if cfg!(all(Py_3_12, not(Py_3_14))) && AnyFuture::of(&task).is_done()? {
+            // The task has run eagerly and has ended at once.
+            if TaskGroup::is_replaced(this) {
                 let name = pyo3::intern!(py, "_on_task_done");
                 this.as_obj().method(name, &[&task])?;
             } else {
-                TaskGroup::told(this, &task)?;
+                TaskGroup::on_done(this, &task)?;
             }
             return Ok(task);
         }
-        TaskGroup::tasks(this)?.add(&task)?;
-        if TaskGroup::is_subclassed(this) {
-            let done = this.as_obj().attr(pyo3::intern!(py, "_on_task_done"))?;
-            task.method(pyo3::intern!(py, "add_done_callback"), &[&done])?;
+        if cfg!(Py_3_12) {
+            TaskGroup::tasks(this)?.add(&task)?;
+            TaskGroup::watch_task(this, &task)?;
         } else {
-            watch(&task, this.as_obj())?;
+            TaskGroup::watch_task(this, &task)?;
+            TaskGroup::tasks(this)?.add(&task)?;
         }
-        if cfg!(Py_3_15) && this.aborting.get() && !is_done(&task)? {
-            // An eager task has cancelled the group before it was among its tasks.
-            cancel(&task, None)?;
+        if cfg!(Py_3_15) && this.aborting.get() && !AnyFuture::of(&task).is_done()? {
+            // An eager task has cancelled the group before it was added to the tasks.
+            cancel(&task)?;
         }
         Ok(task)
+    }
+
+    /// Makes the end of the task call `_on_task_done()`.
+    fn watch_task(this: &Ref<TaskGroup>, task: &Obj) -> Result<(), Raised> {
+        // A method of the parent that the program has replaced runs in the context in which the
+        // task was made.
+        let by_name = TaskGroup::is_replaced(this)
+            || this
+                .parent_task
+                .get()
+                .as_ref()
+                .is_none_or(|parent| AnyFuture::of(parent).native().is_none());
+        if !by_name {
+            return AnyFuture::of(task).watch(this.as_obj());
+        }
+        let done = this
+            .as_obj()
+            .attr(pyo3::intern!(this.py(), "_on_task_done"))?;
+        add_callback(task, &done)
     }
 
     fn coroutine_of(args: &Args<'_>) -> Result<Obj, Raised> {
@@ -175,12 +196,12 @@ impl TaskGroup {
         };
         match coroutine {
             Some(coroutine) => Ok(coroutine),
-            // The TypeError for it.
+            // This raises the TypeError.
             None => args.one(function, "coro").cloned(),
         }
     }
 
-    /// With a name, a context or what else the loop takes.
+    /// Makes a task with a name, a context or other arguments of the loop's method.
     fn create_named_task(
         event_loop: &Obj,
         coroutine: &Obj,
@@ -216,16 +237,14 @@ impl TaskGroup {
         let positional = Obj::tuple(py, std::slice::from_ref(coroutine))?;
         let task = create.call_with_dict(&positional, Some(&keywords))?;
         if let (Some(name), false) = (name, cfg!(Py_3_13)) {
-            if let Some(set_name) = task.attr_opt(pyo3::intern!(py, "set_name"))? {
-                set_name.call1(&name)?;
-            }
+            set_name(&task, &name)?;
         }
         Ok(task)
     }
 
     /// Cancels the tasks.
     pub(super) fn abort(this: &Ref<TaskGroup>) -> Result<(), Raised> {
-        if TaskGroup::is_subclassed(this) {
+        if TaskGroup::is_replaced(this) {
             let name = pyo3::intern!(this.py(), "_abort");
             return this.as_obj().method(name, &[]).map(drop);
         }
@@ -237,15 +256,15 @@ impl TaskGroup {
         let Some(tasks) = this.tasks.get() else {
             return Ok(());
         };
-        // Cancelling may run anything: the set may change.
+        // Cancelling may run any code, which may change the set.
         let mut all = Vec::with_capacity(tasks.set_len());
         let iterator = tasks.iter()?;
         while let Some(task) = iterator.next()? {
             all.push(task);
         }
         for task in all {
-            if !is_done(&task)? {
-                cancel(&task, None)?;
+            if !AnyFuture::of(&task).is_done()? {
+                cancel(&task)?;
             }
         }
         Ok(())
@@ -262,34 +281,35 @@ impl TaskGroup {
         }
         TaskGroup::abort(this)?;
         match this.parent_task.get() {
-            Some(parent) if !this.parent_cancel_requested.replace(true) => {
-                cancel(&parent, None).map(drop)
-            }
+            Some(parent) if !this.parent_cancel_requested.replace(true) => cancel(&parent),
             _ => Ok(()),
         }
     }
 
     /// Whether an exception ends the program, not only the group.
-    pub(super) fn is_base_error(py: Python<'_>, exception: &Obj) -> bool {
-        ends_program(py, exception)
+    pub(super) fn is_base_error(this: &Ref<TaskGroup>, exception: &Obj) -> Result<bool, Raised> {
+        if TaskGroup::is_replaced(this) {
+            let name = pyo3::intern!(this.py(), "_is_base_error");
+            return this.as_obj().method(name, &[exception])?.truth();
+        }
+        Ok(ends_program(this.py(), exception))
     }
 
     fn task_failed(this: &Ref<TaskGroup>, task: &Obj, exception: &Obj) -> Result<(), Raised> {
-        let py = this.py();
         TaskGroup::errors(this)?.append(exception)?;
-        if TaskGroup::is_base_error(py, exception) && this.base_error.is_none() {
+        if TaskGroup::is_base_error(this, exception)? && this.base_error.is_none() {
             this.base_error.set(Some(exception.clone()));
         }
         let Some(parent) = this.parent_task.get() else {
             return Ok(());
         };
-        if is_done(&parent)? {
+        if AnyFuture::of(&parent).is_done()? {
             return TaskGroup::report(this, task, &parent, exception);
         }
         if !this.aborting.get() && !this.parent_cancel_requested.get() {
             TaskGroup::abort(this)?;
             this.parent_cancel_requested.set(true);
-            cancel(&parent, None)?;
+            cancel(&parent)?;
         }
         Ok(())
     }
@@ -301,20 +321,16 @@ impl TaskGroup {
         parent: &Obj,
         exception: &Obj,
     ) -> Result<(), Raised> {
-        let py = this.py();
         let message = format!(
             "Task {} has errored out but its parent task {} is already completed",
             task.repr()?.as_str()?,
             parent.str_of()?.as_str()?
         );
-        let report = Obj::dict(py)?;
-        report.dict_set(&Obj::str(py, "message")?, &Obj::str(py, &message)?)?;
-        report.dict_set(&Obj::str(py, "exception")?, exception)?;
-        report.dict_set(&Obj::str(py, "task")?, task)?;
         match this.event_loop.get() {
-            Some(event_loop) => event_loop
-                .method(pyo3::intern!(py, "call_exception_handler"), &[&report])
-                .map(drop),
+            Some(event_loop) => {
+                let parts = [("exception", exception), ("task", task)];
+                reports::send(&event_loop, &message, &parts)
+            }
             None => Ok(()),
         }
     }
@@ -338,7 +354,7 @@ impl TaskGroup {
     }
 }
 
-/// What the field holds, made if there is nothing.
+/// The object in the field, made if there is none.
 fn made(field: &Slot, make: impl FnOnce() -> Result<Obj, Raised>) -> Result<Obj, Raised> {
     match field.get() {
         Some(known) => Ok(known),
@@ -351,12 +367,12 @@ fn made(field: &Slot, make: impl FnOnce() -> Result<Obj, Raised>) -> Result<Obj,
 }
 
 impl Watcher for TaskGroup {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_on_task_done", c"A task is done.");
-        &CALLABLE
-    };
+    fn callable(this: &Ref<TaskGroup>, _: &Obj) -> Result<Obj, Raised> {
+        this.as_obj()
+            .attr(pyo3::intern!(this.py(), "_on_task_done"))
+    }
 
-    fn told(this: &Ref<TaskGroup>, task: &Obj) -> Result<(), Raised> {
+    fn on_done(this: &Ref<TaskGroup>, task: &Obj) -> Result<(), Raised> {
         if let Some(tasks) = this.tasks.get() {
             tasks.discard(task)?;
         }
@@ -366,17 +382,19 @@ impl Watcher for TaskGroup {
             }
         }
         if let Some(completed) = this.on_completed.get() {
-            if !this.has_tasks() && !is_done(&completed)? {
-                set(&completed, Ok(&Obj::bool(this.py(), true)))?;
+            if !this.has_tasks() {
+                let result = Obj::bool(this.py(), true);
+                AnyFuture::of(&completed).set_unless_done(Ok(result))?;
             }
         }
-        if native(task)
-            .is_some_and(|task| task.state() == State::Cancelled || task.stored_result().is_some())
-            || is_cancelled(task)?
+        let asked = AnyFuture::of(task);
+        if asked.native().is_some_and(|task| {
+            task.state() == FutureState::Cancelled || task.stored_result().is_some()
+        }) || asked.is_cancelled()?
         {
             return Ok(());
         }
-        match exception(task)? {
+        match asked.exception()? {
             Some(exception) => TaskGroup::task_failed(this, task, &exception),
             None => Ok(()),
         }
@@ -418,27 +436,22 @@ impl Hot for TaskGroup {
             )
             .method0(c"_abort", c"_abort($self, /)\n--\n\nCancel the tasks.", TaskGroup::cancel_tasks)
             .method1(
-                c"_on_task_done",
-                c"_on_task_done($self, task, /)\n--\n\nA task is done.",
-                TaskGroup::told,
-            )
-            .method1(
                 c"_is_base_error",
-                c"_is_base_error($self, exc, /)\n--\n\nWhether it ends the program.",
-                |this, exception| TaskGroup::is_base_error(this.py(), exception),
+                c"_is_base_error($self, exc, /)\n--\n\nWhether the exception ends the program.",
+                |this, exception| ends_program(this.py(), exception),
             )
             .get(c"_tasks", c"The tasks that are not done.", TaskGroup::tasks)
-            .get(c"_errors", c"What tasks have raised.", TaskGroup::errors)
+            .get(c"_errors", c"The exceptions that tasks have raised.", TaskGroup::errors)
             .get(c"_loop", c"The loop.", |this| this.event_loop.get())
-            .get(c"_parent_task", c"The task that entered it.", |this| this.parent_task.get())
-            .get(c"_base_error", c"What ends the program.", |this| this.base_error.get())
-            .get(c"_on_completed_fut", c"What its end waits on.", |this| this.on_completed.get())
-            .get(c"_entered", c"Whether it was entered.", |this| this.entered.get())
-            .get(c"_exiting", c"Whether its block has ended.", |this| this.exiting.get())
-            .get(c"_aborting", c"Whether its tasks were cancelled.", |this| this.aborting.get())
+            .get(c"_parent_task", c"The task that entered the group.", |this| this.parent_task.get())
+            .get(c"_base_error", c"The exception that ends the program.", |this| this.base_error.get())
+            .get(c"_on_completed_fut", c"The Future that the end of the block waits on.", |this| this.on_completed.get())
+            .get(c"_entered", c"Whether the group was entered.", |this| this.entered.get())
+            .get(c"_exiting", c"Whether the block has ended.", |this| this.exiting.get())
+            .get(c"_aborting", c"Whether the tasks were cancelled.", |this| this.aborting.get())
             .get(
                 c"_parent_cancel_requested",
-                c"Whether it has cancelled the task that entered it.",
+                c"Whether the group has cancelled the task that entered it.",
                 |this| this.parent_cancel_requested.get(),
             );
         if cfg!(Py_3_15) {

@@ -2,18 +2,18 @@
 
 use std::cell::Cell;
 
-use cpython::build::{Builder, MethodDef, function};
-use cpython::callable::callable;
+use cpython::build::{Builder, function};
+use cpython::callable::{callable, seal};
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
-use super::expiry::{Expiry, Progress};
-use super::timer::When;
-use super::watching::Watcher;
+use super::expiry::{Expiry, ExpiryProgress};
+use super::timer::TimeoutWhen;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::put_method;
+use crate::handles::served::{DueCall, Watcher};
 
 /// The value of a Timeout.
 pub(crate) struct Timeout {
@@ -21,7 +21,7 @@ pub(crate) struct Timeout {
 }
 
 impl Timeout {
-    fn create(py: Python<'_>, when: Option<When>) -> Result<Obj, Raised> {
+    fn create(py: Python<'_>, when: Option<TimeoutWhen>) -> Result<Obj, Raised> {
         let timeout = Timeout {
             expiry: Expiry::new(when),
         };
@@ -30,7 +30,7 @@ impl Timeout {
 
     fn init(this: &Ref<Timeout>, args: &Args<'_>) -> Result<(), Raised> {
         let [when] = args.bind_as_python("Timeout.__init__", &["when"], 1)?;
-        this.expiry.progress.set(Progress::Created);
+        this.expiry.progress.set(ExpiryProgress::Created);
         this.expiry.set_when(given(when));
         Ok(())
     }
@@ -44,13 +44,19 @@ impl Timeout {
 
     fn reschedule(this: &Ref<Timeout>, args: &Args<'_>) -> Result<(), Raised> {
         let [when] = args.bind_as_python("Timeout.reschedule", &["when"], 1)?;
-        this.expiry.reschedule(given(when), this.as_obj())
+        this.expiry
+            .reschedule(given(when), this.as_obj(), Timeout::is_replaced(this))
+    }
+
+    /// Whether methods of a subclass or of the object may stand in the place of ours.
+    fn is_replaced(this: &Ref<Timeout>) -> bool {
+        Ref::<Timeout>::of_bare(this.as_obj()).is_none()
     }
 
     fn expired(this: &Ref<Timeout>) -> bool {
         matches!(
             this.expiry.progress.get(),
-            Progress::Expiring | Progress::Expired
+            ExpiryProgress::Expiring | ExpiryProgress::Expired
         )
     }
 
@@ -58,7 +64,7 @@ impl Timeout {
         let py = this.py();
         let progress = this.expiry.progress.get();
         let mut text = format!("<Timeout [{}]", progress.word());
-        if progress == Progress::Entered {
+        if progress == ExpiryProgress::Entered {
             let when = match Timeout::when(this)? {
                 Some(when) => {
                     let builtins = Obj::import(py, c"builtins")?;
@@ -75,8 +81,8 @@ impl Timeout {
     fn enter(this: &Ref<Timeout>) -> Result<(), Raised> {
         let py = this.py();
         this.expiry.enter(py)?;
-        if Ref::<Timeout>::is_exact(this.as_obj()) {
-            return this.expiry.start(this.as_obj());
+        if !Timeout::is_replaced(this) {
+            return this.expiry.start(this.as_obj(), false);
         }
         let when = Timeout::when(this)?.unwrap_or_else(|| Obj::none(py));
         let name = pyo3::intern!(py, "reschedule");
@@ -84,22 +90,22 @@ impl Timeout {
     }
 }
 
-fn given(when: Option<Obj>) -> Option<When> {
-    when.and_then(Obj::not_none).map(When::Given)
+fn given(when: Option<Obj>) -> Option<TimeoutWhen> {
+    when.and_then(Obj::not_none).map(TimeoutWhen::Given)
 }
 
 impl Watcher for Timeout {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_done", c"It watches no future.");
-        &CALLABLE
-    };
-    const DUE: &'static MethodDef = {
-        static DUE: MethodDef = MethodDef::new(c"_on_timeout", c"The time has come.");
-        &DUE
-    };
+    fn callable(this: &Ref<Timeout>, _: &Obj) -> Result<Obj, Raised> {
+        Err(Raised::type_error(this.py(), "it watches no future"))
+    }
 
-    fn told(_: &Ref<Timeout>, _: &Obj) -> Result<(), Raised> {
-        Ok(())
+    fn due_call(this: &Ref<Timeout>) -> Result<DueCall, Raised> {
+        let name = pyo3::intern!(this.py(), "_on_timeout");
+        this.as_obj().attr(name).map(|due| (due, Vec::new()))
+    }
+
+    fn on_done(this: &Ref<Timeout>, _: &Obj) -> Result<(), Raised> {
+        Err(Raised::type_error(this.py(), "it watches no future"))
     }
 
     fn due(this: &Ref<Timeout>) -> Result<(), Raised> {
@@ -130,25 +136,25 @@ impl Hot for Timeout {
             .repr(Timeout::repr)
             .method0(
                 c"when",
-                c"when($self, /)\n--\n\nThe time, or None.",
+                c"when($self, /)\n--\n\nThe deadline, or None.",
                 Timeout::when,
             )
             .method(
                 c"reschedule",
-                c"reschedule($self, /, when)\n--\n\nSet another time, or None.",
+                c"reschedule($self, /, when)\n--\n\nSet another deadline, or None.",
                 Timeout::reschedule,
             )
             .method0(
                 c"expired",
-                c"expired($self, /)\n--\n\nWhether the time came while the block ran.",
+                c"expired($self, /)\n--\n\nWhether the deadline came while the block ran.",
                 Timeout::expired,
             )
-            .get(c"_when", c"The time, or None.", Timeout::when)
-            .get(c"_task", c"The task that it cancels.", |this| {
+            .get(c"_when", c"The deadline, or None.", Timeout::when)
+            .get(c"_task", c"The task that the timeout cancels.", |this| {
                 this.expiry.task()
             })
-            .get(c"_timeout_handler", c"Whether its timer runs.", |this| {
-                this.expiry.is_scheduled().then(|| this.as_obj().clone())
+            .get(c"_timeout_handler", c"The timer, while it runs.", |this| {
+                this.expiry.timer()
             });
     }
 }
@@ -159,22 +165,21 @@ pub(crate) struct TimeoutStep {
     leaves: Cell<bool>,
     class: Slot,
     exception: Slot,
-    course: Course,
+    state: CoroutineState,
 }
 
 impl TimeoutStep {
     fn create(
+        py: Python<'_>,
         this: Option<Obj>,
         method: &str,
         leaving: Option<(Option<Obj>, Option<Obj>)>,
     ) -> Result<Ref<TimeoutStep>, Raised> {
-        let timeout = this.as_ref().and_then(Ref::<Timeout>::of).cloned();
-        let Some(timeout) = timeout else {
-            return Err(not_a_timeout(this, method));
+        let Some(timeout) = this.as_ref().and_then(Ref::<Timeout>::of) else {
+            return Err(not_a_timeout(py, method));
         };
         let leaves = leaving.is_some();
         let (class, exception) = leaving.unwrap_or_default();
-        let py = timeout.py();
         Ref::new(
             py,
             TimeoutStep {
@@ -182,32 +187,26 @@ impl TimeoutStep {
                 leaves: Cell::new(leaves),
                 class: Slot::new(class.and_then(Obj::not_none)),
                 exception: Slot::new(exception.and_then(Obj::not_none)),
-                course: Course::default(),
+                state: CoroutineState::default(),
             },
         )
     }
 
-    fn enter(_: Python<'_>, args: &Args<'_>) -> Result<Ref<TimeoutStep>, Raised> {
+    fn enter(py: Python<'_>, args: &Args<'_>) -> Result<Ref<TimeoutStep>, Raised> {
         let [this] = args.bind_function("Timeout.__aenter__", &["self"], 1)?;
-        TimeoutStep::create(this, "__aenter__", None)
+        TimeoutStep::create(py, this, "__aenter__", None)
     }
 
-    fn leave(_: Python<'_>, args: &Args<'_>) -> Result<Ref<TimeoutStep>, Raised> {
+    fn leave(py: Python<'_>, args: &Args<'_>) -> Result<Ref<TimeoutStep>, Raised> {
         let names = &["self", "exc_type", "exc_val", "exc_tb"];
         let [this, class, exception, _] = args.bind_function("Timeout.__aexit__", names, 4)?;
-        TimeoutStep::create(this, "__aexit__", Some((class, exception)))
+        TimeoutStep::create(py, this, "__aexit__", Some((class, exception)))
     }
 }
 
 #[cold]
-fn not_a_timeout(this: Option<Obj>, method: &str) -> Raised {
-    match this {
-        Some(this) => {
-            let text = format!("{method}() requires a Timeout");
-            Raised::type_error(this.py(), &text)
-        }
-        None => Raised,
-    }
+fn not_a_timeout(py: Python<'_>, method: &str) -> Raised {
+    Raised::type_error(py, &format!("{method}() requires a Timeout"))
 }
 
 impl Coroutine for TimeoutStep {
@@ -255,11 +254,20 @@ coroutine_class! {
     holds timeout, class, exception;
 }
 
+/// `Timeout._on_timeout()`.
+fn on_timeout(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
+    let [this] = args.bind_function("Timeout._on_timeout", &["self"], 1)?;
+    match this.as_ref().and_then(Ref::<Timeout>::of) {
+        Some(timeout) => Timeout::due(timeout),
+        None => Err(not_a_timeout(py, "_on_timeout")),
+    }
+}
+
 fn timeout(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
     let [delay] = args.bind_function("timeout", &["delay"], 1)?;
     let event_loop = get_running_loop(py)?;
     let when = match delay.and_then(Obj::not_none) {
-        Some(delay) => Some(When::after(&event_loop, &delay)?),
+        Some(delay) => Some(TimeoutWhen::after(&event_loop, &delay)?),
         None => None,
     };
     Timeout::create(py, when)
@@ -283,7 +291,14 @@ pub(super) fn build(py: Python<'_>, timeouts: &Obj) -> Result<(), Raised> {
         TimeoutStep::leave,
     )?;
     put_method(&class, &original, "__aenter__", &enter)?;
-    put_method(&class, &original, "__aexit__", &leave)
+    put_method(&class, &original, "__aexit__", &leave)?;
+    let due = callable(py, "_on_timeout", "The time has come.", on_timeout)?;
+    due.set_attr(
+        pyo3::intern!(py, "__qualname__"),
+        &Obj::str(py, "Timeout._on_timeout")?,
+    )?;
+    seal(&due);
+    class.set_attr(pyo3::intern!(py, "_on_timeout"), &due)
 }
 
 /// Adds class and functions to the module.

@@ -1,18 +1,17 @@
-//! The timer of something that waits: an alarm of a native loop, a handle of any other.
+//! The timer of an object that waits: an alarm of a native loop, or a handle of any other.
 
 use std::cell::Cell;
 
-use cpython::{Held, Obj, Raised, Ref, Slot, Visit};
+use cpython::{GcFields, Obj, Raised, Ref, Slot, Visit};
 
-use super::watching;
 use crate::event_loop::EventLoop;
-use crate::handles::Alarm;
+use crate::handles::{Alarm, served};
 
 /// At most one timer that is running.
 #[derive(Default)]
-pub(super) struct Timer {
+pub(super) struct WaitTimer {
     alarm: Slot<Ref<Alarm>>,
-    /// Whether the alarm is in the heap, not in the ready queue.
+    /// Whether the alarm is in the heap; if not, it is in the ready queue.
     in_heap: Cell<bool>,
     event_loop: Slot,
     handle: Slot,
@@ -20,34 +19,36 @@ pub(super) struct Timer {
 
 /// A time of `loop.time()`.
 #[derive(Clone)]
-pub(super) enum When {
+pub(super) enum TimeoutWhen {
     /// In seconds.
     Seconds(f64),
-    /// As the program gave it.
+    /// The object that the program gave.
     Given(Obj),
 }
 
-impl When {
+impl TimeoutWhen {
     /// `loop.time() + delay`.
     #[inline]
-    pub(super) fn after(event_loop: &Obj, delay: &Obj) -> Result<When, Raised> {
+    pub(super) fn after(event_loop: &Obj, delay: &Obj) -> Result<TimeoutWhen, Raised> {
         if let (Some(native), Some(seconds)) = (fast(event_loop), seconds(delay)) {
-            return Ok(When::Seconds(EventLoop::now_seconds(native) + seconds));
+            return Ok(TimeoutWhen::Seconds(
+                EventLoop::now_seconds(native) + seconds,
+            ));
         }
         let now = event_loop.method(pyo3::intern!(delay.py(), "time"), &[])?;
-        now.plus(delay).map(When::Given)
+        now.plus(delay).map(TimeoutWhen::Given)
     }
 
-    /// As Python sees it.
+    /// The time as a Python object.
     pub(super) fn to_object(&self, py: cpython::Python<'_>) -> Result<Obj, Raised> {
         match self {
-            When::Seconds(seconds) => Obj::float(py, *seconds),
-            When::Given(given) => Ok(given.clone()),
+            TimeoutWhen::Seconds(seconds) => Obj::float(py, *seconds),
+            TimeoutWhen::Given(given) => Ok(given.clone()),
         }
     }
 }
 
-/// The number, if it is one that needs no care.
+/// The seconds, if the object is a float or a small int, of no subclass.
 #[inline]
 fn seconds(object: &Obj) -> Option<f64> {
     if object.is_float_exact() {
@@ -61,8 +62,8 @@ fn fast(event_loop: &Obj) -> Option<&Ref<EventLoop>> {
     Ref::<EventLoop>::of(event_loop).filter(|native| EventLoop::is_fast(native))
 }
 
-impl Timer {
-    /// As `loop.call_later(delay, …)`: the watcher's `due` is called then.
+impl WaitTimer {
+    /// As `loop.call_later()`: the watcher's `due` is called after the delay.
     pub(super) fn start_after(
         &self,
         event_loop: &Obj,
@@ -78,17 +79,19 @@ impl Timer {
         self.start_through(event_loop, "call_later", Some(delay), watcher)
     }
 
-    /// As `loop.call_at(when, …)`, or `call_soon` if that is past.
+    /// As `loop.call_at()`, or `call_soon` if the time is past. With `by_name` it calls these
+    /// methods.
     pub(super) fn start_at(
         &self,
         event_loop: &Obj,
-        when: &When,
+        when: &TimeoutWhen,
         watcher: &Obj,
+        by_name: bool,
     ) -> Result<(), Raised> {
-        if let Some(native) = fast(event_loop) {
+        if let Some(native) = fast(event_loop).filter(|_| !by_name) {
             let seconds = match when {
-                When::Seconds(seconds) => Some(*seconds),
-                When::Given(given) => seconds(given),
+                TimeoutWhen::Seconds(seconds) => Some(*seconds),
+                TimeoutWhen::Given(given) => seconds(given),
             };
             if let Some(seconds) = seconds {
                 let past = seconds <= EventLoop::now_seconds(native);
@@ -104,9 +107,7 @@ impl Timer {
         let py = watcher.py();
         let given = when.to_object(py)?;
         let now = event_loop.method(pyo3::intern!(py, "time"), &[])?;
-        let operator = Obj::import(py, c"operator")?;
-        let past = operator.method(pyo3::intern!(py, "le"), &[&given, &now])?;
-        if past.truth()? {
+        if given.is_at_most(&now)? {
             self.start_through(event_loop, "call_soon", None, watcher)
         } else {
             self.start_through(event_loop, "call_at", Some(&given), watcher)
@@ -119,7 +120,7 @@ impl Timer {
         self.alarm.set(Some(alarm));
     }
 
-    /// Through the loop's own methods.
+    /// Starts the timer through the loop's own methods.
     fn start_through(
         &self,
         event_loop: &Obj,
@@ -129,29 +130,28 @@ impl Timer {
     ) -> Result<(), Raised> {
         let py = watcher.py();
         let name = pyo3::types::PyString::intern(py, method);
-        let callback = watching::due_callable(watcher)?;
-        let none = Obj::none(py);
-        let handle = match time {
-            Some(time) => event_loop.method(&name, &[time, &callback, &none])?,
-            None => event_loop.method(&name, &[&callback, &none])?,
-        };
-        self.handle.set(Some(handle));
+        let (callback, args) = served::due_call_of(watcher)?;
+        let mut call: Vec<&Obj> = time.into_iter().collect();
+        call.push(&callback);
+        call.extend(&args);
+        self.handle.set(Some(event_loop.method(&name, &call)?));
         Ok(())
     }
 
-    /// Whether one is running.
-    pub(super) fn is_running(&self) -> bool {
-        self.alarm.is_some() || self.handle.is_some()
+    /// The handle of the timer that is running, or its alarm.
+    pub(super) fn running(&self) -> Option<Obj> {
+        let alarm = || self.alarm.get().map(Ref::into_obj);
+        self.handle.get().or_else(alarm)
     }
 
-    /// It has run.
+    /// Notes that the timer has run.
     pub(super) fn ran(&self) {
         self.alarm.set(None);
         self.event_loop.set(None);
         self.handle.set(None);
     }
 
-    /// Stops it, if it is running.
+    /// Stops the timer, if it is running.
     #[inline]
     pub(super) fn cancel(&self) -> Result<(), Raised> {
         if let Some(alarm) = self.alarm.take() {
@@ -171,7 +171,7 @@ impl Timer {
     }
 }
 
-impl Held for Timer {
+impl GcFields for WaitTimer {
     fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.alarm);
         visit.slot(&self.event_loop);

@@ -2,22 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 
-use cpython::build::MethodDef;
 use cpython::callable::callable;
+use cpython::error::handling;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot};
 
-use super::any_future::{
-    create_future, exception, is_cancelled, is_done, is_future, release, unwatch, watch,
-};
 use super::awaited_by;
+use super::callables::{CallableName, callable_of};
 use super::codes::{Code, codes};
 use super::ensure_future::get_running_loop;
-use super::timer::Timer;
-use super::watching::Watcher;
+use super::timer::WaitTimer;
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::describe;
+use crate::futures::create_future;
+use crate::handles::served::{DueCall, Watcher};
 use crate::interop::current::current_task;
+use crate::tasks::any_future::{AnyFuture, is_future};
 use crate::tasks::is_coroutine;
 
 /// What ends the wait.
@@ -30,7 +30,7 @@ enum Until {
 
 /// The value of the coroutine object that `wait()` returns.
 pub(crate) struct Wait {
-    /// What was given, until the wait begins; then the set made of it.
+    /// The argument, until the wait begins; then the set made of it.
     futures: Slot,
     /// The members of the set, in its order.
     members: RefCell<Vec<Obj>>,
@@ -40,14 +40,14 @@ pub(crate) struct Wait {
     left: Cell<usize>,
     waiter: Slot,
     task: Slot,
-    timer: Timer,
-    course: Course,
+    timer: WaitTimer,
+    state: CoroutineState,
 }
 
 impl Wait {
     fn create(py: Python<'_>, args: &Args<'_>) -> Result<Ref<Wait>, Raised> {
         let [futures, timeout, return_when] =
-            args.bind("wait", &["fs", "timeout", "return_when"], 1, 1)?;
+            args.bind_function_in_part("wait", &["fs", "timeout", "return_when"], 1, 1)?;
         Ref::new(
             py,
             Wait {
@@ -59,8 +59,8 @@ impl Wait {
                 left: Cell::new(0),
                 waiter: Slot::default(),
                 task: Slot::default(),
-                timer: Timer::default(),
-                course: Course::default(),
+                timer: WaitTimer::default(),
+                state: CoroutineState::default(),
             },
         )
     }
@@ -97,20 +97,34 @@ impl Wait {
         Err(Raised::value_error(py, &text))
     }
 
-    /// The futures done and those pending.
+    /// Ends the wait.
+    fn stop(this: &Ref<Wait>) -> Result<(), Raised> {
+        this.timer.cancel()?;
+        let task = this.task.get();
+        this.each(|future| {
+            AnyFuture::of(future).unwatch(this.as_obj())?;
+            match &task {
+                Some(task) => awaited_by::discard(future, task),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// The result: the set of the futures that are done, and the set of those that are pending.
     fn result(this: &Ref<Wait>) -> Result<Obj, Raised> {
         let py = this.py();
-        let mut pending = 0;
-        this.each(|member| {
-            pending += usize::from(!is_done(member)?);
-            Ok(())
-        })?;
-        if let (0, Some(all)) = (pending, this.futures.take()) {
+        let is_known_as_done = |member: &Obj| {
+            AnyFuture::of(member)
+                .native()
+                .is_some_and(|native| !native.is_pending())
+        };
+        let all_done = this.members.borrow().iter().all(is_known_as_done);
+        if let (true, Some(all)) = (all_done, this.futures.take()) {
             return Obj::tuple(py, &[all, Obj::set(py)?]);
         }
         let (done, pending) = (Obj::set(py)?, Obj::set(py)?);
         this.each(|member| {
-            if is_done(member)? {
+            if AnyFuture::of(member).is_done()? {
                 done.add(member)
             } else {
                 pending.add(member)
@@ -121,28 +135,31 @@ impl Wait {
 }
 
 impl Watcher for Wait {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_on_completion", c"One is done.");
-        &CALLABLE
-    };
-    const DUE: &'static MethodDef = {
-        static DUE: MethodDef = MethodDef::new(c"_release_waiter", c"The time is over.");
-        &DUE
-    };
+    fn callable(this: &Ref<Wait>, _: &Obj) -> Result<Obj, Raised> {
+        callable_of(CallableName::WaitDone, this.as_obj())
+    }
 
-    fn told(this: &Ref<Wait>, future: &Obj) -> Result<(), Raised> {
+    fn due_call(this: &Ref<Wait>) -> Result<DueCall, Raised> {
+        let due = callable_of(CallableName::WaitDue, this.as_obj())?;
+        Ok((due, this.waiter.get().into_iter().collect()))
+    }
+
+    fn on_done(this: &Ref<Wait>, future: &Obj) -> Result<(), Raised> {
         let left = this.left.get().saturating_sub(1);
         this.left.set(left);
         let enough = left == 0
             || match this.until.get() {
                 Until::All => false,
                 Until::First => true,
-                Until::FirstException => !is_cancelled(future)? && exception(future)?.is_some(),
+                Until::FirstException => {
+                    let asked = AnyFuture::of(future);
+                    !asked.is_cancelled()? && asked.exception()?.is_some()
+                }
             };
         if enough {
             this.timer.cancel()?;
             if let Some(waiter) = this.waiter.get() {
-                release(&waiter)?;
+                AnyFuture::of(&waiter).release()?;
             }
         }
         match this.task.get() {
@@ -154,7 +171,7 @@ impl Watcher for Wait {
     fn due(this: &Ref<Wait>) -> Result<(), Raised> {
         this.timer.ran();
         match this.waiter.get() {
-            Some(waiter) => release(&waiter),
+            Some(waiter) => AnyFuture::of(&waiter).release(),
             None => Ok(()),
         }
     }
@@ -192,7 +209,7 @@ impl Coroutine for Wait {
         let mut members = Vec::with_capacity(futures.set_len());
         let iterator = futures.iter()?;
         while let Some(future) = iterator.next()? {
-            if super::any_future::native(&future).is_none() && is_coroutine(&future)? {
+            if AnyFuture::of(&future).native().is_none() && is_coroutine(&future)? {
                 let text = "Passing coroutines is forbidden, use tasks explicitly.";
                 return Err(Raised::type_error(py, text));
             }
@@ -217,7 +234,7 @@ impl Coroutine for Wait {
         }
         let task = this.task.get();
         this.each(|future| {
-            watch(future, this.as_obj())?;
+            AnyFuture::of(future).watch(this.as_obj())?;
             match &task {
                 Some(task) => awaited_by::add(future, task),
                 None => Ok(()),
@@ -227,18 +244,17 @@ impl Coroutine for Wait {
     }
 
     fn resume(this: &Ref<Wait>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-        let outcome = outcome.map_err(|raised| raised.take(this.py()));
-        this.timer.cancel()?;
-        let task = this.task.get();
-        this.each(|future| {
-            unwatch(future, this.as_obj())?;
-            match &task {
-                Some(task) => awaited_by::discard(future, task),
-                None => Ok(()),
+        match outcome {
+            Ok(_) => {
+                Wait::stop(this)?;
+                Wait::result(this).map(Turn::Return)
             }
-        })?;
-        outcome.map_err(Raised::raise)?;
-        Wait::result(this).map(Turn::Return)
+            Err(raised) => {
+                let exception = raised.take(this.py());
+                handling(&exception, || Wait::stop(this))?;
+                Err(Raised::raise(exception))
+            }
+        }
     }
 }
 

@@ -1,31 +1,32 @@
 //! `wait_for(fut, timeout)`.
 //!
 //! Since 3.12 the awaitable runs in the caller's task under a timeout; on 3.11 it gets a task of
-//! its own, which is waited for and cancelled.
+//! its own, which `wait_for()` waits for and cancels.
 
 use std::cell::Cell;
 
-use cpython::build::MethodDef;
 use cpython::callable::callable;
-use cpython::error::set_context;
-use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot};
+use cpython::error::{handling, set_context};
+use cpython::{Args, Hot, Obj, Python, Raised, Ref, Slot, stack};
 
-use super::any_future::{cancel, create_future, is_done, release, result, unwatch, watch};
 use super::awaited_by;
+use super::callables::{CallableName, callable_of};
 use super::codes::{Code, codes};
 use super::ensure_future::{ensure_future, get_running_loop};
 use super::expiry::{Expiry, timeout_error};
-use super::timer::{Timer, When};
-use super::watching::Watcher;
+use super::timer::{TimeoutWhen, WaitTimer};
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::coroutines::describe;
+use crate::futures::create_future;
+use crate::handles::served::{DueCall, Watcher};
 use crate::interop::asyncio;
 use crate::interop::current::current_task;
+use crate::tasks::any_future::{AnyFuture, cancel};
 
-/// Where it stands.
+/// The progress of a call.
 #[derive(Clone, Copy, PartialEq)]
-enum Stage {
+enum WaitForStage {
     /// Awaits the awaitable, under a timeout since 3.12.
     Awaiting,
     /// Waits until the future is done or the time has come (3.11).
@@ -38,31 +39,52 @@ enum Stage {
 pub(crate) struct WaitFor {
     future: Slot,
     timeout: Slot,
-    stage: Cell<Stage>,
+    stage: Cell<WaitForStage>,
     waiter: Slot,
     task: Slot,
     /// The caller's cancellation, raised once the future is done (3.11).
     cancellation: Slot,
     expiry: Expiry,
-    timer: Timer,
-    course: Course,
+    timer: WaitTimer,
+    state: CoroutineState,
 }
 
 impl WaitFor {
-    fn create(py: Python<'_>, args: &Args<'_>) -> Result<Ref<WaitFor>, Raised> {
+    fn python_wait_for(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
         let [future, timeout] = args.bind_function("wait_for", &["fut", "timeout"], 2)?;
+        if cfg!(Py_3_12) && stack::is_low() {
+            return WaitFor::in_python(py, future, timeout);
+        }
+        WaitFor::create(py, future, timeout).map(Ref::into_obj)
+    }
+
+    /// asyncio's own coroutine, for a recursion through `wait_for()`: since 3.12 the interpreter
+    /// takes none of the C stack when such a coroutine awaits another.
+    #[cold]
+    fn in_python(py: Python<'_>, future: Option<Obj>, timeout: Option<Obj>) -> Result<Obj, Raised> {
+        let none = Obj::none(py);
+        let future = future.unwrap_or_else(|| none.clone());
+        let original = asyncio(py).wait_for.get(py);
+        original.call(&[&future, &timeout.unwrap_or(none)])
+    }
+
+    fn create(
+        py: Python<'_>,
+        future: Option<Obj>,
+        timeout: Option<Obj>,
+    ) -> Result<Ref<WaitFor>, Raised> {
         Ref::new(
             py,
             WaitFor {
                 future: Slot::new(future),
                 timeout: Slot::new(timeout.and_then(Obj::not_none)),
-                stage: Cell::new(Stage::Awaiting),
+                stage: Cell::new(WaitForStage::Awaiting),
                 waiter: Slot::default(),
                 task: Slot::default(),
                 cancellation: Slot::default(),
                 expiry: Expiry::new(None),
-                timer: Timer::default(),
-                course: Course::default(),
+                timer: WaitTimer::default(),
+                state: CoroutineState::default(),
             },
         )
     }
@@ -77,9 +99,9 @@ impl WaitFor {
         this.waiter.set(Some(waiter.clone()));
         this.timer.start_after(event_loop, timeout, this.as_obj())?;
         let future = ensure_future(future, Some(event_loop))?;
-        watch(&future, this.as_obj())?;
+        AnyFuture::of(&future).watch(this.as_obj())?;
         this.future.set(Some(future));
-        this.stage.set(Stage::Waiting);
+        this.stage.set(WaitForStage::Waiting);
         Ok(Turn::Await(waiter))
     }
 
@@ -89,21 +111,21 @@ impl WaitFor {
         let waiter = create_future(&event_loop)?;
         this.waiter.set(Some(waiter.clone()));
         this.future.set(Some(future.clone()));
-        watch(future, this.as_obj())?;
+        AnyFuture::of(future).watch(this.as_obj())?;
         if cfg!(Py_3_14) {
             if let Some(task) = current_task(this.py(), Some(&event_loop))? {
                 awaited_by::add(future, &task)?;
                 this.task.set(Some(task));
             }
         }
-        this.stage.set(Stage::Cancelling);
-        if let Err(raised) = cancel(future, None) {
+        this.stage.set(WaitForStage::Cancelling);
+        if let Err(raised) = cancel(future) {
             return WaitFor::cancelled(this, future, Err(raised));
         }
         Ok(Turn::Await(waiter))
     }
 
-    /// The future that was cancelled is done, or its cancelling was cancelled.
+    /// Goes on after the future that was cancelled is done, or after this wait was cancelled.
     fn cancelled(
         this: &Ref<WaitFor>,
         future: &Obj,
@@ -111,9 +133,16 @@ impl WaitFor {
     ) -> Result<Turn, Raised> {
         let py = this.py();
         let outcome = outcome.map_err(|raised| raised.take(py));
-        unwatch(future, this.as_obj())?;
-        if let Some(task) = this.task.take() {
-            awaited_by::discard(future, &task)?;
+        let stop = || -> Result<(), Raised> {
+            AnyFuture::of(future).unwatch(this.as_obj())?;
+            match this.task.take() {
+                Some(task) => awaited_by::discard(future, &task),
+                None => Ok(()),
+            }
+        };
+        match &outcome {
+            Ok(_) => stop()?,
+            Err(exception) => handling(exception, stop)?,
         }
         let cancellation = this.cancellation.take();
         if let Err(exception) = outcome {
@@ -128,10 +157,10 @@ impl WaitFor {
         }
     }
 
-    /// The result of a future that was cancelled because the time has come.
+    /// The result of a future that was cancelled because the time had come.
     fn result_in_time(future: &Obj) -> Result<Turn, Raised> {
         let py = future.py();
-        match result(future) {
+        match AnyFuture::of(future).result() {
             Ok(result) => Ok(Turn::Return(result)),
             Err(raised) if raised.matches(asyncio(py).cancelled_error.get(py)) => {
                 Err(timeout_error(py, Some(&raised.take(py)))?)
@@ -140,33 +169,34 @@ impl WaitFor {
         }
     }
 
-    /// The wait of 3.11 is over.
+    /// Goes on after the wait, on 3.11.
     fn waited(
         this: &Ref<WaitFor>,
         future: &Obj,
         outcome: Result<Obj, Raised>,
     ) -> Result<Turn, Raised> {
         let py = this.py();
-        if let Err(raised) = outcome {
-            if !raised.matches(asyncio(py).cancelled_error.get(py)) {
-                return Err(raised);
+        let cancellation = match outcome {
+            Ok(_) => None,
+            Err(raised) if raised.matches(asyncio(py).cancelled_error.get(py)) => {
+                Some(raised.take(py))
             }
-            let cancellation = raised.take(py);
-            if is_done(future)? {
-                return match result(future) {
-                    Ok(result) => Ok(Turn::Return(result)),
-                    Err(raised) => {
-                        let exception = raised.take(py);
-                        set_context(&exception, cancellation);
-                        Err(Raised::raise(exception))
-                    }
-                };
-            }
-            this.cancellation.set(Some(cancellation));
-        } else if is_done(future)? {
-            return result(future).map(Turn::Return);
+            Err(raised) => return Err(raised),
+        };
+        let asked = AnyFuture::of(future);
+        if asked.is_done()? {
+            return match (asked.result(), cancellation) {
+                (Ok(result), _) => Ok(Turn::Return(result)),
+                (Err(raised), None) => Err(raised),
+                (Err(raised), Some(cancellation)) => {
+                    let exception = raised.take(py);
+                    set_context(&exception, cancellation);
+                    Err(Raised::raise(exception))
+                }
+            };
         }
-        unwatch(future, this.as_obj())?;
+        this.cancellation.set(cancellation);
+        asked.unwatch(this.as_obj())?;
         WaitFor::cancel_and_wait(this, future)
     }
 }
@@ -179,27 +209,24 @@ fn is_not_positive(timeout: &Obj) -> Result<bool, Raised> {
     if let Some(number) = timeout.small_int() {
         return Ok(number <= 0);
     }
-    let py = timeout.py();
-    let operator = Obj::import(py, c"operator")?;
-    let zero = Obj::int(py, 0)?;
-    operator
-        .method(pyo3::intern!(py, "le"), &[timeout, &zero])?
-        .truth()
+    timeout.is_at_most(&Obj::int(timeout.py(), 0)?)
 }
 
 impl Watcher for WaitFor {
-    const CALLABLE: &'static MethodDef = {
-        static CALLABLE: MethodDef = MethodDef::new(c"_release_waiter", c"The future is done.");
-        &CALLABLE
-    };
-    const DUE: &'static MethodDef = {
-        static DUE: MethodDef = MethodDef::new(c"_on_timeout", c"The time has come.");
-        &DUE
-    };
+    fn callable(this: &Ref<WaitFor>, _: &Obj) -> Result<Obj, Raised> {
+        callable_of(CallableName::WaitForDone, this.as_obj())
+    }
 
-    fn told(this: &Ref<WaitFor>, _: &Obj) -> Result<(), Raised> {
+    fn due_call(this: &Ref<WaitFor>) -> Result<DueCall, Raised> {
+        let due = callable_of(CallableName::WaitForDue, this.as_obj())?;
+        // The timeout of 3.12 and later needs no call.
+        let waiter = this.waiter.get().filter(|_| cfg!(not(Py_3_12)));
+        Ok((due, waiter.into_iter().collect()))
+    }
+
+    fn on_done(this: &Ref<WaitFor>, _: &Obj) -> Result<(), Raised> {
         match this.waiter.get() {
-            Some(waiter) => release(&waiter),
+            Some(waiter) => AnyFuture::of(&waiter).release(),
             None => Ok(()),
         }
     }
@@ -209,9 +236,11 @@ impl Watcher for WaitFor {
             return this.expiry.expire();
         }
         this.timer.ran();
-        // Once the caller was cancelled, the future's end alone counts.
+        // Once the caller was cancelled, only the future's end counts.
         match this.waiter.get() {
-            Some(waiter) if this.stage.get() == Stage::Waiting => release(&waiter),
+            Some(waiter) if this.stage.get() == WaitForStage::Waiting => {
+                AnyFuture::of(&waiter).release()
+            }
             _ => Ok(()),
         }
     }
@@ -224,7 +253,7 @@ impl Coroutine for WaitFor {
 
     fn codes(&self, py: Python<'_>) -> Vec<Obj> {
         match self.stage.get() {
-            Stage::Cancelling => codes(py, &[Code::WaitFor, Code::CancelAndWait]),
+            WaitForStage::Cancelling => codes(py, &[Code::WaitFor, Code::CancelAndWait]),
             _ => codes(py, &[Code::WaitFor]),
         }
     }
@@ -239,20 +268,25 @@ impl Coroutine for WaitFor {
         }
         if let Some(timeout) = &timeout {
             if is_not_positive(timeout)? {
-                let future = ensure_future(&future, Some(&event_loop))?;
-                if is_done(&future)? {
-                    return result(&future).map(Turn::Return);
+                let its_loop = Some(&event_loop).filter(|_| cfg!(not(Py_3_12)));
+                let future = ensure_future(&future, its_loop)?;
+                let asked = AnyFuture::of(&future);
+                if asked.is_done()? {
+                    return asked.result().map(Turn::Return);
                 }
                 return WaitFor::cancel_and_wait(this, &future);
             }
             if cfg!(not(Py_3_12)) {
                 return WaitFor::begin_to_wait(this, &event_loop, &future, timeout);
             }
+            let when = TimeoutWhen::after(&event_loop, timeout)?;
+            this.expiry.set_when(Some(when.clone()));
+            this.expiry.enter(py)?;
             this.expiry
-                .set_when(Some(When::after(&event_loop, timeout)?));
+                .start_at(&event_loop, &when, this.as_obj(), false)?;
+            return Ok(Turn::Await(future));
         }
         this.expiry.enter(py)?;
-        this.expiry.start(this.as_obj())?;
         Ok(Turn::Await(future))
     }
 
@@ -260,8 +294,8 @@ impl Coroutine for WaitFor {
         let py = this.py();
         let future = this.future.get();
         match (this.stage.get(), future) {
-            (Stage::Waiting, Some(future)) => WaitFor::waited(this, &future, outcome),
-            (Stage::Cancelling, Some(future)) => WaitFor::cancelled(this, &future, outcome),
+            (WaitForStage::Waiting, Some(future)) => WaitFor::waited(this, &future, outcome),
+            (WaitForStage::Cancelling, Some(future)) => WaitFor::cancelled(this, &future, outcome),
             _ if cfg!(not(Py_3_12)) => outcome.map(Turn::Return),
             _ => match outcome {
                 Ok(value) => {
@@ -271,7 +305,8 @@ impl Coroutine for WaitFor {
                 Err(raised) => {
                     let exception = raised.take(py);
                     let class = exception.class();
-                    this.expiry.exit(py, Some(&class), Some(&exception))?;
+                    let exit = || this.expiry.exit(py, Some(&class), Some(&exception));
+                    handling(&exception, exit)?;
                     Err(Raised::raise(exception))
                 }
             },
@@ -301,8 +336,8 @@ pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
 
 /// Adds the function to the module; `tasks` is asyncio's.
 pub(super) fn add_functions(py: Python<'_>, module: &Obj, tasks: &Obj) -> Result<(), Raised> {
-    let doc = "The result of an awaitable; TimeoutError after so many seconds.";
-    let wait_for = callable(py, "wait_for", doc, WaitFor::create)?;
+    let doc = "The result of an awaitable; TimeoutError after the seconds of the timeout.";
+    let wait_for = callable(py, "wait_for", doc, WaitFor::python_wait_for)?;
     describe(py, &wait_for, &tasks.attr(pyo3::intern!(py, "wait_for"))?)?;
     module.set_attr(pyo3::intern!(py, "wait_for"), &wait_for)
 }

@@ -1,10 +1,10 @@
-//! Where CPython keeps what switching contexts takes: fields of the thread state and of contexts.
+//! Where CPython keeps what switching contexts needs: fields of the thread state and of contexts.
 //!
-//! There are functions for all of it, but a step of a task or a callback enters and leaves a
-//! context, and comparing two contexts has no function at all. So the fields are looked for when
-//! the module starts, with contexts of our own: one is entered, gets a variable, and is left, and
-//! each field must show exactly what CPython does there. What is not found without doubt is
-//! not used: then CPython's functions are called, or contexts not compared.
+//! CPython has functions for entering and leaving a context, but every step of a task and every
+//! callback would pay for both calls. For comparing two contexts it has none. So the module looks
+//! for the fields at its start, with contexts of its own: it enters one, sets a variable and leaves
+//! it, and each field must show exactly what CPython does there. A field that is not found without
+//! doubt is not used. Then CPython's functions are called, and contexts are not compared.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -18,7 +18,7 @@ use crate::obj::Obj;
 const WORD: usize = size_of::<usize>();
 
 /// Offsets of fields, in bytes.
-pub(super) struct Fields {
+pub(super) struct ContextFields {
     /// Of a thread state: the current context.
     pub(super) current: usize,
     /// Of a context: its variables.
@@ -31,12 +31,13 @@ pub(super) struct Switch {
     current: usize,
     /// Of a thread state: counts the changes of the current context.
     version: usize,
-    /// Of a context: the one it was entered from, whose reference it holds then.
+    /// Of a context: the context from which it was entered. The field owns a reference to it
+    /// meanwhile.
     previous: usize,
     /// Of a context: whether it is entered, an int.
     entered: usize,
-    /// The interpreter's mask of those who watch contexts; a byte of our own, 0, where it has
-    /// none.
+    /// The interpreter's mask of context watchers. Where the interpreter has none, it is a byte of
+    /// our own with the value 0.
     watchers: *const u8,
 }
 
@@ -46,18 +47,18 @@ unsafe impl Send for Switch {}
 // SAFETY: as above.
 unsafe impl Sync for Switch {}
 
-/// Set once, to what is never freed: a plain load is all that a step pays.
-static FIELDS: AtomicPtr<Fields> = AtomicPtr::new(std::ptr::null_mut());
+/// Set once, to fields that are never freed, so that a step pays for a plain load only.
+static FIELDS: AtomicPtr<ContextFields> = AtomicPtr::new(std::ptr::null_mut());
 static SWITCH: AtomicPtr<Switch> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The fields, if they are known.
 #[inline]
-pub(super) fn fields() -> Option<&'static Fields> {
+pub(super) fn fields() -> Option<&'static ContextFields> {
     // SAFETY: null, or set by `verify` to what lives for ever.
     unsafe { FIELDS.load(Ordering::Acquire).as_ref() }
 }
 
-/// How to enter and leave contexts, if that is known.
+/// How to enter and leave contexts, if the fields are known.
 #[inline]
 pub(super) fn switch() -> Option<&'static Switch> {
     // SAFETY: as above.
@@ -75,11 +76,11 @@ pub(super) fn current(_py: Python<'_>) -> Option<Obj> {
 }
 
 impl Switch {
-    /// Enters a context as `PyContext_Enter` does, and returns the thread's state; nothing if that
-    /// has to do it.
+    /// Enters a context as `PyContext_Enter` does, and returns the thread's state. Returns nothing
+    /// where the caller has to call that function instead.
     ///
     /// # Safety
-    /// The thread is attached, the object a context.
+    /// The thread is attached, and the object is a context.
     #[inline(always)]
     pub(super) unsafe fn enter(
         &self,
@@ -104,7 +105,8 @@ impl Switch {
         }
     }
 
-    /// Leaves a context as `PyContext_Exit` does; false if that has to do it.
+    /// Leaves a context as `PyContext_Exit` does. Returns false where the caller has to call that
+    /// function instead.
     ///
     /// # Safety
     /// The state is that of the thread, which is attached. An object that is not the current
@@ -115,8 +117,8 @@ impl Switch {
         state: *mut ffi::PyThreadState,
         context: *mut ffi::PyObject,
     ) -> bool {
-        // SAFETY: what is the thread's current context is a context, and alive by the thread's
-        // reference, which is given up last; else as for `enter`, the other way round.
+        // SAFETY: the thread's current context is a context, and alive by the thread's reference,
+        // which is given up last. The rest is as for `enter`, the other way round.
         unsafe {
             let current = field::<*mut ffi::PyObject>(state, self.current);
             if *current != context || self.is_watched() {
@@ -132,7 +134,7 @@ impl Switch {
         true
     }
 
-    /// Whether somebody must be told of each switch.
+    /// Whether a watcher must be told of each switch.
     ///
     /// # Safety
     /// The thread is attached.
@@ -163,8 +165,8 @@ pub(super) unsafe fn word(object: *mut ffi::PyObject, offset: usize) -> usize {
     unsafe { *field(object, offset) }
 }
 
-/// Looks for the fields. Sizes of a thread state and of an interpreter are in bytes, from
-/// CPython's own table.
+/// Looks for the fields. The sizes of a thread state and of an interpreter are in bytes and come
+/// from CPython's own table.
 pub fn verify(py: Python<'_>, thread_size: usize, interpreter_size: usize) {
     const LARGEST: usize = 1 << 24;
     if thread_size > LARGEST || interpreter_size > LARGEST {
@@ -186,7 +188,7 @@ fn probe(
     py: Python<'_>,
     thread_size: usize,
     interpreter_size: usize,
-) -> Result<Option<(Fields, Option<Switch>)>, Raised> {
+) -> Result<Option<(ContextFields, Option<Switch>)>, Raised> {
     let (first, second) = (copy_current(py)?, copy_current(py)?);
     let size = crate::build::basic_size(&first.class());
     let module = Obj::import(py, c"contextvars")?;
@@ -210,7 +212,7 @@ fn probe(
     let header = size_of::<ffi::PyObject>() / WORD;
     let words = header..size / WORD;
     let current = only((0..thread_inside.len()).filter(|at| thread_inside[*at] == address));
-    // Both copies had it in common, not empty, until one got a variable.
+    // Both copies shared the variables, which were not empty, until one copy got another variable.
     let variables = only(words.clone().filter(|at| {
         context_inside[*at] != 0
             && context_inside[*at] == second_words[*at]
@@ -221,7 +223,7 @@ fn probe(
     };
     let version = only((0..thread_inside.len()).filter(|at| {
         let counts = |before: usize, after: usize| before.checked_add(1) == Some(after);
-        // In between the variable was set, which leaves the count alone.
+        // In between, the probe sets a variable, which leaves the count as it is.
         counts(thread_before[*at], thread_inside[*at])
             && counts(thread_inside[*at], thread_after[*at])
     }));
@@ -230,7 +232,7 @@ fn probe(
             && context_inside[*at] == thread_before[current]
             && context_after[*at] == 0
     }));
-    // An int may be followed by bytes that nobody has written since the memory was last used.
+    // Behind an int may lie padding that nothing has written since the memory was last used.
     let entered = only(words.clone().filter(|at| {
         int_of(context_before[*at]) == 0 && context_inside[*at] == with_int(context_before[*at], 1)
     }));
@@ -253,7 +255,7 @@ fn probe(
         }
         _ => None,
     };
-    let fields = Fields {
+    let fields = ContextFields {
         current: current * WORD,
         variables: variables * WORD,
     };
@@ -274,20 +276,20 @@ fn with_int(word: usize, int: c_int) -> usize {
     usize::from_ne_bytes(bytes)
 }
 
-/// The one item, if there is just one.
+/// The one item, if there is exactly one.
 fn only(mut items: impl Iterator<Item = usize>) -> Option<usize> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
 }
 
-/// Nobody can watch contexts.
+/// Before 3.14 nobody can watch contexts, so a byte stands for the mask.
 #[cfg(not(Py_3_14))]
 fn watchers(_py: Python<'_>, _size: usize) -> Option<*const u8> {
     static NOBODY: u8 = 0;
     Some(&NOBODY)
 }
 
-/// The interpreter's mask of watchers of contexts: one of our own is added, and removed again.
+/// The interpreter's mask of context watchers, found by adding a watcher and removing it again.
 #[cfg(Py_3_14)]
 fn watchers(py: Python<'_>, size: usize) -> Option<*const u8> {
     type Watcher = extern "C" fn(c_int, *mut ffi::PyObject) -> c_int;
@@ -305,14 +307,14 @@ fn watchers(py: Python<'_>, size: usize) -> Option<*const u8> {
         let before = words_of(interpreter.cast(), size);
         let watcher = PyContext_AddWatcher(ignore);
         if watcher < 0 {
-            drop(Raised.take(py));
+            drop(Raised::by_cpython().take(py));
             return None;
         }
         let inside = words_of(interpreter.cast(), size);
         let cleared = PyContext_ClearWatcher(watcher);
         let after = words_of(interpreter.cast(), size);
         if cleared < 0 {
-            drop(Raised.take(py));
+            drop(Raised::by_cpython().take(py));
             return None;
         }
         let address = ignore as Watcher as usize;

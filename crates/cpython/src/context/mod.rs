@@ -13,7 +13,7 @@ use crate::obj::{Obj, done};
 use crate::slot::Slot;
 
 pub use fields::verify;
-pub use pool::{Bound, Pool};
+pub use pool::{BoundContext, Pool};
 
 /// A copy of the current context, as `contextvars.copy_context()`.
 #[inline]
@@ -22,7 +22,7 @@ pub fn copy_current(_py: Python<'_>) -> Result<Obj, Raised> {
     unsafe { Obj::from_owned(ffi::PyContext_CopyCurrent()) }
 }
 
-/// A copy of a context, as its `copy()`. Raises TypeError if it is none.
+/// A copy of a context, as its `copy()`. Raises TypeError if the object is no context.
 #[inline]
 pub fn copy(context: &Obj) -> Result<Obj, Raised> {
     // SAFETY: the object is alive; CPython checks that it is a context, and returns a new
@@ -37,7 +37,8 @@ pub fn is_context(object: &Obj) -> bool {
     unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// Enters the context. Raises RuntimeError if it is entered already, TypeError if it is none.
+/// Enters the context. Raises RuntimeError if it is entered already, TypeError if the object is no
+/// context.
 #[inline]
 pub fn enter(context: &Obj) -> Result<(), Raised> {
     if !is_context(context) {
@@ -66,29 +67,41 @@ pub fn exit(context: &Obj) -> Result<(), Raised> {
     done(unsafe { ffi::PyContext_Exit(context.as_ptr()) })
 }
 
-/// A context that was entered and is to be left.
+/// Runs the body in the context, as `context.run()` does, and leaves the context in any case.
+/// Raises as [`enter`] and [`exit`] do; an exception of the body is in the result.
+#[inline]
+pub fn run<R>(context: &Obj, body: impl FnOnce() -> Result<R, Raised>) -> Result<R, Raised> {
+    enter(context)?;
+    let result = body();
+    // `exit` keeps an exception that the body has set.
+    exit(context)?;
+    result
+}
+
+/// A context that was entered and must be left.
 #[must_use]
-pub struct Entered(Way);
+pub struct EnteredContext(Way);
 
 enum Way {
-    /// The thread, whose state that is, holds the context: only its address is kept, to know it
-    /// again.
+    /// The thread's state and the context. The thread holds the context, so only the address is
+    /// kept, to recognize it.
     Switched(*mut ffi::PyThreadState, *mut ffi::PyObject),
     Called(Obj),
 }
 
-/// Enters the context of a field; nothing if there is none. Raises as [`enter`].
+/// Enters the context that a field holds. Returns nothing if the field is empty. Raises as
+/// [`enter`] does.
 #[inline(always)]
-pub fn enter_field(field: &Slot) -> Result<Option<Entered>, Raised> {
+pub fn enter_field(field: &Slot) -> Result<Option<EnteredContext>, Raised> {
     match switch_to(field) {
         None => enter_by_call(field),
         entered => Ok(entered),
     }
 }
 
-/// Enters the context of a field, if CPython need not be called for that.
+/// As [`enter_field`] for the contexts that can be entered without calling CPython.
 #[inline(always)]
-fn switch_to(field: &Slot) -> Option<Entered> {
+fn switch_to(field: &Slot) -> Option<EnteredContext> {
     let switch = fields::switch()?;
     let switched = field.inspect(|context| {
         // SAFETY: attached, since there is an Obj; it is looked at whether it is a context.
@@ -96,20 +109,20 @@ fn switch_to(field: &Slot) -> Option<Entered> {
         state.flatten().map(|state| (state, context.as_ptr()))
     });
     let (state, address) = switched??;
-    Some(Entered(Way::Switched(state, address)))
+    Some(EnteredContext(Way::Switched(state, address)))
 }
 
 #[inline(never)]
-fn enter_by_call(field: &Slot) -> Result<Option<Entered>, Raised> {
+fn enter_by_call(field: &Slot) -> Result<Option<EnteredContext>, Raised> {
     let Some(context) = field.get() else {
         return Ok(None);
     };
     enter(&context)?;
-    Ok(Some(Entered(Way::Called(context))))
+    Ok(Some(EnteredContext(Way::Called(context))))
 }
 
-impl Entered {
-    /// Leaves it, as [`exit`].
+impl EnteredContext {
+    /// Leaves the context, as [`exit`] does.
     #[inline(always)]
     pub fn exit(self, py: Python<'_>) -> Result<(), Raised> {
         match self.0 {
@@ -129,7 +142,8 @@ impl Entered {
     }
 }
 
-/// Somebody has left it before us, or watches contexts since.
+/// The short way does not apply: the program has left the context itself, or watches contexts
+/// since.
 #[cold]
 fn exit_of_other(py: Python<'_>, address: *mut ffi::PyObject) -> Result<(), Raised> {
     match fields::current(py) {

@@ -5,33 +5,33 @@ use std::cell::{Cell, RefCell};
 use pyo3::{Python, ffi};
 
 use super::fields::{fields, word};
-use super::{Entered, copy, copy_current, is_context, switch_to};
+use super::{EnteredContext, copy, copy_current, is_context, switch_to};
 use crate::error::Raised;
 use crate::lifecycle::Visit;
 use crate::obj::Obj;
 use crate::slot::Slot;
 
-/// The most copies that a pool keeps.
+/// The number of copies that a pool keeps at most.
 const KEPT: usize = 4096;
 
-/// The context in which something is to run later.
-pub enum Bound {
+/// The context in which a callback is to run later.
+pub enum BoundContext {
     /// This one.
     To(Obj),
-    /// A copy of this one, which nobody enters or changes.
+    /// A copy of this context, which nobody enters or changes until then.
     ToCopyOf(Obj),
 }
 
 /// Copies of one context that nobody uses any more and nobody has changed: as good as new.
 ///
-/// Copying a context and freeing the copy is a sixth of what a `call_soon` costs. A copy that
-/// comes back is kept only if it still has the variables of the pool's own context and nobody
-/// else refers to it; so no value lives longer than without the pool.
+/// Copying a context and freeing the copy is a sixth of the cost of a `call_soon`. A copy that
+/// comes back is kept only if it still has the variables of the pool's own context and nobody else
+/// refers to it. So no value lives longer than it would without the pool.
 #[derive(Default)]
 pub struct Pool {
     /// Keeps the variables that all copies share.
     anchor: Slot,
-    /// Where they are; 0 without an anchor.
+    /// The address of those variables; 0 without an anchor.
     variables: Cell<usize>,
     /// The copy in which callbacks run, one after another.
     stage: Slot,
@@ -75,8 +75,9 @@ impl Pool {
         }
     }
 
-    /// Whether nobody uses the context any more and nobody has changed it, nor will: a collector
-    /// at work clears what it has found, whoever refers to it by then.
+    /// Whether nobody uses the context any more, nobody has changed it and nobody will. A garbage
+    /// collector at work refuses this: it clears the contexts that it has found, even if something
+    /// refers to them by then.
     #[inline]
     pub fn is_fresh(&self, context: &Obj) -> bool {
         context.refcount() == 1 && self.has_variables_of(context) && !context.is_being_collected()
@@ -93,25 +94,25 @@ impl Pool {
         copy_current(py)
     }
 
-    /// What one keeps who wants a copy of the current context later: many wait in equal contexts,
-    /// and need one only while they run.
+    /// What to store now in order to run in a copy of the current context later. Many entries wait
+    /// in equal contexts and need a copy only while they run.
     #[inline]
-    pub fn bind_current(&self, py: Python<'_>) -> Result<Bound, Raised> {
+    pub fn bind_current(&self, py: Python<'_>) -> Result<BoundContext, Raised> {
         if self.is_current(py) {
             if let Some(anchor) = self.anchor() {
-                return Ok(Bound::ToCopyOf(anchor));
+                return Ok(BoundContext::ToCopyOf(anchor));
             }
         }
-        copy_current(py).map(Bound::To)
+        copy_current(py).map(BoundContext::To)
     }
 
-    /// What is kept for a copy of the pool's own context.
+    /// What to store for a copy of the pool's own context.
     #[inline]
     pub fn anchor(&self) -> Option<Obj> {
         self.anchor.get()
     }
 
-    /// A copy of a context, which is mostly the pool's own.
+    /// A copy of a context, which is the pool's own in most cases.
     pub fn copy_of(&self, context: &Obj) -> Result<Obj, Raised> {
         if self.has_variables_of(context) {
             if let Some(copy) = self.copies.borrow_mut().pop() {
@@ -127,10 +128,11 @@ impl Pool {
         self.anchor.holds_same(field)
     }
 
-    /// Enters a copy of the pool's own context, the same for one callback after another; nothing
-    /// if that cannot be done. Who has left it calls [`Pool::leave_stage`].
+    /// Enters a copy of the pool's own context, the same copy for one callback after another.
+    /// Returns nothing if that cannot be done. After leaving it, the caller calls
+    /// [`Pool::leave_stage`].
     #[inline(always)]
-    pub fn enter_stage(&self) -> Option<Entered> {
+    pub fn enter_stage(&self) -> Option<EnteredContext> {
         match switch_to(&self.stage) {
             None => self.enter_new_stage(),
             entered => entered,
@@ -138,17 +140,18 @@ impl Pool {
     }
 
     #[inline(never)]
-    fn enter_new_stage(&self) -> Option<Entered> {
+    fn enter_new_stage(&self) -> Option<EnteredContext> {
         let anchor = self.anchor.get().filter(|_| self.stage.is_none())?;
         match copy(&anchor) {
             Ok(copy) => self.stage.set(Some(copy)),
-            // Who then tries to make a copy itself is told.
+            // The caller's own attempt to make a copy will raise the error.
             Err(raised) => drop(raised.take(anchor.py())),
         }
         switch_to(&self.stage)
     }
 
-    /// What was entered was left: keeps it for the next, if it is as good as new.
+    /// Takes the stage back after it was left, and keeps it for the next callback if it is as good
+    /// as new.
     #[inline(always)]
     pub fn leave_stage(&self) {
         let is_fresh = |context: &Obj| {
@@ -163,7 +166,7 @@ impl Pool {
         }
     }
 
-    /// Takes what was entered last.
+    /// Takes the context that was entered last as the stage.
     #[inline(never)]
     pub fn take_stage(&self) -> Option<Obj> {
         self.stage.take()
@@ -180,7 +183,7 @@ impl Pool {
             && unsafe { word(context.as_ptr(), fields.variables) } == self.variables.get()
     }
 
-    /// Takes a field's context, if it is as good as new; runs no foreign code.
+    /// Takes the context out of a field, if it is as good as new. Runs no foreign code.
     #[inline]
     pub fn reclaim(&self, field: &Slot) {
         if field.inspect(|context| self.is_fresh(context)) == Some(true) {
@@ -203,11 +206,11 @@ impl Pool {
                 return;
             }
         }
-        // Nothing is borrowed any more: dropping it runs foreign code.
+        // No field is borrowed any more: dropping the context runs foreign code.
         drop(context);
     }
 
-    /// Shows the garbage collector what it holds.
+    /// Shows the garbage collector the contexts that the pool holds.
     pub fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.anchor);
         visit.slot(&self.stage);

@@ -35,8 +35,9 @@ pub fn local_address(fd: RawFd) -> io::Result<SocketAddrStorage> {
     SocketAddrStorage::filled_by(|address, size| {
         // SAFETY: the caller gives an address buffer of ours and its size, both valid for
         // writing.
-        retry(|| unsafe { libc::getsockname(fd, address, size) }).map(drop)
+        retry(|| unsafe { libc::getsockname(fd, address, size) })
     })
+    .map(|(_, address)| address)
 }
 
 /// The address `fd` is connected to: Python's `getpeername()`.
@@ -47,8 +48,9 @@ pub fn peer_address(fd: RawFd) -> io::Result<SocketAddrStorage> {
     SocketAddrStorage::filled_by(|address, size| {
         // SAFETY: the caller gives an address buffer of ours and its size, both valid for
         // writing.
-        retry(|| unsafe { libc::getpeername(fd, address, size) }).map(drop)
+        retry(|| unsafe { libc::getpeername(fd, address, size) })
     })
+    .map(|(_, address)| address)
 }
 
 impl SocketAddrStorage {
@@ -143,17 +145,17 @@ impl SocketAddrStorage {
     }
 
     /// Lets a system call write an address; it gets a pointer to the memory and one to its size,
-    /// which it sets to what it has written.
-    pub(super) fn filled_by(
-        call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> io::Result<()>,
-    ) -> io::Result<SocketAddrStorage> {
+    /// which it sets to what it has written. Gives what the call returned as well.
+    pub(super) fn filled_by<R>(
+        call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> io::Result<R>,
+    ) -> io::Result<(R, SocketAddrStorage)> {
         let mut address = SocketAddrStorage::zeroed();
         let room = size_of_val(&address.storage) as libc::socklen_t;
         address.size = room;
-        call((&raw mut address.storage).cast(), &raw mut address.size)?;
+        let returned = call((&raw mut address.storage).cast(), &raw mut address.size)?;
         // The system says how much it would have written.
         address.size = address.size.min(room);
-        Ok(address)
+        Ok((returned, address))
     }
 
     /// An address of no family, which a system call is going to fill.
@@ -169,7 +171,8 @@ impl SocketAddrStorage {
         ((&raw mut self.storage).cast(), room)
     }
 
-    /// The system has filled so many bytes (and says how many it would have).
+    /// Sets the length of the address to `size`, which the system has returned. That may exceed the
+    /// storage if the address was cut off.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn set_size(&mut self, size: libc::socklen_t) {
         self.size = size.min(size_of_val(&self.storage) as libc::socklen_t);

@@ -42,7 +42,7 @@ pub fn pidfd_open(_pid: i32) -> io::Result<OwnedFd> {
 /// signal that has ended it, negated.
 ///
 /// # Errors
-/// `ECHILD` when someone else has taken it.
+/// `ECHILD` when the status is taken already.
 pub fn reap(pid: i32) -> io::Result<i32> {
     let mut status = 0;
     // SAFETY: the pointer is to an int of ours.
@@ -54,11 +54,11 @@ pub fn reap(pid: i32) -> io::Result<i32> {
     })
 }
 
-/// Waits until a child has exited, and leaves its status where it is: until someone takes it the
-/// number belongs to nobody else.
+/// Waits until a child has exited, and does not take its status: until that is taken, no other
+/// process gets the child's number.
 ///
 /// # Errors
-/// `ECHILD` when someone else has taken it.
+/// `ECHILD` when the status is taken already.
 pub(crate) fn wait_for_exit(pid: i32) -> io::Result<()> {
     retry(|| {
         // SAFETY: all zeroes is a valid `siginfo_t`.
@@ -70,7 +70,7 @@ pub(crate) fn wait_for_exit(pid: i32) -> io::Result<()> {
     .map(drop)
 }
 
-/// Blocks all signals in the calling thread: they are for threads that can handle them.
+/// Blocks all signals in the calling thread, so that they reach threads that can handle them.
 pub(crate) fn block_signals() {
     // SAFETY: all zeroes is a valid set, which the first call fills; both pointers are to it or
     // null. The calls fail for a wrong first argument only.

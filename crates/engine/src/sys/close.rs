@@ -5,9 +5,9 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 
 use super::check;
 
-/// Closes `fd` and says how it went, which dropping an [`OwnedFd`] does not. The descriptor is
-/// gone in any case: closing is never tried twice, since the number may belong to someone else
-/// by then.
+/// Closes `fd` and returns the error, which dropping an [`OwnedFd`] does not. The descriptor is
+/// gone in any case: closing is never tried twice, since another thread may have got the number by
+/// then.
 ///
 /// # Errors
 /// What `close(2)` gives, except `EINTR`, after which the descriptor is closed as well.

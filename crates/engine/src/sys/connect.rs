@@ -5,8 +5,9 @@ use std::os::fd::RawFd;
 
 use super::{SocketAddrStorage, check};
 
-/// Whether a failed [`connect`] has failed for now only: the socket will be writable once it is
-/// decided. A Unix socket whose peer has no room for another connection says `EAGAIN`.
+/// Whether the outcome of a failed [`connect`] is still open: the socket becomes writable when it
+/// is decided. `EAGAIN` is such an error too: a Unix socket gives it when its peer has no room for
+/// another connection.
 pub fn is_in_progress(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EAGAIN))
 }
@@ -15,8 +16,8 @@ pub fn is_in_progress(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// What `connect(2)` gives. `EINPROGRESS`: wait until the socket is writable, then ask
-/// [`so_error`](super::so_error). An interrupted call goes on by itself and may not be made
-/// again, so that it counts as in progress too.
+/// [`so_error`](super::so_error). An interrupted call goes on by itself and may not be made again,
+/// so it counts as in progress too.
 pub fn connect(fd: RawFd, address: &SocketAddrStorage) -> io::Result<()> {
     #[cfg(target_vendor = "apple")]
     super::options::set_option(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1)?;

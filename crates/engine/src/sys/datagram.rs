@@ -6,20 +6,19 @@ use std::os::fd::RawFd;
 use super::send::FLAGS;
 use super::{SocketAddrStorage, retry_bytes};
 
-/// The most datagrams that one call moves.
+/// The maximum number of datagrams that one call moves.
 pub const MAX_DATAGRAMS: usize = 16;
 
-/// Receives one datagram into `buffer`: how many bytes came, and from where. What does not fit is
-/// lost. The address is of no family where the sender has none.
+/// Receives one datagram into `buffer`, and returns its length and the sender's address. Bytes that
+/// do not fit are lost. The address has no family if the sender has no address.
 ///
 /// # Errors
 /// What `recvfrom(2)` gives; `WouldBlock` when nothing is there.
 pub fn recv_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddrStorage)> {
-    let mut count = 0;
-    let from = SocketAddrStorage::filled_by(|address, size| {
+    SocketAddrStorage::filled_by(|address, size| {
         // SAFETY: the pointer and the length are those of a slice that is ours to write; the
         // caller gives an address buffer of ours and its size, both valid for writing.
-        count = retry_bytes(|| unsafe {
+        retry_bytes(|| unsafe {
             libc::recvfrom(
                 fd,
                 buffer.as_mut_ptr().cast(),
@@ -28,10 +27,8 @@ pub fn recv_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddrS
                 address,
                 size,
             )
-        })?;
-        Ok(())
-    })?;
-    Ok((count, from))
+        })
+    })
 }
 
 /// Sends one datagram to an address.
@@ -54,7 +51,7 @@ pub struct DatagramBuffer {
     /// are written to.
     memory: Box<[u8]>,
     room: usize,
-    /// How long each datagram is, and where it is from.
+    /// The length and the sender of each datagram.
     received: Vec<(usize, SocketAddrStorage)>,
 }
 
@@ -90,7 +87,7 @@ impl DatagramBuffer {
         Some((&self.memory[start..start + size], from))
     }
 
-    /// By one call; false where the system cannot.
+    /// Receives several datagrams by one call. Returns false where the system has no such call.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn receive_many(&mut self, fd: RawFd, most: usize) -> io::Result<bool> {
         let mut addresses = [const { SocketAddrStorage::empty() }; MAX_DATAGRAMS];
@@ -144,14 +141,14 @@ impl DatagramBuffer {
 }
 
 /// A datagram to be sent: its bytes, and where to, unless the socket is connected.
-pub type Outgoing<'a> = (&'a [u8], Option<&'a SocketAddrStorage>);
+pub type OutgoingDatagram<'a> = (&'a [u8], Option<&'a SocketAddrStorage>);
 
 /// Sends datagrams in order, at most [`MAX_DATAGRAMS`], and returns how many the socket has
 /// taken: at least one. Where the system cannot send several by one call, it is one.
 ///
 /// # Errors
 /// As [`send_to`], if it comes before the first datagram is sent.
-pub fn send_many(fd: RawFd, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
+pub fn send_many(fd: RawFd, datagrams: &[OutgoingDatagram<'_>]) -> io::Result<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if datagrams.len() > 1 {
         match send_many_at_once(fd, datagrams) {
@@ -167,7 +164,7 @@ pub fn send_many(fd: RawFd, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn send_many_at_once(fd: RawFd, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
+fn send_many_at_once(fd: RawFd, datagrams: &[OutgoingDatagram<'_>]) -> io::Result<usize> {
     let count = datagrams.len().min(MAX_DATAGRAMS);
     let mut pieces = [libc::iovec {
         iov_base: std::ptr::null_mut(),
@@ -227,7 +224,7 @@ mod tests {
     fn many_are_bounded_and_in_order() {
         let ((one, first), (two, second)) = (socket(), socket());
         let bytes: Vec<Vec<u8>> = (0..40u8).map(|size| vec![size; size.into()]).collect();
-        let datagrams: Vec<Outgoing<'_>> = bytes
+        let datagrams: Vec<OutgoingDatagram<'_>> = bytes
             .iter()
             .map(|bytes| (&bytes[..], Some(&second)))
             .collect();

@@ -1,8 +1,8 @@
 //! The selector's back end on Linux.
 //!
-//! One `epoll_pwait2` per wait, which takes nanoseconds; before Linux 5.11, and in sandboxes
-//! that do not know it, `ppoll` on the epoll descriptor does the waiting. `epoll_wait` counts in
-//! milliseconds and would make timers up to one late.
+//! A wait is one `epoll_pwait2`, which counts in nanoseconds. Before Linux 5.11, and in sandboxes
+//! that refuse that call, `ppoll` waits on the epoll descriptor. `epoll_wait` counts in
+//! milliseconds and would make timers up to one millisecond late.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{check, poll, retry};
 use crate::clock::Nanos;
-use crate::selector::{Event, Interest, MAX_EVENTS};
+use crate::selector::{Interest, MAX_EVENTS, Readiness};
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
     fd: OwnedFd,
-    /// Whether the system has turned `epoll_pwait2` down once.
+    /// Whether the system has refused `epoll_pwait2` once.
     lacks_nanoseconds: AtomicBool,
 }
 
@@ -64,14 +64,18 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
-    pub(crate) fn wait(&self, timeout: Option<Nanos>, events: &mut Vec<Event>) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        timeout: Option<Nanos>,
+        events: &mut Vec<Readiness>,
+    ) -> io::Result<()> {
         let mut buffer = [MaybeUninit::<libc::epoll_event>::uninit(); MAX_EVENTS];
         let count = self.wait_into(timeout, &mut buffer)?;
         events.extend(buffer[..count].iter().map(|event| {
             // SAFETY: the system has written the first `count` events.
             let event = unsafe { event.assume_init() };
             let flags = event.events;
-            Event {
+            Readiness {
                 token: event.u64,
                 readable: flags & !(libc::EPOLLOUT as u32) != 0,
                 writable: flags & !(libc::EPOLLIN as u32) != 0,
@@ -80,7 +84,7 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits and returns how many events it has written to the front of `buffer`.
+    /// Waits, and returns the number of events written to the front of `buffer`.
     fn wait_into(&self, timeout: Option<Nanos>, buffer: &mut Buffer) -> io::Result<usize> {
         let nanos = match timeout {
             None => return self.wait_milliseconds(-1, buffer),
@@ -153,14 +157,15 @@ impl Epoll {
             .map(drop)
     }
 
-    /// Has every wait from now on behave as where `epoll_pwait2` does not exist.
+    /// Makes every later wait behave as where `epoll_pwait2` does not exist.
     #[cfg(all(test, not(miri)))]
     pub(crate) fn forbid_nanoseconds(&self) {
         self.lacks_nanoseconds.store(true, Ordering::Relaxed);
     }
 }
 
-/// The kernel's `timespec`, 64 bits wide on every architecture; that of the C library is not.
+/// The kernel's `timespec`, whose fields have 64 bits on every architecture; those of the C
+/// library's may have fewer.
 #[repr(C)]
 struct Timespec {
     seconds: i64,

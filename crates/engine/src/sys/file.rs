@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use super::retry;
 
-/// What matters of it to a transport.
+/// The kinds of files that a transport tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A pipe, with a name or without.
@@ -14,7 +14,7 @@ pub enum FileKind {
     Socket,
     /// A terminal, a serial line and the like.
     CharacterDevice,
-    /// Everything else; readiness of a regular file means nothing.
+    /// Everything else. The readiness of a regular file means nothing.
     Other,
 }
 

@@ -40,7 +40,9 @@ pub use child::{pidfd_open, reap};
 pub use clock::monotonic;
 pub use close::close;
 pub use connect::{connect, is_in_progress};
-pub use datagram::{DatagramBuffer, MAX_DATAGRAMS, Outgoing, recv_from, send_many, send_to};
+pub use datagram::{
+    DatagramBuffer, MAX_DATAGRAMS, OutgoingDatagram, recv_from, send_many, send_to,
+};
 pub use file::{FileKind, file_kind};
 pub(crate) use find::find_byte;
 pub use options::{is_nonblocking, set_nodelay, set_nonblocking, so_error};
@@ -89,7 +91,7 @@ fn retry<R: Returned>(mut call: impl FnMut() -> R) -> io::Result<R> {
     }
 }
 
-/// The same for calls that return a number of bytes.
+/// As [`retry`], for calls that return a number of bytes.
 #[inline]
 fn retry_bytes(call: impl FnMut() -> isize) -> io::Result<usize> {
     retry(call).map(|bytes| bytes as usize)

@@ -89,7 +89,6 @@ fn flags(fd: RawFd) -> io::Result<libc::c_int> {
 }
 
 /// Sets `FD_CLOEXEC`, where a descriptor cannot be made with it.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(super) fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: only numbers are passed.
     retry(|| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)

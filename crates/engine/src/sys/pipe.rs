@@ -26,15 +26,15 @@ pub fn read_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<&[u8
     // only writes to it, so it need not be initialized.
     let count =
         retry_bytes(|| unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })?;
-    // SAFETY: so many bytes at the start have just been written, and the slice is borrowed from
-    // the one they are in.
+    // SAFETY: the system has just written `count` bytes at the start, and the slice is borrowed
+    // from the one they are in.
     Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), count.min(buffer.len())) })
 }
 
 /// How many bytes can be read now; 0 at the end.
 ///
 /// # Errors
-/// What `ioctl(2)` gives, for files that cannot tell.
+/// What `ioctl(2)` gives, for files that do not have this number.
 #[inline]
 pub fn readable_bytes(fd: RawFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;

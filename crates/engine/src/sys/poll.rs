@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{check, retry};
 use crate::clock::Nanos;
-use crate::selector::{Event, Interest, MAX_EVENTS};
+use crate::selector::{Interest, MAX_EVENTS, Readiness};
 
 #[derive(Debug, Default)]
 pub(crate) struct Poll {
@@ -22,16 +22,17 @@ pub(crate) struct Poll {
 
 #[derive(Debug, Default)]
 struct Registered {
-    /// What the system is asked for.
+    /// The arguments of the system call.
     requests: Vec<libc::pollfd>,
     /// The token of each request.
     tokens: Vec<u64>,
-    /// Which requests end with the next event. They stay, asking for nothing.
+    /// Whether each request ends with its next event. It then stays registered and asks for
+    /// nothing.
     once: Vec<bool>,
     /// Where each descriptor's request is.
     places: HashMap<RawFd, usize>,
-    /// The place from which the next wait reports, so that with more than `MAX_EVENTS`
-    /// descriptors ready at all times everyone has a turn.
+    /// The place from which the next wait reports, so that each descriptor has its turn when more
+    /// than `MAX_EVENTS` are ready at all times.
     start: usize,
 }
 
@@ -88,7 +89,11 @@ impl Poll {
         Ok(())
     }
 
-    pub(crate) fn wait(&self, timeout: Option<Nanos>, events: &mut Vec<Event>) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        timeout: Option<Nanos>,
+        events: &mut Vec<Readiness>,
+    ) -> io::Result<()> {
         // A copy, so that other threads may register meanwhile.
         let mut requests = self.lock().requests.clone();
         if wait(&mut requests, timeout)? == 0 {
@@ -103,7 +108,7 @@ impl Poll {
             if request.revents == 0 {
                 continue;
             }
-            // Unless it was unregistered meanwhile.
+            // The descriptor may have been unregistered meanwhile.
             let Some(&place_now) = registered.places.get(&request.fd) else {
                 continue;
             };
@@ -119,7 +124,7 @@ impl Poll {
                 // `poll` passes over negative numbers: not even a hang-up is reported.
                 registered.requests[place_now].fd = !request.fd;
             }
-            events.push(Event {
+            events.push(Readiness {
                 token: registered.tokens[place_now],
                 readable: request.revents & !libc::POLLOUT != 0,
                 writable: request.revents & !libc::POLLIN != 0,
@@ -184,7 +189,8 @@ fn wait_raw(requests: &mut [libc::pollfd], timeout: Option<Nanos>) -> io::Result
     })
 }
 
-/// Milliseconds are all there is here, and are rounded up: late, but never early.
+/// This system's `poll` counts in milliseconds. They are rounded up: a wait ends late, but never
+/// early.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn wait_raw(requests: &mut [libc::pollfd], timeout: Option<Nanos>) -> io::Result<libc::c_int> {
     let timeout = timeout.map_or(-1, |nanos| {

@@ -27,7 +27,7 @@ pub fn recv_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<&[u8
     // only writes to it, so it need not be initialized.
     let count =
         retry_bytes(|| unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })?;
-    // SAFETY: so many bytes at the start have just been written, and the slice is borrowed from
-    // the one they are in.
+    // SAFETY: the system has just written `count` bytes at the start, and the slice is borrowed
+    // from the one they are in.
     Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast(), count.min(buffer.len())) })
 }

@@ -36,6 +36,6 @@ pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 #[cfg(not(target_vendor = "apple"))]
 pub(super) const FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
-/// There the flag does not exist; `accept` and `connect` set `SO_NOSIGPIPE` on the socket.
+/// Apple's systems have no such flag; `accept` and `connect` set `SO_NOSIGPIPE` on the socket.
 #[cfg(target_vendor = "apple")]
 pub(super) const FLAGS: libc::c_int = 0;

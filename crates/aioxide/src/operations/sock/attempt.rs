@@ -1,4 +1,4 @@
-//! One try of an operation: done, or it would block.
+//! One attempt of an operation: it is done, or it would block.
 
 use std::cell::Cell;
 use std::io;
@@ -14,14 +14,14 @@ use crate::transports::extra_info::address_object;
 use crate::transports::imports;
 use crate::transports::reading::with_scratch;
 
-/// What came of a try that did not fail.
+/// The result of an attempt that did not fail.
 pub(super) enum Attempt {
     Done(Obj),
-    /// It would block.
+    /// The operation would block.
     Wait,
 }
 
-/// Tries. Raises what Python's socket methods raise.
+/// Makes one attempt. Raises what Python's socket methods raise.
 pub(super) fn attempt(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     match this.operation {
         Operation::Recv => recv(this),
@@ -48,16 +48,16 @@ fn outcome<T>(
     }
 }
 
-/// What is sent or received into; `sock_*` calls that have none do not ask.
+/// The object to send from or receive into. The operations without one do not call this.
 fn data(this: &Ref<SockCall>) -> Obj {
     this.data.get().unwrap_or_else(|| Obj::none(this.py()))
 }
 
-/// From so many bytes on, a copy costs more than asking how many are there.
+/// From this many bytes on, a copy costs more than asking how many bytes are there.
 const LARGE: usize = 32 * 1024;
 
 thread_local! {
-    /// How much came last: what comes next is probably as large.
+    /// The number of bytes received last. The next data probably has the same size.
     static RECEIVED: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -105,7 +105,7 @@ fn recvfrom_into(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     let result =
         data(this).with_buffer_mut(|bytes| Some(sys::recv_from(fd, bytes.get_mut(..most)?)))?;
     let Some(result) = result else {
-        // It has shrunk while the call waited.
+        // The buffer has shrunk while the call waited.
         let text = "nbytes is greater than the length of the buffer";
         return Err(Raised::value_error(py, text));
     };
@@ -115,7 +115,7 @@ fn recvfrom_into(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     })
 }
 
-/// Sends what the socket takes; done when it has taken all.
+/// Sends as much as the socket takes. The operation is done when it has taken everything.
 fn sendall(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     let (fd, sent) = (this.fd.get(), this.count.get());
     let data = data(this);
@@ -156,7 +156,7 @@ fn sendto(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     outcome(this, result, |count| Obj::int(py, count as i64))
 }
 
-/// Starts to connect; once the descriptor is ready, says how it went.
+/// Begins to connect. Once the descriptor is ready, returns the outcome.
 fn connect(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     let py = this.py();
     let (Some(target), Some(sock), Some(address)) =
@@ -189,7 +189,7 @@ fn connect(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     Err(Raised::raise_in_context(exception))
 }
 
-/// Takes a connection: its socket, which does not block, and the peer's address.
+/// Accepts a connection. Returns its socket, which does not block, and the peer's address.
 fn accept(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
     let py = this.py();
     let Some(sock) = this.sock.get() else {
@@ -207,14 +207,15 @@ fn accept(this: &Ref<SockCall>) -> Result<Attempt, Raised> {
             &Obj::int(py, state.protocol)?,
             &connection_fd,
         ])?;
-        // The Python socket owns it from here on.
+        // From here on the Python socket owns the descriptor.
         let _ = connection.into_raw_fd();
         made.method(pyo3::intern!(py, "setblocking"), &[&Obj::bool(py, false)])?;
         Obj::tuple(py, &[made, address_object(py, &peer)?])
     })
 }
 
-/// The call waits. Its data must be there, as large as it is, when it goes on.
+/// Keeps the data of a call that waits, so that it is still there, in its full size, when the call
+/// goes on.
 pub(super) fn keep_for_later(this: &Ref<SockCall>) -> Result<(), Raised> {
     let data = data(this);
     if this.operation == Operation::SendAll && data.as_bytes().is_none() {

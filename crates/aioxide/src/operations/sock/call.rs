@@ -1,12 +1,12 @@
 //! The coroutine of one `sock_*` call.
 //!
-//! It tries at once; if that would block, it takes the reader's or the writer's place of the
-//! descriptor and waits on a Future, which the readiness ends. However it ends, its place is free
-//! afterwards, unless somebody else has taken it.
+//! It makes an attempt at once. If that would block, it takes the place of the descriptor's reader
+//! or writer and waits on a Future, which the readiness ends. However the call ends, that place is
+//! free afterwards, unless other code has taken it.
 //!
-//! Sending and connecting go on as soon as the descriptor is ready. What receives waits for its
-//! task: bytes or a connection taken earlier would be lost with a task that is cancelled meanwhile,
-//! as they are with asyncio.
+//! Sending and connecting go on as soon as the descriptor is ready. Receiving and accepting wait
+//! for their task: bytes or a connection taken earlier would be lost if the task were cancelled
+//! meanwhile, as they are with asyncio.
 
 use std::cell::Cell;
 
@@ -16,10 +16,12 @@ use engine::SocketAddrStorage;
 use super::Operation;
 use super::attempt::{Attempt, attempt, keep_for_later};
 use crate::coroutines::class::coroutine_class;
-use crate::coroutines::coroutine::{Coroutine, Course, Turn};
+use crate::coroutines::coroutine::{Coroutine, CoroutineState, Turn};
 use crate::event_loop::{EventLoop, Side};
 use crate::futures::Future;
-use crate::interop::imports::ends_program;
+use crate::handles::Handle;
+use crate::interop::EndsProgram;
+use crate::interop::ending::ends_program;
 use crate::interop::sockets::socket_state;
 use crate::transports::ensure_fd_no_transport;
 
@@ -30,19 +32,19 @@ pub(crate) struct SockCall {
     pub(super) sock: Slot,
     /// The descriptor, from the first step on.
     pub(super) fd: Cell<i32>,
-    /// What is sent or received into.
+    /// The object to send from or receive into.
     pub(super) data: Slot,
-    /// How much to receive at most; how much is sent already.
+    /// The number of bytes to receive at most, or the number already sent.
     pub(super) count: Cell<usize>,
     /// The address, as the program has given it and as the system takes it.
     pub(super) address: Slot,
     pub(super) target: Option<Box<SocketAddrStorage>>,
     future: Slot<Ref<Future>>,
-    course: Course,
+    state: CoroutineState,
 }
 
 impl SockCall {
-    /// Of an operation; the caller adds what it needs.
+    /// A call of an operation. The caller adds the fields that it needs.
     pub(super) fn new(operation: Operation, event_loop: &Ref<EventLoop>, sock: Obj) -> SockCall {
         SockCall {
             operation,
@@ -54,11 +56,11 @@ impl SockCall {
             address: Slot::default(),
             target: None,
             future: Slot::default(),
-            course: Course::default(),
+            state: CoroutineState::default(),
         }
     }
 
-    /// The descriptor's number, which is the socket's as long as that is open.
+    /// The descriptor's number, which is the socket's as long as the socket is open.
     fn ask_fd(&self) -> Result<i32, Raised> {
         match self.sock.get() {
             Some(sock) => Ok(socket_state(&sock)?.map_or(-1, |state| state.fd)),
@@ -89,15 +91,15 @@ impl SockCall {
         }
     }
 
-    /// It has failed while it waited.
+    /// Ends the Future of a call that failed while it waited.
     fn fail(this: &Ref<SockCall>, future: &Ref<Future>, exception: &Obj) -> Result<(), Raised> {
         SockCall::stop_waiting(this);
         Future::set_exception(future, exception)
     }
 }
 
-/// The descriptor is ready.
-pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
+/// Goes on after the descriptor has become ready.
+pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), EndsProgram> {
     let (Some(event_loop), Some(future)) = (this.event_loop.get(), this.future.get()) else {
         return Ok(());
     };
@@ -110,13 +112,35 @@ pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
         return Ok(());
     }
     if side == Side::Read {
-        // What it took now, it would lose if the task were cancelled before it goes on.
+        // Bytes taken now would be lost if the task were cancelled before its next step.
         SockCall::stop_waiting(this);
-        return Future::set_result(&future, Obj::none(this.py()));
+        return report(this, Future::set_result(&future, Obj::none(this.py())));
     }
-    let wait_on = || EventLoop::wait_for(&event_loop, side, fd, this.as_obj());
+    report(this, try_again(this, &event_loop, &future))
+}
+
+/// Reports an exception that is not the outcome of the operation.
+fn report(this: &Ref<SockCall>, outcome: Result<(), Raised>) -> Result<(), EndsProgram> {
+    match (outcome, this.event_loop.get()) {
+        (Ok(()), _) => Ok(()),
+        (Err(raised), Some(event_loop)) => {
+            let operation = || Ok(this.as_obj().clone());
+            Handle::report_call(event_loop.as_obj(), operation, &[], None, raised)
+        }
+        (Err(raised), None) => EndsProgram::or_caught(this.py(), raised).map(drop),
+    }
+}
+
+/// Makes another attempt. The future gets the outcome, or the call goes on waiting.
+fn try_again(
+    this: &Ref<SockCall>,
+    event_loop: &Ref<EventLoop>,
+    future: &Ref<Future>,
+) -> Result<(), Raised> {
+    let (side, fd) = (this.operation.side(), this.fd.get());
+    let wait_on = || EventLoop::wait_for(event_loop, side, fd, this.as_obj());
     let outcome = this.ask_fd().and_then(|now| {
-        // The socket may be closed, and another have the number.
+        // The socket may be closed, and another may have the number.
         if now != fd {
             this.fd.set(-1);
         }
@@ -131,17 +155,17 @@ pub(crate) fn on_ready(this: &Ref<SockCall>) -> Result<(), Raised> {
         Ok(None) => Ok(()),
         Ok(Some(result)) => {
             SockCall::stop_waiting(this);
-            Future::set_result(&future, result)
+            Future::set_result(future, result)
         }
         Err(raised) => {
             let exception = raised.take(this.py());
             if !ends_program(this.py(), &exception) {
-                return SockCall::fail(this, &future, &exception);
+                return SockCall::fail(this, future, &exception);
             }
-            // The loop may run again: then there is another try.
+            // The loop may run again, and then makes another attempt.
             if let Err(raised) = wait_on() {
                 let error = raised.take(this.py());
-                SockCall::fail(this, &future, &error)?;
+                SockCall::fail(this, future, &error)?;
             }
             Err(Raised::raise(exception))
         }
@@ -166,7 +190,7 @@ impl Coroutine for SockCall {
         if this.operation.side() == Side::Write {
             return Ok(Turn::Return(result));
         }
-        // Somebody else may have been quicker: then it waits again.
+        // Other code may have been quicker. Then the call waits again.
         SockCall::begin(this)
     }
 

@@ -1,12 +1,12 @@
 //! The `sock_*` methods: operations on sockets of the program's own.
 //!
-//! What a program calls in its loops, on a non-blocking socket of the standard library's class, in
-//! a loop that is neither in debug mode nor overridden, is a native coroutine. All else (debug
-//! mode with its checks, sockets of other classes, blocking ones, names to resolve, arguments that
-//! are wrong) goes to asyncio's own coroutine of the running version: decided when the method is
-//! called, at the price of a few comparisons.
+//! A call is a native coroutine if the socket is of the standard library's class and does not
+//! block, and the loop is not in debug mode and has no replaced methods. All other calls go to
+//! asyncio's own coroutine of the running version: in debug mode with its checks, with other
+//! sockets, names to resolve or wrong arguments. The method decides when it is called, which costs
+//! a few comparisons.
 //!
-//! - [`methods`]: the methods, and which calls are native.
+//! - [`methods`]: the methods, and the choice of the calls that are native.
 //! - [`call`]: the coroutine: tries, waits, tries again.
 //! - [`attempt`]: one try of each operation.
 
@@ -19,7 +19,7 @@ pub(crate) use methods::add_methods;
 
 use crate::event_loop::Side;
 
-/// The operations.
+/// An operation on a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Operation {
     Recv,
@@ -33,7 +33,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// All, in the order of their numbers.
+    /// All operations, in the order of their numbers.
     const ALL: [Operation; 8] = [
         Operation::Recv,
         Operation::RecvInto,
@@ -62,7 +62,7 @@ impl Operation {
         }
     }
 
-    /// What the socket must be ready for.
+    /// The side for which the socket must be ready.
     fn side(self) -> Side {
         match self {
             Operation::Recv

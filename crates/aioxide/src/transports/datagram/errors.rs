@@ -1,13 +1,13 @@
-//! Errors of the system, which a datagram transport outlives.
+//! Errors of the system: a datagram transport reports them and lives on.
 
 use cpython::{Obj, Raised, Ref};
 
 use super::DatagramTransport;
-use crate::transports::core::Transport;
-use crate::transports::reports::caught;
+use crate::interop::EndsProgram;
 use crate::transports::socket::fatal_error;
+use crate::transports::transport::Transport;
 
-/// An error of the system: the protocol is told, the transport lives on.
+/// Calls the protocol's `error_received` with an error of the system. The transport lives on.
 #[cold]
 pub(super) fn error_received(this: &Ref<DatagramTransport>, error: &Obj) -> Result<(), Raised> {
     let py = this.py();
@@ -17,34 +17,34 @@ pub(super) fn error_received(this: &Ref<DatagramTransport>, error: &Obj) -> Resu
         .map(drop)
 }
 
-/// What came of a failed method of the socket.
+/// How a failed method of the socket was handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It would block.
+pub(super) enum MethodFailure {
+    /// The method would block.
     Wait,
-    /// The protocol or the exception handler was told.
+    /// The protocol or the exception handler got the exception.
     Told,
 }
 
-/// A method of the socket has raised.
+/// Handles the exception of a method of the socket.
 #[cold]
 pub(super) fn method_failed(
     this: &Ref<DatagramTransport>,
     raised: Raised,
     message: &str,
-) -> Result<Failure, Raised> {
+) -> Result<MethodFailure, Raised> {
     let py = this.py();
-    let exception = caught(py, raised)?;
+    let exception = EndsProgram::or_caught(py, raised)?;
     let is = |class: Obj| exception.is_subtype_of(&class);
     if is(Obj::class_of::<pyo3::exceptions::PyBlockingIOError>(py))
         || is(Obj::class_of::<pyo3::exceptions::PyInterruptedError>(py))
     {
-        return Ok(Failure::Wait);
+        return Ok(MethodFailure::Wait);
     }
     if is(Obj::class_of::<pyo3::exceptions::PyOSError>(py)) {
         error_received(this, &exception)?;
     } else {
         fatal_error(this, &exception, message)?;
     }
-    Ok(Failure::Told)
+    Ok(MethodFailure::Told)
 }

@@ -1,13 +1,13 @@
-//! `DatagramTransport`: UDP and Unix datagrams, what asyncio's `_SelectorDatagramTransport` is.
+//! `DatagramTransport`: UDP and Unix datagrams, asyncio's `_SelectorDatagramTransport`.
 //!
-//! Datagrams of IP sockets come several at one readiness, by one call, and are handed to the
-//! protocol one by one: asyncio looks at the selector between two, which costs more than the
-//! datagram. If the protocol pauses reading in between, the rest waits here. What is sent leaves
-//! at once, as asyncio sends it; only what had to wait leaves by one call for several.
+//! One readiness receives several datagrams of an IP socket by one call, and the protocol gets them
+//! one by one. asyncio polls between two datagrams, which costs more than the datagram. If the
+//! protocol pauses reading in between, the rest waits here. Datagrams leave at once, as with
+//! asyncio; only those that had to wait leave several by one call.
 //!
 //! - [`receiving`]: readiness to read, `datagram_received`, pausing.
 //! - [`sending`]: `sendto`, the queue, flow control.
-//! - [`errors`]: what failed calls mean.
+//! - [`errors`]: how failed calls are handled.
 //! - [`senders`]: addresses, and the objects that stand for them.
 
 mod errors;
@@ -15,20 +15,20 @@ mod receiving;
 mod senders;
 mod sending;
 
-use std::cell::RefCell;
-
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, GcFields, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 use engine::FlowControl;
 use engine::sys::{family, peer_address};
 
-use super::core::{self, Channel, Transport};
-use super::descriptor::Owned;
+use super::descriptor::OwnedSocket;
 use super::imports::make_base;
 use super::outgoing::Writes;
 use super::registry;
 use super::socket::{self, OverSocket, Socket};
+use super::transport::{self, Transport, TransportChannel};
 use crate::event_loop::EventLoop;
+use crate::handles::{Registry, Served};
+use crate::interop::EndsProgram;
 use crate::interop::sockets::socket_state;
 use receiving::Receiving;
 use sending::Sending;
@@ -36,8 +36,8 @@ use sending::Sending;
 /// The value of a transport over a datagram socket.
 pub(crate) struct DatagramTransport {
     socket: Socket,
-    /// The family, if the system's calls can be made here: the socket is of the standard
-    /// library's own class, does not block, and its addresses are known.
+    /// The socket's family, if Rust can make the system calls: the socket is of the standard
+    /// library's own class, does not block, and its addresses are of a known kind.
     native: Option<i32>,
     /// The remote address that the caller has given, or nothing.
     address: Slot,
@@ -94,7 +94,7 @@ fn open(
         Some(extra) => extra.dict_get(Obj::name(pyo3::intern!(py, "peername")))?,
         None => None,
     };
-    let socket = Socket::open(event_loop, Owned::Socket(sock), fd, extra, None)?;
+    let socket = Socket::open(event_loop, OwnedSocket::Socket(sock), fd, extra, None)?;
     socket.core.protocol.set(Some(protocol.clone()));
     let has_peer = match (given_peer, native) {
         (Some(peer), _) => peer.truth()?,
@@ -121,12 +121,13 @@ fn open(
         },
     )?;
     registry::register(event_loop, fd, this.as_obj())?;
-    core::start(&this, protocol, waiter)?;
+    transport::start(&this, protocol, waiter)?;
     Ok(this)
 }
 
 impl DatagramTransport {
-    /// The socket, or the exception of a method that looks for one of its own.
+    /// The socket. Raises the AttributeError that asyncio's method gets from a transport without
+    /// one.
     fn sock(this: &Ref<DatagramTransport>, method: &str) -> Result<Obj, Raised> {
         this.socket.descriptor.made_socket().ok_or_else(|| {
             let text = format!("'NoneType' object has no attribute '{method}'");
@@ -152,13 +153,13 @@ impl Transport for DatagramTransport {
     }
 
     fn release(&self) {
-        self.receiving.clear();
-        self.sending.clear();
+        self.receiving.let_go();
+        self.sending.let_go();
     }
 }
 
 impl Writes for DatagramTransport {
-    fn flow(&self) -> &RefCell<FlowControl> {
+    fn flow(&self) -> &FlowControl {
         &self.sending.flow
     }
 
@@ -170,7 +171,7 @@ impl Writes for DatagramTransport {
 impl OverSocket for DatagramTransport {
     const LOST_METHOD: &str = "_SelectorTransport._call_connection_lost";
 
-    /// asyncio's looks for a method of the loop that is gone.
+    /// asyncio's transport calls a method of its loop, which is None by then.
     fn error_without_loop(py: Python<'_>, system: bool) -> Result<(), Raised> {
         let method = if system {
             "get_debug"
@@ -195,33 +196,32 @@ impl OverSocket for DatagramTransport {
 }
 
 /// Builds the type; called when the module starts.
-pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
+pub(super) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     let bases: &[&str] = if cfg!(Py_3_12) {
         &["_FlowControlMixin", "DatagramTransport"]
     } else {
         &["_FlowControlMixin"]
     };
     let base = make_base(py, bases)?;
-    cpython::build::build::<DatagramTransport>(py, Some(&base), 0).map(drop)
+    cpython::build::build::<DatagramTransport>(py, Some(&base), 0)?;
+    registry.serve::<DatagramTransport>();
+    Ok(())
 }
 
-/// The descriptor can be read, if the object is such a transport.
-#[inline]
-pub(super) fn read_ready(io: &Obj) -> Option<Result<(), Raised>> {
-    Ref::<DatagramTransport>::of(io).map(receiving::on_readable)
-}
+impl Served for DatagramTransport {
+    #[inline]
+    fn on_readable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        receiving::on_readable(this)
+    }
 
-/// The descriptor can be written, if the object is such a transport.
-#[inline]
-pub(super) fn write_ready(io: &Obj) -> Option<Result<(), Raised>> {
-    Ref::<DatagramTransport>::of(io).map(sending::on_writable)
-}
+    #[inline]
+    fn on_writable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        sending::on_writable(this)
+    }
 
-/// What the transport has put off, if the object is one.
-#[inline]
-pub(super) fn deferred(io: &Obj) -> Option<Result<(), Raised>> {
-    let this = Ref::<DatagramTransport>::of(io)?;
-    Some(receiving::deliver_waiting(this).and_then(|()| core::run_deferred(this)))
+    fn on_turn(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        receiving::deliver_waiting(this).and_then(|()| transport::run_deferred(this))
+    }
 }
 
 impl Hot for DatagramTransport {
@@ -241,25 +241,13 @@ impl Hot for DatagramTransport {
         );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.socket.traverse(visit);
-        visit.slot(&self.address);
-        self.receiving.traverse(visit);
-        self.sending.traverse(visit);
-    }
-
-    fn clear(&self) {
-        self.receiving.clear();
-        self.sending.clear();
-        self.socket.clear();
-        self.address.set(None);
-    }
+    cpython::holds!(receiving, sending, socket, address);
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
         self.socket.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        core::finalize(this);
+        transport::finalize(this);
     }
 }

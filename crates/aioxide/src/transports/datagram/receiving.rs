@@ -5,24 +5,25 @@ use std::collections::VecDeque;
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, GcFields, Obj, Raised, Ref, Slot, Visit, context};
+use engine::Batch;
 use engine::sys::{self, DatagramBuffer, MAX_DATAGRAMS, family};
 
 use super::senders::Senders;
 use super::{DatagramTransport, errors};
 use crate::event_loop::EventLoop;
 use crate::handles::Entry;
-use crate::transports::core::Transport;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
 use crate::transports::extra_info::address_object;
 use crate::transports::reading::{SCRATCH, with_scratch};
-use crate::transports::reports::{in_context, method_failed, os_exception};
+use crate::transports::reports::os_exception;
 use crate::transports::socket::watch_read;
+use crate::transports::transport::Transport;
 
-/// No datagram of UDP is larger, in bytes. Others go one by one through the thread's buffer.
+/// The size in bytes that no datagram of UDP exceeds. Other datagrams go one by one through the
+/// thread's buffer.
 const LARGEST: usize = 64 * 1024;
-
-/// While datagrams come one by one, every so many readinesses look for a second one.
-const READS_BETWEEN_TRIES: u32 = 8;
 
 thread_local! {
     static BUFFER: Cell<Option<Box<DatagramBuffer>>> = const { Cell::new(None) };
@@ -30,18 +31,31 @@ thread_local! {
 
 /// The receiving half of a transport.
 pub(super) struct Receiving {
-    /// In which the protocol is called.
+    /// The context in which the protocol is called.
     pub(super) context: Slot,
     /// The protocol's bound `datagram_received`, looked up at its first use.
     receive: Slot,
     pub(super) senders: Senders,
-    /// How many datagrams the next readiness receives.
-    batch: Cell<usize>,
-    reads: Cell<u32>,
-    /// Received already, when the protocol paused or the program was ended.
+    /// The number of datagrams that the next readiness receives.
+    batch: Batch,
+    /// Datagrams that were received before the protocol paused or the program was ended, each with
+    /// its sender.
     waiting: RefCell<VecDeque<(Obj, Obj)>>,
-    /// An entry of ours will deliver them.
+    /// An entry in the loop's queue will deliver them.
     scheduled: Cell<bool>,
+}
+
+impl GcFields for Receiving {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.context);
+        visit.slot(&self.receive);
+    }
+    fn let_go(&self) {
+        self.context.set(None);
+        self.receive.set(None);
+        self.senders.clear();
+        self.forget_waiting();
+    }
 }
 
 impl Receiving {
@@ -50,56 +64,15 @@ impl Receiving {
             context: Slot::default(),
             receive: Slot::default(),
             senders: Senders::default(),
-            batch: Cell::new(1),
-            reads: Cell::new(0),
+            batch: Batch::new(),
             waiting: RefCell::default(),
             scheduled: Cell::new(false),
         }
     }
 
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.context);
-        visit.slot(&self.receive);
-    }
-
-    /// Releases everything; nothing is received any more.
-    pub(super) fn clear(&self) {
-        self.context.set(None);
-        self.receive.set(None);
-        self.senders.clear();
-        self.forget_waiting();
-    }
-
     pub(super) fn forget_waiting(&self) {
         let waiting = self.waiting.take();
         drop(waiting);
-    }
-
-    /// Another readiness is there: so many datagrams to receive. Grows while more come than were
-    /// asked for, and shrinks with them.
-    fn next_batch(&self) -> usize {
-        let batch = self.batch.get();
-        if batch > 1 {
-            return batch;
-        }
-        let reads = self.reads.get().wrapping_add(1);
-        self.reads.set(reads);
-        if reads % READS_BETWEEN_TRIES == 0 {
-            2
-        } else {
-            1
-        }
-    }
-
-    fn adapt(&self, asked: usize, received: usize) {
-        if asked > 1 {
-            let next = if received == asked {
-                asked * 2
-            } else {
-                received.max(1)
-            };
-            self.batch.set(next.min(MAX_DATAGRAMS));
-        }
     }
 }
 
@@ -122,8 +95,8 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
         );
 }
 
-/// Starts to receive, unless paused or closing, in the context that was set before. What was
-/// received already comes first.
+/// Starts to receive, unless paused or closing, in the context that was set before. Datagrams that
+/// were received already come first.
 pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
@@ -141,8 +114,8 @@ pub(super) fn start_reading_in_context(this: &Ref<DatagramTransport>) -> Result<
     Ok(())
 }
 
-/// The descriptor can be read.
-pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+/// Handles that the descriptor can be read.
+pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), EndsProgram> {
     if this.socket.watches_read.get() {
         in_reading_context(this, receive)
     } else {
@@ -150,36 +123,36 @@ pub(super) fn on_readable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     }
 }
 
-/// An entry of ours has come to its turn: hands out what was received before, if that is what it
-/// is about.
-pub(super) fn deliver_waiting(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+/// Runs the transport's entry in the loop's queue: delivers the datagrams that wait, if it was
+/// scheduled for them.
+pub(super) fn deliver_waiting(this: &Ref<DatagramTransport>) -> Result<(), EndsProgram> {
     if !this.receiving.scheduled.replace(false) || !this.core().is_reading() {
         return Ok(());
     }
     in_reading_context(this, hand_out)?;
     if this.core().is_reading() && this.receiving.waiting.borrow().is_empty() {
-        watch_read(this)?;
+        return watch_read(this).or_else(|raised| read_failed(this, raised));
     }
     Ok(())
 }
 
-/// Calls the function in the protocol's context, and reports what it raises as asyncio does of
-/// `_read_ready`. Fails only with what ends the program.
+/// Calls the function in the protocol's context, and reports its exception as asyncio does for
+/// `_read_ready`.
 fn in_reading_context(
     this: &Ref<DatagramTransport>,
     body: fn(&Ref<DatagramTransport>) -> Result<(), Raised>,
-) -> Result<(), Raised> {
+) -> Result<(), EndsProgram> {
     let Some(context) = this.receiving.context.get() else {
         return Ok(());
     };
-    match in_context(&context, || body(this)) {
+    match context::run(&context, || body(this)) {
         Ok(()) => Ok(()),
         Err(raised) => read_failed(this, raised),
     }
 }
 
 #[cold]
-fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
+fn read_failed(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), EndsProgram> {
     let event_loop = this.core().event_loop.get();
     method_failed(event_loop, this.as_obj(), "_read_ready", &[], raised)
 }
@@ -199,7 +172,7 @@ fn receive(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     }
 }
 
-/// One datagram of any size.
+/// Receives one datagram of any size.
 fn receive_one(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let (py, fd) = (this.py(), this.core().fd);
     let received = with_scratch(|scratch| {
@@ -212,17 +185,18 @@ fn receive_one(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     }
 }
 
-/// As many as are probably there, of an IP socket.
+/// Receives as many datagrams of an IP socket as are probably there.
 fn receive_several(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
-    let asked = this.receiving.next_batch();
-    // Objects are made of it, and making one may run Python code that comes here again.
+    let asked = this.receiving.batch.begin();
+    // The buffer is taken out: making objects of its datagrams may run Python code that comes here
+    // again.
     let mut buffer = BUFFER
         .take()
         .unwrap_or_else(|| Box::new(DatagramBuffer::new(LARGEST)));
     let received = buffer.receive(this.core().fd, asked);
     let first = match &received {
         Ok(count) => {
-            this.receiving.adapt(asked, *count);
+            this.receiving.batch.end(asked, *count, MAX_DATAGRAMS);
             make_objects(this, &buffer, *count)
         }
         Err(_) => Ok(None),
@@ -244,7 +218,7 @@ fn receive_several(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     hand_out(this)
 }
 
-/// Makes objects of what was received: the first is returned, the others wait.
+/// Makes objects of the received datagrams: returns the first and keeps the others for delivery.
 fn make_objects(
     this: &Ref<DatagramTransport>,
     buffer: &DatagramBuffer,
@@ -266,7 +240,7 @@ fn make_objects(
     Ok(first)
 }
 
-/// Hands out what waits, as long as the protocol wants it.
+/// Delivers the datagrams that wait, until the protocol pauses.
 fn hand_out(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     while this.core().is_reading() {
         let next = this.receiving.waiting.borrow_mut().pop_front();
@@ -280,10 +254,10 @@ fn hand_out(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// The protocol has raised, and more waits: reports it and goes on, unless the program ends; then
-/// what waits is for the next run of the loop.
+/// Reports an exception of the protocol while datagrams wait, and delivers these. If the exception
+/// ends the program, they wait for the next run of the loop.
 #[cold]
-fn after_failure(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), Raised> {
+fn after_failure(this: &Ref<DatagramTransport>, raised: Raised) -> Result<(), EndsProgram> {
     let Err(raised) = read_failed(this, raised) else {
         return Ok(());
     };
@@ -322,7 +296,7 @@ fn receive_failed(this: &Ref<DatagramTransport>, error: io::Error) -> Result<(),
     errors::error_received(this, &os_exception(this.py(), error))
 }
 
-/// By the socket's own method.
+/// Receives one datagram by the socket's own method.
 #[cold]
 fn receive_by_methods(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     let py = this.py();

@@ -1,8 +1,8 @@
 //! Addresses of IP sockets, and the Python objects that stand for them.
 //!
-//! A socket mostly hears from the same few peers again and again, and the protocol answers with
-//! the address object that it was given. So the last objects are kept: another datagram of the
-//! peer gets the same one, and an answer to it need not be taken apart.
+//! Most sockets exchange datagrams with a few peers, and the protocol answers with the address
+//! object that it was given. So the last objects are kept: another datagram of the peer gets the
+//! same object, and an answer to it needs no parsing.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -12,19 +12,19 @@ use engine::SocketAddrStorage;
 
 use crate::transports::extra_info::address_object;
 
-/// How many are kept, a power of two.
+/// The number of objects that are kept, a power of two.
 const KEPT: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Senders {
-    /// Made with the first datagram.
-    kept: RefCell<Option<Box<Kept>>>,
+    /// Made when the first datagram comes.
+    kept: RefCell<Option<Box<KeptSenders>>>,
 }
 
-struct Kept {
-    /// By [`place_of`]. Tuples of texts and numbers can be part of no cycle.
+struct KeptSenders {
+    /// The kept objects, by [`place_of`]. Tuples of texts and numbers can be part of no cycle.
     senders: [Option<(SocketAddr, Obj)>; KEPT],
-    /// Where in `senders` an object probably is, by [`hint_of`].
+    /// The probable index in `senders` of an object, by [`hint_of`].
     hints: [u8; KEPT],
 }
 
@@ -50,7 +50,7 @@ impl Senders {
         let old = {
             let mut kept = self.kept.borrow_mut();
             let kept = kept.get_or_insert_with(|| {
-                Box::new(Kept {
+                Box::new(KeptSenders {
                     senders: [const { None }; KEPT],
                     hints: [0; KEPT],
                 })
@@ -88,7 +88,7 @@ fn place_of(address: &SocketAddr) -> usize {
     (usize::from(address.port()) ^ usize::from(last)) % KEPT
 }
 
-/// From where the object lies in memory; tuples lie at multiples of 16 bytes.
+/// An index from the address in memory of an object; tuples lie at multiples of 16 bytes.
 fn hint_of(object: &Obj) -> usize {
     (object.as_ptr() as usize >> 4) % KEPT
 }

@@ -1,47 +1,49 @@
-//! `sendto`: what the socket takes leaves at once, the rest waits in a queue of datagrams.
+//! `sendto`: a datagram leaves at once if the socket takes it, and waits in a queue otherwise.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Obj, Raised, Ref, Slot, Visit};
-use engine::sys::{self, MAX_DATAGRAMS, Outgoing};
+use cpython::{Args, GcFields, Obj, Raised, Ref, Slot, Visit, context};
+use engine::sys::{self, MAX_DATAGRAMS, OutgoingDatagram};
 use engine::{FlowControl, SocketAddrStorage};
 
 use super::DatagramTransport;
-use super::errors::{self, Failure};
+use super::errors::{self, MethodFailure};
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
 use crate::transports::addresses::plain_address;
-use crate::transports::core::{self, Transport};
 use crate::transports::imports;
 use crate::transports::outgoing::{
     self, Chunk, count_lost_write, pause_if_full, resume_if_drained,
 };
-use crate::transports::reports::{in_context, method_failed, os_exception};
+use crate::transports::reports::os_exception;
 use crate::transports::socket::{unwatch_write, watch_write};
+use crate::transports::transport::{self, Transport};
 
-/// What a queued datagram counts besides its bytes, and whether empty ones are sent: 3.13 and
-/// later count a header.
+/// The bytes of header that a queued datagram counts since 3.13.
 const HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
+/// Whether empty datagrams are sent, as since 3.13.
 const SENDS_EMPTY: bool = cfg!(Py_3_13);
 
 /// Where a datagram goes.
 #[derive(Clone)]
-enum Target {
+enum DatagramTarget {
     /// To the peer that the socket is connected to.
     Peer,
     Address(SocketAddrStorage),
-    /// By the socket's own method: a name to be resolved, or no address at all.
+    /// An address for the socket's own method: a name to be resolved, or no address at all.
     Object(Obj),
 }
 
 #[derive(Clone)]
-struct Packet {
+struct QueuedDatagram {
     data: Chunk,
-    target: Target,
+    target: DatagramTarget,
 }
 
-impl Packet {
+impl QueuedDatagram {
     fn bytes(&self) -> &[u8] {
         self.data.as_ref()
     }
@@ -49,12 +51,30 @@ impl Packet {
 
 /// The sending half of a transport.
 pub(super) struct Sending {
-    queue: RefCell<VecDeque<Packet>>,
+    queue: RefCell<VecDeque<QueuedDatagram>>,
     /// Bytes of the queued datagrams and their headers.
     size: Cell<usize>,
-    pub(super) flow: RefCell<FlowControl>,
-    /// In which `resume_writing`, `error_received` and a late `connection_lost` are called.
+    pub(super) flow: FlowControl,
+    /// The context in which `resume_writing`, `error_received` and a late `connection_lost` are
+    /// called.
     context: Slot,
+}
+
+impl GcFields for Sending {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.context);
+        if let Ok(queue) = self.queue.try_borrow() {
+            for packet in &*queue {
+                if let DatagramTarget::Object(address) = &packet.target {
+                    visit.object(address);
+                }
+            }
+        }
+    }
+    fn let_go(&self) {
+        self.context.set(None);
+        self.discard();
+    }
 }
 
 impl Sending {
@@ -62,12 +82,12 @@ impl Sending {
         Sending {
             queue: RefCell::default(),
             size: Cell::new(0),
-            flow: RefCell::new(FlowControl::new()),
+            flow: FlowControl::new(),
             context: Slot::default(),
         }
     }
 
-    /// Bytes that wait, with headers.
+    /// The number of bytes that wait, with headers.
     pub(super) fn size(&self) -> usize {
         self.size.get()
     }
@@ -77,13 +97,13 @@ impl Sending {
         self.queue.borrow().is_empty()
     }
 
-    fn push(&self, packet: Packet) {
+    fn push(&self, packet: QueuedDatagram) {
         self.size
             .set(self.size.get() + packet.bytes().len() + HEADER);
         self.queue.borrow_mut().push_back(packet);
     }
 
-    /// The first datagram is on its way, or is no more to be sent.
+    /// Removes the first datagram, which was sent or given up.
     fn pop(&self) {
         let packet = self.queue.borrow_mut().pop_front();
         if let Some(packet) = packet {
@@ -92,23 +112,7 @@ impl Sending {
         }
     }
 
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.context);
-        if let Ok(queue) = self.queue.try_borrow() {
-            for packet in &*queue {
-                if let Target::Object(address) = &packet.target {
-                    visit.object(address);
-                }
-            }
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        self.context.set(None);
-        self.discard();
-    }
-
-    /// Forgets what waits.
+    /// Drops the datagrams that wait.
     pub(super) fn discard(&self) {
         self.size.set(0);
         let queue = self.queue.take();
@@ -125,7 +129,7 @@ pub(super) fn build(builder: &mut Builder<DatagramTransport>) {
             sendto,
         )
         .get(c"_buffer", c"A copy of the queue.", queue_copy)
-        .get(c"_buffer_size", c"Bytes that wait.", |this| {
+        .get(c"_buffer_size", c"The number of bytes that wait.", |this| {
             this.sending.size()
         });
 }
@@ -165,8 +169,8 @@ fn sendto(this: &Ref<DatagramTransport>, args: &Args<'_>) -> Result<(), Raised> 
     let target = target(this, address);
     if this.sending.is_empty() {
         match send(this, &data, &target)? {
-            Sent::Done => return Ok(()),
-            Sent::Wait => watch_write(this, &this.sending.context)?,
+            SendOutcome::Done => return Ok(()),
+            SendOutcome::Wait => watch_write(this, &this.sending.context)?,
         }
     }
     keep(this, &data, target)
@@ -189,7 +193,7 @@ fn check_data(data: &Obj) -> Result<(), Raised> {
     Err(Raised::type_error(py, &text))
 }
 
-/// An address was given although the transport has one.
+/// Raises ValueError if the address given is not the transport's own.
 fn check_address(address: &Obj, remote: &Obj) -> Result<(), Raised> {
     if address.is(remote) || address.equals(remote)? {
         return Ok(());
@@ -199,38 +203,42 @@ fn check_address(address: &Obj, remote: &Obj) -> Result<(), Raised> {
     Err(Raised::value_error(address.py(), &text))
 }
 
-fn target(this: &Ref<DatagramTransport>, address: Option<Obj>) -> Target {
+fn target(this: &Ref<DatagramTransport>, address: Option<Obj>) -> DatagramTarget {
     if this.has_peer {
-        return Target::Peer;
+        return DatagramTarget::Peer;
     }
     let Some(address) = address else {
-        return Target::Object(Obj::none(this.py()));
+        return DatagramTarget::Object(Obj::none(this.py()));
     };
     if let Some(known) = this.receiving.senders.address(&address) {
-        return Target::Address(known.into());
+        return DatagramTarget::Address(known.into());
     }
     match this
         .native
         .and_then(|family| plain_address(family, &address))
     {
-        Some(plain) => Target::Address(plain),
-        None => Target::Object(address),
+        Some(plain) => DatagramTarget::Address(plain),
+        None => DatagramTarget::Object(address),
     }
 }
 
-/// What came of sending that did not fail, or failed and was reported.
-enum Sent {
+/// The outcome of sending one datagram; a failure that was reported counts as done.
+enum SendOutcome {
     Done,
     Wait,
 }
 
 /// Sends one datagram.
-fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Sent, Raised> {
-    this.core().look_next();
+fn send(
+    this: &Ref<DatagramTransport>,
+    data: &Obj,
+    target: &DatagramTarget,
+) -> Result<SendOutcome, Raised> {
+    this.core().poll_next();
     let to = match target {
-        Target::Peer => None,
-        Target::Address(to) => Some(to),
-        Target::Object(_) => return send_by_methods(this, data, target),
+        DatagramTarget::Peer => None,
+        DatagramTarget::Address(to) => Some(to),
+        DatagramTarget::Object(_) => return send_by_methods(this, data, target),
     };
     if this.native.is_none() || !this.socket.descriptor.is_open() {
         return send_by_methods(this, data, target);
@@ -245,32 +253,32 @@ fn send(this: &Ref<DatagramTransport>, data: &Obj, target: &Target) -> Result<Se
         None => match data.with_buffer(send) {
             Ok(result) => result,
             Err(raised) => {
-                // Not in one piece: the socket's own method says what is wrong with it.
+                // The data is not in one piece: the socket's own method raises the exception.
                 drop(raised.take(this.py()));
                 return send_by_methods(this, data, target);
             }
         },
     };
     match result {
-        Ok(_) => Ok(Sent::Done),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Sent::Wait),
+        Ok(_) => Ok(SendOutcome::Done),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SendOutcome::Wait),
         Err(error) => {
             errors::error_received(this, &os_exception(this.py(), error))?;
-            Ok(Sent::Done)
+            Ok(SendOutcome::Done)
         }
     }
 }
 
-/// By the socket's own methods.
+/// Sends one datagram by the socket's own methods.
 #[cold]
 fn send_by_methods(
     this: &Ref<DatagramTransport>,
     data: &Obj,
-    target: &Target,
-) -> Result<Sent, Raised> {
+    target: &DatagramTarget,
+) -> Result<SendOutcome, Raised> {
     let py = this.py();
     let sent = match target {
-        Target::Peer => DatagramTransport::sock(this, "send")
+        DatagramTarget::Peer => DatagramTransport::sock(this, "send")
             .and_then(|sock| sock.method(pyo3::intern!(py, "send"), &[data])),
         target => DatagramTransport::sock(this, "sendto").and_then(|sock| {
             let address = address_of(py, target)?;
@@ -278,28 +286,30 @@ fn send_by_methods(
         }),
     };
     match sent {
-        Ok(_) => Ok(Sent::Done),
+        Ok(_) => Ok(SendOutcome::Done),
         Err(raised) => {
             let message = "Fatal write error on datagram transport";
             Ok(match errors::method_failed(this, raised, message)? {
-                Failure::Wait => Sent::Wait,
-                Failure::Told => Sent::Done,
+                MethodFailure::Wait => SendOutcome::Wait,
+                MethodFailure::Told => SendOutcome::Done,
             })
         }
     }
 }
 
 /// The address as the socket's methods take it.
-fn address_of(py: cpython::Python<'_>, target: &Target) -> Result<Obj, Raised> {
+fn address_of(py: cpython::Python<'_>, target: &DatagramTarget) -> Result<Obj, Raised> {
     match target {
-        Target::Peer => Ok(Obj::none(py)),
-        Target::Address(address) => crate::transports::extra_info::address_object(py, address),
-        Target::Object(address) => Ok(address.clone()),
+        DatagramTarget::Peer => Ok(Obj::none(py)),
+        DatagramTarget::Address(address) => {
+            crate::transports::extra_info::address_object(py, address)
+        }
+        DatagramTarget::Object(address) => Ok(address.clone()),
     }
 }
 
-/// Queues a datagram: a bytes object as it is, a copy of what may change.
-fn keep(this: &Ref<DatagramTransport>, data: &Obj, target: Target) -> Result<(), Raised> {
+/// Queues a datagram: a bytes object as it is, other memory as a copy, because it may change.
+fn keep(this: &Ref<DatagramTransport>, data: &Obj, target: DatagramTarget) -> Result<(), Raised> {
     let data = match data.as_bytes() {
         Some(bytes) => Chunk::of_bytes(data, bytes, 0).0,
         None => {
@@ -308,12 +318,12 @@ fn keep(this: &Ref<DatagramTransport>, data: &Obj, target: Target) -> Result<(),
             Chunk::Copy(copy.as_bytes().unwrap_or_default().into())
         }
     };
-    this.sending.push(Packet { data, target });
+    this.sending.push(QueuedDatagram { data, target });
     pause_if_full(this)
 }
 
-/// The descriptor can be written.
-pub(super) fn on_writable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
+/// Handles that the descriptor can be written.
+pub(super) fn on_writable(this: &Ref<DatagramTransport>) -> Result<(), EndsProgram> {
     let (true, Some(context), Some(event_loop)) = (
         this.socket.watches_write.get(),
         this.sending.context.get(),
@@ -321,19 +331,20 @@ pub(super) fn on_writable(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     ) else {
         return Ok(());
     };
-    match in_context(&context, || flush(this)) {
+    match context::run(&context, || flush(this)) {
         Ok(()) => Ok(()),
         Err(raised) => method_failed(Some(event_loop), this.as_obj(), "sendto", &[], raised),
     }
 }
 
-/// Sends what the socket takes, up to the first error, and does what comes after the last one.
+/// Sends as many datagrams as the socket takes, up to the first error; after the last one, stops
+/// watching or closes.
 fn flush(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     while !this.sending.is_empty() {
         match send_queued(this)? {
-            Queued::Sent => {}
-            Queued::Full => break,
-            Queued::Failed => return Ok(()),
+            QueueOutcome::Sent => {}
+            QueueOutcome::Full => break,
+            QueueOutcome::Failed => return Ok(()),
         }
     }
     // The protocol may send again at once.
@@ -344,47 +355,47 @@ fn flush(this: &Ref<DatagramTransport>) -> Result<(), Raised> {
     unwatch_write(this)?;
     if this.core().closing.get() && this.socket.lost.get() == 0 {
         this.socket.lost.set(1);
-        return core::call_connection_lost(this, &Obj::none(this.py()));
+        return transport::call_connection_lost(this, &Obj::none(this.py()));
     }
     Ok(())
 }
 
-enum Queued {
+enum QueueOutcome {
     Sent,
     Full,
-    /// The datagram that failed is out of the queue, and whoever is to hear of it was told.
+    /// The datagram that failed is out of the queue, and its error was reported.
     Failed,
 }
 
-/// Sends some of the queue.
-fn send_queued(this: &Ref<DatagramTransport>) -> Result<Queued, Raised> {
-    this.core().look_next();
+/// Sends a part of the queue.
+fn send_queued(this: &Ref<DatagramTransport>) -> Result<QueueOutcome, Raised> {
+    this.core().poll_next();
     match send_batch(this) {
         Some(Ok(count)) => {
             (0..count).for_each(|_| this.sending.pop());
-            Ok(Queued::Sent)
+            Ok(QueueOutcome::Sent)
         }
-        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(Queued::Full),
+        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(QueueOutcome::Full),
         Some(Err(error)) => {
             this.sending.pop();
             errors::error_received(this, &os_exception(this.py(), error))?;
-            Ok(Queued::Failed)
+            Ok(QueueOutcome::Failed)
         }
         None => send_first_by_methods(this),
     }
 }
 
-/// Sends the first datagrams by one call, if it can be the system's.
+/// Sends the first datagrams by one system call, if Rust can make it.
 fn send_batch(this: &Ref<DatagramTransport>) -> Option<io::Result<usize>> {
     this.native?;
     let queue = this.sending.queue.borrow();
-    let mut batch: [Outgoing<'_>; MAX_DATAGRAMS] = [(&[], None); MAX_DATAGRAMS];
+    let mut batch: [OutgoingDatagram<'_>; MAX_DATAGRAMS] = [(&[], None); MAX_DATAGRAMS];
     let mut count = 0;
     for (place, packet) in batch.iter_mut().zip(&*queue) {
         *place = match &packet.target {
-            Target::Peer => (packet.bytes(), None),
-            Target::Address(to) => (packet.bytes(), Some(to)),
-            Target::Object(_) => break,
+            DatagramTarget::Peer => (packet.bytes(), None),
+            DatagramTarget::Address(to) => (packet.bytes(), Some(to)),
+            DatagramTarget::Object(_) => break,
         };
         count += 1;
     }
@@ -392,38 +403,38 @@ fn send_batch(this: &Ref<DatagramTransport>) -> Option<io::Result<usize>> {
 }
 
 #[cold]
-fn send_first_by_methods(this: &Ref<DatagramTransport>) -> Result<Queued, Raised> {
+fn send_first_by_methods(this: &Ref<DatagramTransport>) -> Result<QueueOutcome, Raised> {
     let py = this.py();
     let first = this.sending.queue.borrow_mut().pop_front();
-    let Some(Packet { data, target }) = first else {
-        return Ok(Queued::Sent);
+    let Some(QueuedDatagram { data, target }) = first else {
+        return Ok(QueueOutcome::Sent);
     };
     let bytes = Obj::bytes(py, data.as_ref())?;
     let size = data.as_ref().len() + HEADER;
     this.sending.size.set(this.sending.size.get() - size);
     let sent = DatagramTransport::sock(this, "send").and_then(|sock| match &target {
-        Target::Peer => sock.method(pyo3::intern!(py, "send"), &[&bytes]),
+        DatagramTarget::Peer => sock.method(pyo3::intern!(py, "send"), &[&bytes]),
         target => {
             let address = address_of(py, target)?;
             sock.method(pyo3::intern!(py, "sendto"), &[&bytes, &address])
         }
     });
     let Err(raised) = sent else {
-        return Ok(Queued::Sent);
+        return Ok(QueueOutcome::Sent);
     };
     let message = "Fatal write error on datagram transport";
     match errors::method_failed(this, raised, message)? {
-        Failure::Told => Ok(Queued::Failed),
-        Failure::Wait => {
+        MethodFailure::Told => Ok(QueueOutcome::Failed),
+        MethodFailure::Wait => {
             this.sending.size.set(this.sending.size.get() + size);
-            let packet = Packet { data, target };
+            let packet = QueuedDatagram { data, target };
             this.sending.queue.borrow_mut().push_front(packet);
-            Ok(Queued::Full)
+            Ok(QueueOutcome::Full)
         }
     }
 }
 
-/// What asyncio calls `_buffer`: a deque of pairs.
+/// asyncio's `_buffer`, a deque of pairs, as a copy.
 fn queue_copy(this: &Ref<DatagramTransport>) -> Result<Obj, Raised> {
     let py = this.py();
     // Making objects may run the garbage collector, and finalisers that send.

@@ -3,21 +3,21 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 use engine::sys::{self, FileKind};
 
-use super::super::core::{self, Channel, Core, Transport, schedule_lost};
 use super::super::extra_info;
 use super::super::reports::{log_exception, report_failure};
+use super::super::transport::{self, Core, Transport, TransportChannel, schedule_lost};
 use crate::event_loop::{EventLoop, Side};
 
-/// What both directions have.
+/// The fields that transports of both directions share.
 pub(crate) struct PipeFile {
     core: Core,
     /// The file object, until the connection is lost.
     pipe: Slot,
     pub(super) kind: FileKind,
-    /// What `get_extra_info` looks up.
+    /// The dict in which `get_extra_info` looks.
     extra: Slot,
     /// Whether the loop watches the descriptor for reading.
     pub(super) watches_read: Cell<bool>,
@@ -27,8 +27,8 @@ pub(crate) struct PipeFile {
     lost: Cell<bool>,
 }
 
-/// What a transport over a file object is made of.
-pub(crate) struct Pipe {
+/// The arguments for a new transport over a file object.
+pub(crate) struct NewPipe {
     /// The file object: a pipe, a socket or a character device.
     pub(crate) file: Obj,
     pub(crate) protocol: Obj,
@@ -38,16 +38,16 @@ pub(crate) struct Pipe {
     pub(crate) extra: Option<Obj>,
 }
 
-impl Pipe {
-    /// Of the arguments `(pipe, protocol, waiter=None, extra=None)`.
-    pub(super) fn bind(args: &Args<'_>, name: &str, event_loop: &Obj) -> Result<Pipe, Raised> {
+impl NewPipe {
+    /// Binds the arguments `(pipe, protocol, waiter=None, extra=None)`.
+    pub(super) fn bind(args: &Args<'_>, name: &str, event_loop: &Obj) -> Result<NewPipe, Raised> {
         let names = &["pipe", "protocol", "waiter", "extra"];
         let [file, protocol, waiter, extra] = args.bind(name, names, 4, 2)?;
         let (Some(file), Some(protocol)) = (file, protocol) else {
             let text = "a file object and a protocol are required";
             return Err(Raised::type_error(event_loop.py(), text));
         };
-        Ok(Pipe {
+        Ok(NewPipe {
             file,
             protocol,
             waiter: waiter.and_then(Obj::not_none),
@@ -56,10 +56,16 @@ impl Pipe {
     }
 }
 
+cpython::holds!(PipeFile: core, extra, pipe);
+
 impl PipeFile {
     /// Takes the file object over. Raises ValueError with the text `refusal` for a kind of file
     /// that cannot be watched; the file stays as it was then.
-    fn open(event_loop: &Ref<EventLoop>, pipe: &Pipe, refusal: &str) -> Result<PipeFile, Raised> {
+    fn open(
+        event_loop: &Ref<EventLoop>,
+        pipe: &NewPipe,
+        refusal: &str,
+    ) -> Result<PipeFile, Raised> {
         let py = event_loop.py();
         let fd = pipe.file.method(pyo3::intern!(py, "fileno"), &[])?;
         let fd = i32::try_from(fd.to_i64()?).unwrap_or(-1);
@@ -93,7 +99,7 @@ impl PipeFile {
         }
     }
 
-    /// The loop watches this half from now on, on behalf of the transport.
+    /// Has the loop watch this half from now on, on behalf of the transport.
     pub(super) fn watch(&self, side: Side, transport: &Obj) -> Result<(), Raised> {
         if let Some(event_loop) = self.core.event_loop.get() {
             EventLoop::watch_side(&event_loop, side, self.core.fd, transport)?;
@@ -102,7 +108,7 @@ impl PipeFile {
         Ok(())
     }
 
-    /// The loop does not watch this half any more.
+    /// Stops watching this half.
     pub(super) fn unwatch(&self, side: Side) -> Result<(), Raised> {
         match self.core.event_loop.get() {
             Some(event_loop) if self.watches(side).replace(false) => {
@@ -111,21 +117,9 @@ impl PipeFile {
             _ => Ok(()),
         }
     }
-
-    pub(super) fn traverse(&self, visit: &mut Visit<'_>) {
-        self.core.traverse(visit);
-        visit.slot(&self.pipe);
-        visit.slot(&self.extra);
-    }
-
-    pub(super) fn clear(&self) {
-        self.core.clear();
-        self.extra.set(None);
-        self.pipe.set(None);
-    }
 }
 
-impl Channel for PipeFile {
+impl TransportChannel for PipeFile {
     #[inline]
     fn core(&self) -> &Core {
         &self.core
@@ -149,16 +143,16 @@ impl Channel for PipeFile {
 
 /// A transport over a file object.
 pub(crate) trait OverPipe: Transport<Channel = PipeFile> + Hot<Parent = NoParent> {
-    /// What is said of a kind of file that cannot be watched.
+    /// The text of the ValueError for a kind of file that cannot be watched.
     const REFUSAL: &str;
 
-    /// A transport that does nothing yet.
+    /// Makes a transport that does nothing yet.
     fn over(file: PipeFile) -> Self;
 
-    /// What `repr()` says of an open transport, after the descriptor.
+    /// The part of an open transport's `repr()` after the descriptor.
     fn activity(&self) -> String;
 
-    /// Sets a protocol; what was kept of the one before is forgotten.
+    /// Sets a protocol, and drops the bound methods of the previous one.
     fn set_protocol(&self, protocol: &Obj);
 }
 
@@ -168,37 +162,37 @@ pub(super) fn make<T: OverPipe>(
     args: &Args<'_>,
     name: &str,
 ) -> Result<Obj, Raised> {
-    let pipe = Pipe::bind(args, name, this.as_obj())?;
+    let pipe = NewPipe::bind(args, name, this.as_obj())?;
     open::<T>(this, pipe).map(Ref::into_obj)
 }
 
 /// Makes a transport; `connection_made` is called in the next iteration.
-fn open<T: OverPipe>(event_loop: &Ref<EventLoop>, pipe: Pipe) -> Result<Ref<T>, Raised> {
+fn open<T: OverPipe>(event_loop: &Ref<EventLoop>, pipe: NewPipe) -> Result<Ref<T>, Raised> {
     let file = PipeFile::open(event_loop, &pipe, T::REFUSAL)?;
     let this = Ref::new(event_loop.py(), T::over(file))?;
-    core::start(&this, &pipe.protocol, pipe.waiter)?;
+    transport::start(&this, &pipe.protocol, pipe.waiter)?;
     Ok(this)
 }
 
 /// Makes a transport whose protocol needs no call of `connection_made`; it watches at once.
 pub(crate) fn open_connected<T: OverPipe>(
     event_loop: &Ref<EventLoop>,
-    pipe: &Pipe,
+    pipe: &NewPipe,
 ) -> Result<Ref<T>, Raised> {
     let file = PipeFile::open(event_loop, pipe, T::REFUSAL)?;
     let this = Ref::new(event_loop.py(), T::over(file))?;
-    core::start_reading(&this)?;
+    transport::start_reading(&this)?;
     Ok(this)
 }
 
-/// What `repr()` calls a half of a descriptor.
+/// The name in `repr()` of the state of one half of a descriptor.
 pub(super) fn state(watching: &Cell<bool>) -> &'static str {
     if watching.get() { "polling" } else { "idle" }
 }
 
-/// The methods and properties of both directions.
+/// Adds the methods and properties of both directions.
 pub(super) fn build<T: OverPipe>(builder: &mut Builder<T>) {
-    core::build(builder);
+    transport::build(builder);
     extra_info::build(builder, |this| &this.channel().extra);
     builder
         .repr(repr)
@@ -214,7 +208,7 @@ pub(super) fn build<T: OverPipe>(builder: &mut Builder<T>) {
             c"_call_connection_lost",
             c"_call_connection_lost($self, /, exc)\n--\n\nTell the protocol, close the file.",
             |this, args: &Args<'_>| {
-                core::call_connection_lost(this, args.one("_call_connection_lost", "exc")?)
+                transport::call_connection_lost(this, args.one("_call_connection_lost", "exc")?)
             },
         )
         .get(c"_fileno", c"Number of the descriptor.", |this| {
@@ -222,13 +216,13 @@ pub(super) fn build<T: OverPipe>(builder: &mut Builder<T>) {
         })
         .attribute(
             c"_pipe",
-            c"The file object, until the connection is lost. Another one is closed in its place.",
+            c"The file object, until the connection is lost. One that is set is closed in its place.",
             |this| &this.channel().pipe,
         );
 }
 
 fn repr<T: OverPipe>(this: &Ref<T>) -> Result<String, Raised> {
-    let text = core::describe(this)?;
+    let text = transport::describe(this)?;
     let event_loop = this.core().event_loop.get();
     Ok(if !this.channel().is_open() {
         format!("{text} closed>")
@@ -239,7 +233,7 @@ fn repr<T: OverPipe>(this: &Ref<T>) -> Result<String, Raised> {
     })
 }
 
-/// `connection_lost` will be called, once.
+/// Schedules `connection_lost`, once.
 pub(super) fn lose<T: OverPipe>(this: &Ref<T>, exception: Option<Obj>) -> Result<(), Raised> {
     this.core().closing.set(true);
     if this.channel().lost.replace(true) {
@@ -248,15 +242,16 @@ pub(super) fn lose<T: OverPipe>(this: &Ref<T>, exception: Option<Obj>) -> Result
     schedule_lost(this, exception)
 }
 
-/// `connection_lost` is called now, if it was not scheduled before.
+/// Calls `connection_lost` now, if it was not scheduled before.
 pub(super) fn lose_now<T: OverPipe>(this: &Ref<T>) -> Result<(), Raised> {
     if this.channel().lost.replace(true) {
         return Ok(());
     }
-    core::call_connection_lost(this, &Obj::none(this.py()))
+    transport::call_connection_lost(this, &Obj::none(this.py()))
 }
 
-/// Reports an error, `as_usual` ones in debug mode only. Closing is the caller's.
+/// Reports an error; one that is `as_usual` gives a message in debug mode only. The caller closes
+/// the transport.
 #[cold]
 pub(super) fn report_error<T: OverPipe>(
     this: &Ref<T>,

@@ -1,5 +1,5 @@
-//! Transports over pipes, and over sockets and character devices that a program hands over as
-//! file objects: what asyncio's `_UnixReadPipeTransport` and `_UnixWritePipeTransport` are.
+//! Transports over pipes, and over sockets and character devices that a program hands over as file
+//! objects: asyncio's `_UnixReadPipeTransport` and `_UnixWritePipeTransport`.
 //!
 //! Each direction has a transport of its own and watches only its half of the descriptor, so that
 //! both may share one, as for a terminal.
@@ -14,8 +14,10 @@ pub(crate) mod write_pipe;
 
 use cpython::{Args, Obj, Python, Raised, Ref};
 
-use super::{core, make_base};
+use super::{make_base, transport};
 use crate::event_loop::EventLoop;
+use crate::handles::{Registry, Served};
+use crate::interop::EndsProgram;
 pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use write_pipe::WritePipeTransport;
 
@@ -36,40 +38,39 @@ pub(crate) fn make_write_pipe_transport(
 }
 
 /// Builds the types; called when the module starts.
-pub(super) fn build(py: Python<'_>) -> Result<(), Raised> {
+pub(super) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raised> {
     let base = make_base(py, &["ReadTransport"])?;
     cpython::build::build::<ReadPipeTransport>(py, Some(&base), 0)?;
     let base = make_base(py, &["_FlowControlMixin", "WriteTransport"])?;
     cpython::build::build::<WritePipeTransport>(py, Some(&base), 0)?;
+    registry.serve::<ReadPipeTransport>();
+    registry.serve::<WritePipeTransport>();
     Ok(())
 }
 
-/// The object's descriptor can be read.
-pub(super) fn read_ready(io: &Obj) -> Result<(), Raised> {
-    if let Some(transport) = Ref::<ReadPipeTransport>::of(io) {
-        return read_pipe::on_readable(transport);
+impl Served for ReadPipeTransport {
+    #[inline]
+    fn on_readable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        read_pipe::on_readable(this)
     }
-    match Ref::<WritePipeTransport>::of(io) {
-        Some(transport) => write_pipe::on_readable(transport),
-        None => Ok(()),
+
+    fn on_turn(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        read_pipe::run_deferred(this)
     }
 }
 
-/// The object's descriptor can be written.
-pub(super) fn write_ready(io: &Obj) -> Result<(), Raised> {
-    match Ref::<WritePipeTransport>::of(io) {
-        Some(transport) => write_pipe::on_writable(transport),
-        None => Ok(()),
+impl Served for WritePipeTransport {
+    /// Handles that the reader has closed its end.
+    fn on_readable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        write_pipe::on_readable(this)
     }
-}
 
-/// What the object has put off.
-pub(super) fn deferred(io: &Obj) -> Result<(), Raised> {
-    if let Some(transport) = Ref::<ReadPipeTransport>::of(io) {
-        return read_pipe::run_deferred(transport);
+    #[inline]
+    fn on_writable(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        write_pipe::on_writable(this)
     }
-    match Ref::<WritePipeTransport>::of(io) {
-        Some(transport) => core::run_deferred(transport),
-        None => Ok(()),
+
+    fn on_turn(this: &Ref<Self>) -> Result<(), EndsProgram> {
+        transport::run_deferred(this)
     }
 }

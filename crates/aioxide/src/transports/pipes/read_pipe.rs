@@ -4,41 +4,44 @@ use std::cell::Cell;
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, context};
 use engine::sys;
 
-use super::super::core::{self, Channel, Transport, callback_context, run_callback};
 use super::super::reading::{Received, receive_bytes};
-use super::super::reports::{in_context, method_failed, os_exception};
+use super::super::reports::os_exception;
+use super::super::transport::{self, Transport, TransportChannel, callback_context, run_callback};
 use super::channel::{self, OverPipe, PipeFile};
 use crate::event_loop::{EventLoop, Side};
 use crate::handles::Entry;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
 
 /// The value of a transport that receives from a pipe.
 pub(crate) struct ReadPipeTransport {
     file: PipeFile,
-    /// Much came with the last read.
-    plenty: Cell<bool>,
-    /// In which the protocol is called.
+    /// The last read brought at least [`LARGE_READ`] bytes.
+    last_read_was_large: Cell<bool>,
+    /// The context in which the protocol is called.
     context: Slot,
     /// The protocol's bound `data_received`, looked up at its first use.
     receive: Slot,
-    /// The protocol's bound `eof_received`, which an entry of ours will call, and its context.
+    /// The protocol's bound `eof_received`, which an entry in the loop's queue will call in
+    /// `eof_context`.
     eof: Slot,
     eof_context: Slot,
 }
 
-/// The descriptor can be read: one read of bounded size.
-pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
+/// Makes one read of bounded size when the descriptor can be read.
+pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), EndsProgram> {
     if !this.file.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.context.get() else {
         return Ok(());
     };
-    match in_context(&context, || read(this)) {
+    match context::run(&context, || read(this)) {
         Ok(()) => Ok(()),
-        // asyncio leaves to the handle what the protocol raises; the transport lives on.
+        // As with asyncio the Handle reports the protocol's exception, and the transport lives on.
         Err(raised) => {
             let event_loop = this.core().event_loop.get();
             method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
@@ -49,20 +52,20 @@ pub(super) fn on_readable(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
 /// The most that one readiness reads, in bytes; asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
 
-/// From so many bytes on, a system call more costs less than a copy.
-const PLENTY: usize = 16 * 1024;
+/// From this many bytes on, one more system call costs less than a copy.
+const LARGE_READ: usize = 16 * 1024;
 
-/// One read: through the thread's buffer, or, where much is to be expected, directly into a bytes
-/// object of the right size.
+/// Makes one read through the thread's buffer. If the last read was large, it reads directly into a
+/// bytes object of the right size instead.
 fn receive(this: &Ref<ReadPipeTransport>) -> Result<Received, Raised> {
     let (py, fd) = (this.py(), this.core().fd);
-    if this.plenty.get() {
+    if this.last_read_was_large.get() {
         let ready = sys::readable_bytes(fd).unwrap_or_default();
-        if ready >= PLENTY {
+        if ready >= LARGE_READ {
             let filled = Obj::bytes_filled(py, ready.min(MOST), |room| sys::read_uninit(fd, room));
             return Ok(match filled? {
                 Ok(data) => Received::Data(data),
-                // Someone else reads from the pipe, too.
+                // Another process or thread reads from the pipe, too.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
                 Err(error) => Received::Failed(error),
             });
@@ -71,7 +74,7 @@ fn receive(this: &Ref<ReadPipeTransport>) -> Result<Received, Raised> {
     let received = receive_bytes(py, |room| sys::read(fd, room))?;
     if let Received::Data(data) = &received {
         let size = data.as_bytes().map_or(0, <[u8]>::len);
-        this.plenty.set(size >= PLENTY);
+        this.last_read_was_large.set(size >= LARGE_READ);
     }
     Ok(received)
 }
@@ -89,7 +92,7 @@ fn read(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
         Received::Eof => on_eof(this),
         Received::Nothing => Ok(()),
         Received::Failed(error) => {
-            // A terminal whose other end is gone has this error.
+            // A terminal whose other end is gone gives this error.
             let gone = error.raw_os_error() == Some(EIO);
             let exception = os_exception(py, error);
             channel::report_error(this, &exception, "Fatal read error on pipe transport", gone)?;
@@ -110,10 +113,10 @@ fn look_up(this: &Ref<ReadPipeTransport>) -> Result<Obj, Raised> {
     Ok(receive)
 }
 
-/// The other end is closed: the protocol is told of it and loses the connection.
+/// Handles that the other end is closed: schedules `eof_received` and `connection_lost`.
 fn on_eof(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
     let py = this.py();
-    core::log_if_debug(this, "info", "%r was closed by peer")?;
+    transport::log_if_debug(this, "info", "%r was closed by peer")?;
     let (Some(event_loop), Some(protocol)) =
         (this.core().event_loop.get(), this.core().protocol.get())
     else {
@@ -132,18 +135,18 @@ fn on_eof(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
     channel::lose(this, None)
 }
 
-/// An entry of ours has come to its turn.
-pub(super) fn run_deferred(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
+/// Runs the transport's entry in the loop's queue.
+pub(super) fn run_deferred(this: &Ref<ReadPipeTransport>) -> Result<(), EndsProgram> {
     let (Some(eof), Some(event_loop)) = (this.eof.take(), this.core().event_loop.get()) else {
-        return core::run_deferred(this);
+        return transport::run_deferred(this);
     };
     let context = this.eof_context.take();
     if let Err(raised) = run_callback(&event_loop, context, Some(eof), &[]) {
-        // The program ends, or goes on by running the loop again; nothing is forgotten.
+        // The program ends, or runs the loop again: `connection_lost` stays scheduled.
         EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
         return Err(raised);
     }
-    core::run_deferred(this)
+    transport::run_deferred(this)
 }
 
 fn close(this: &Ref<ReadPipeTransport>) -> Result<(), Raised> {
@@ -191,7 +194,7 @@ impl OverPipe for ReadPipeTransport {
     fn over(file: PipeFile) -> ReadPipeTransport {
         ReadPipeTransport {
             file,
-            plenty: Cell::new(false),
+            last_read_was_large: Cell::new(false),
             context: Slot::default(),
             receive: Slot::default(),
             eof: Slot::default(),
@@ -217,7 +220,7 @@ impl Hot for ReadPipeTransport {
 
     fn build(builder: &mut Builder<Self>) {
         channel::build(builder);
-        core::build_reading(builder);
+        transport::build_reading(builder);
         builder.method0(
             c"close",
             c"close($self, /)\n--\n\nClose the transport.",
@@ -225,23 +228,13 @@ impl Hot for ReadPipeTransport {
         );
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.file.traverse(visit);
-        for slot in [&self.context, &self.receive, &self.eof, &self.eof_context] {
-            visit.slot(slot);
-        }
-    }
-
-    fn clear(&self) {
-        self.release();
-        self.file.clear();
-    }
+    cpython::holds!(context, receive, eof, eof_context, file);
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
         self.file.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        core::finalize(this);
+        transport::finalize(this);
     }
 }

@@ -1,46 +1,50 @@
-//! Sending to a pipe: what it takes leaves at once, the rest waits in the write buffer.
+//! Sending to a pipe: bytes leave at once if the pipe takes them; the rest waits in the write
+//! buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 
 use cpython::build::Builder;
-use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, Visit};
+use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Slot, context};
 use engine::FlowControl;
 use engine::sys::{self, FileKind};
 
-use super::super::core::{self, Channel, Transport, callback_context};
 use super::super::outgoing::{
-    self, Chunk, Outgoing, Plan, Sent, Writes, gathered, is_changeable, pause_if_full,
-    resume_if_drained,
+    self, Chunk, OutgoingBytes, WriteOutcome, WritePlan, Writes, gathered, is_changeable,
+    pause_if_full, resume_if_drained,
 };
-use super::super::reports::{in_context, method_failed, os_exception};
+use super::super::reports::os_exception;
+use super::super::transport::{self, Transport, TransportChannel, callback_context};
 use super::channel::{self, OverPipe, PipeFile};
 use crate::event_loop::Side;
+use crate::handles::reports::method_failed;
+use crate::interop::EndsProgram;
 
 /// The value of a transport that sends to a pipe.
 pub(crate) struct WritePipeTransport {
-    /// The loop watches it for reading, too: it becomes readable when the reader ends.
+    /// The file object. The loop watches it for reading, too, because it becomes readable when the
+    /// reader closes its end.
     file: PipeFile,
-    outgoing: Outgoing,
-    /// In which that is noticed.
+    outgoing: OutgoingBytes,
+    /// The context in which the end of the reader is handled.
     peer_context: Slot,
-    /// In which `resume_writing` and a late `connection_lost` are called.
+    /// The context in which `resume_writing` and a late `connection_lost` are called.
     context: Slot,
     /// asyncio's `_conn_lost`: counts failed writes.
     lost_writes: Cell<u32>,
 }
 
-/// The reader has closed its end, or it is a socket and has sent something, which is nothing that
-/// it should do.
-pub(super) fn on_readable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+/// Handles that the descriptor can be read: the reader has closed its end. A socket's peer that
+/// sends bytes is treated the same.
+pub(super) fn on_readable(this: &Ref<WritePipeTransport>) -> Result<(), EndsProgram> {
     if !this.file.watches_read.get() {
         return Ok(());
     }
     let Some(context) = this.peer_context.get() else {
         return Ok(());
     };
-    let noticed = in_context(&context, || {
-        core::log_if_debug(this, "info", "%r was closed by peer")?;
+    let noticed = context::run(&context, || {
+        transport::log_if_debug(this, "info", "%r was closed by peer")?;
         let exception = if this.outgoing.is_empty() {
             None
         } else {
@@ -65,7 +69,7 @@ fn write(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Raised> {
     };
     let (plan, fd) = (plan(this), this.core().fd);
     match plan.send(bytes, |bytes| sys::write(fd, bytes)) {
-        Sent::Part(sent) => {
+        WriteOutcome::Part(sent) => {
             let (chunk, sent) = Chunk::of_bytes(data, bytes, sent);
             keep(this, chunk, sent)
         }
@@ -87,30 +91,30 @@ fn write_changeable(this: &Ref<WritePipeTransport>, data: &Obj) -> Result<(), Ra
     }
 }
 
-fn plan(this: &Ref<WritePipeTransport>) -> Plan {
+fn plan(this: &Ref<WritePipeTransport>) -> WritePlan {
     if this.lost_writes.get() > 0 || this.core().closing.get() {
-        Plan::Count
+        WritePlan::Count
     } else if this.outgoing.is_empty() {
-        this.core().look_next();
-        Plan::Send
+        this.core().poll_next();
+        WritePlan::Send
     } else {
-        Plan::Queue
+        WritePlan::Queue
     }
 }
 
-/// What comes after a write that leaves nothing to be kept.
-fn finish(this: &Ref<WritePipeTransport>, sent: Sent) -> Result<(), Raised> {
+/// Handles the outcome of a write of which no bytes have to be kept.
+fn finish(this: &Ref<WritePipeTransport>, sent: WriteOutcome) -> Result<(), Raised> {
     match sent {
-        Sent::All | Sent::Part(_) => Ok(()),
-        Sent::Failed(error) => write_failed(this, error),
-        Sent::Lost => {
+        WriteOutcome::All | WriteOutcome::Part(_) => Ok(()),
+        WriteOutcome::Failed(error) => write_failed(this, error),
+        WriteOutcome::Lost => {
             let text = "pipe closed by peer or os.write(pipe, data) raised exception.";
             outgoing::count_lost_write(this.py(), &this.lost_writes, text)
         }
     }
 }
 
-/// Keeps a chunk of which so much is sent, until the descriptor can be written.
+/// Keeps a chunk, of which `sent` bytes were sent, until the descriptor can be written.
 fn keep(this: &Ref<WritePipeTransport>, chunk: Chunk, sent: usize) -> Result<(), Raised> {
     if !this.file.watches_write.get() {
         this.context.set(Some(callback_context(this)?));
@@ -134,15 +138,15 @@ fn write_failed(this: &Ref<WritePipeTransport>, error: io::Error) -> Result<(), 
     abandon(this, Some(exception))
 }
 
-/// The descriptor can be written.
-pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
+/// Handles that the descriptor can be written.
+pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), EndsProgram> {
     if !this.file.watches_write.get() {
         return Ok(());
     }
     let Some(context) = this.context.get() else {
         return Ok(());
     };
-    match in_context(&context, || flush(this)) {
+    match context::run(&context, || flush(this)) {
         Ok(()) => Ok(()),
         Err(raised) => {
             let event_loop = this.core().event_loop.get();
@@ -151,10 +155,11 @@ pub(super) fn on_writable(this: &Ref<WritePipeTransport>) -> Result<(), Raised> 
     }
 }
 
-/// Sends what the pipe takes in one call, and does what comes after the last byte.
+/// Sends as much as the pipe takes in one call; after the last byte it resumes the protocol, and
+/// closes if asked to.
 fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
     let fd = this.core().fd;
-    this.core().look_next();
+    this.core().poll_next();
     let sent = this.outgoing.send(
         |piece| sys::write(fd, piece),
         |pieces| sys::write_vectored(fd, pieces),
@@ -168,8 +173,8 @@ fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
         return Ok(());
     }
     this.file.unwatch(Side::Write)?;
-    // asyncio's pipes resume when everything has left, not at the low water mark. The protocol
-    // may write again at once.
+    // asyncio's pipes resume the protocol when everything has left, not at the low water mark. The
+    // protocol may write again at once.
     resume_if_drained(this)?;
     if this.core().closing.get() && this.outgoing.is_empty() {
         this.file.unwatch(Side::Read)?;
@@ -178,7 +183,7 @@ fn flush(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// `write_eof()` and `close()`: flush, then lose.
+/// `write_eof()` and `close()`: sends the bytes that wait, then ends the connection.
 fn close(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
     if this.core().closing.replace(true) {
         return Ok(());
@@ -190,7 +195,7 @@ fn close(this: &Ref<WritePipeTransport>) -> Result<(), Raised> {
     Ok(())
 }
 
-/// `abort()` and what follows errors: lose now.
+/// Ends the connection now: `abort()`, and after errors.
 fn abandon(this: &Ref<WritePipeTransport>, exception: Option<Obj>) -> Result<(), Raised> {
     this.core().closing.set(true);
     this.outgoing.clear();
@@ -211,7 +216,7 @@ impl Transport for WritePipeTransport {
         self.peer_context.set(Some(context));
     }
 
-    /// Watches for the end of the reader; a terminal has data to read instead.
+    /// Watches for the end of the reader. A terminal is not watched: it would have data to read.
     fn start_reading_in_context(this: &Ref<Self>) -> Result<(), Raised> {
         if this.file.kind == FileKind::CharacterDevice || this.core().closing.get() {
             return Ok(());
@@ -226,7 +231,7 @@ impl Transport for WritePipeTransport {
 }
 
 impl Writes for WritePipeTransport {
-    fn flow(&self) -> &RefCell<FlowControl> {
+    fn flow(&self) -> &FlowControl {
         &self.outgoing.flow
     }
 
@@ -241,7 +246,7 @@ impl OverPipe for WritePipeTransport {
     fn over(file: PipeFile) -> WritePipeTransport {
         WritePipeTransport {
             file,
-            outgoing: Outgoing::new(),
+            outgoing: OutgoingBytes::new(),
             peer_context: Slot::default(),
             context: Slot::default(),
             lost_writes: Cell::new(0),
@@ -267,7 +272,7 @@ impl Hot for WritePipeTransport {
     fn build(builder: &mut Builder<Self>) {
         channel::build(builder);
         outgoing::build(builder);
-        core::build_closing(builder, close, |this| abandon(this, None));
+        transport::build_closing(builder, close, |this| abandon(this, None));
         builder
             .method(
                 c"write",
@@ -289,7 +294,7 @@ impl Hot for WritePipeTransport {
             .method0(
                 c"_start_reading",
                 c"_start_reading($self, /)\n--\n\nWatch for the end of the reader.",
-                core::start_reading,
+                transport::start_reading,
             )
             .get(c"_conn_lost", c"Counts failed writes.", |this| {
                 i64::from(this.lost_writes.get())
@@ -301,23 +306,13 @@ impl Hot for WritePipeTransport {
             });
     }
 
-    fn traverse(&self, visit: &mut Visit<'_>) {
-        self.file.traverse(visit);
-        visit.slot(&self.peer_context);
-        visit.slot(&self.context);
-    }
-
-    fn clear(&self) {
-        self.release();
-        self.outgoing.clear();
-        self.file.clear();
-    }
+    cpython::holds!(peer_context, context, outgoing, file);
 
     fn needs_finalizer(&self, _: &NoParent) -> bool {
         self.file.is_open()
     }
 
     fn finalize(this: &Ref<Self>) {
-        core::finalize(this);
+        transport::finalize(this);
     }
 }

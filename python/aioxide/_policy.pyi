@@ -1,3 +1,0 @@
-from asyncio import unix_events
-
-class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy): ...
