@@ -1,7 +1,8 @@
 """Fixtures of the behaviour tests.
 
-Every test runs on asyncio and on aioxide alike: through `aio` and what builds on it (`loop_factory`,
-`loop`, `run`), or through `agree`, which runs one scenario on both and compares what was seen.
+Every test runs on asyncio and on aioxide alike: through `aio` and what builds on it
+(`loop_factory`, `loop`, `run`), or through `agree`, which runs one scenario on both and compares
+what was seen.
 AIOXIDE_TESTS_ONLY=asyncio leaves aioxide out, to check the tests themselves.
 """
 
@@ -11,23 +12,19 @@ import gc
 import importlib
 import inspect
 import logging
-import os
 import signal
 import sys
 import threading
 import warnings
 
 import pytest
-
+from implementations import IMPLEMENTATIONS, ONLY_ASYNCIO
 from observing import Case, Loggings, descriptors, finish, live_objects
 from peers import Serving
 
 # Where a shell starts the tests in the background it has them ignore SIGINT, and so would every
 # program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ONLY_ASYNCIO = os.environ.get("AIOXIDE_TESTS_ONLY") == "asyncio"
-IMPLEMENTATIONS = ["asyncio"] if ONLY_ASYNCIO else ["asyncio", "aioxide"]
 
 # A test that takes this long hangs; the slowest takes a few seconds.
 HUNG_AFTER = 30
@@ -47,7 +44,9 @@ def pytest_generate_tests(metafunc):
     if "aio" in metafunc.fixturenames:
         alone = metafunc.definition.get_closest_marker("aioxide_alone")
         metafunc.parametrize(
-            "aio", [name for name in IMPLEMENTATIONS if not (alone and name == "asyncio")], indirect=True
+            "aio",
+            [name for name in IMPLEMENTATIONS if not (alone and name == "asyncio")],
+            indirect=True,
         )
 
 
@@ -206,8 +205,9 @@ def nothing_left(request):
         raise Hung(f"hung for {seconds} s")
 
     unraisable = []
-    hook, sys.unraisablehook = sys.unraisablehook, lambda args: unraisable.append(
-        (args.exc_type.__name__, str(args.exc_value), args.err_msg)
+    hook, sys.unraisablehook = (
+        sys.unraisablehook,
+        lambda args: unraisable.append((args.exc_type.__name__, str(args.exc_value), args.err_msg)),
     )
     gc.collect()
     old_objects = live_objects()

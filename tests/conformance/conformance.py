@@ -56,7 +56,7 @@ SUITE = "test.test_asyncio"
 LEVELS = ("loop", "full")
 
 # Tests of the standard library's own insides: for these the loop is not
-# swapped.  The level `loop` leaves them out; the level `full` runs them on the
+# swapped.  The level `loop` leaves them out.  The level `full` runs them on the
 # standard library's loop, where they still try the other objects.  Patterns
 # match the id of a test, "module.class.method"; keep them few and narrow, each
 # with the reason why no other loop could be expected to pass.  A test that
@@ -120,9 +120,9 @@ WHITE_BOX_PATCHES = (
     "asyncio.unix_events.socket",
 )
 
-# Tests of the pure Python variants of what the level `full` replaces.  They
-# put these in place at run time and expect all else to follow.  That is not
-# impossible, so the level `loop` runs them; but the level `full` does not.
+# Tests of the pure Python variants of what the level `full` replaces.  They put
+# these in place at run time and expect all else to follow.  That is possible,
+# so the level `loop` runs them; but the level `full` does not.
 PURE_PYTHON = (
     ("test_eager_task_factory.PyEagerTaskFactoryLoopTests.*",
      "puts the pure Python current_task() in place"),
@@ -155,7 +155,7 @@ REPEATED = (
 )
 
 # Names that the level `full` leaves alone unless install() replaces them: the
-# suite knows the insides of what they stand for.
+# suite depends on the insides of these objects.
 UNSWAPPED = re.compile("BaseEventLoop|Policy|policy|Watcher|watcher"
                        "|new_event_loop|set_event_loop")
 
@@ -227,7 +227,7 @@ def is_asyncio_object(value):
 
 
 class Making(threading.local):
-    """Whether the thread is making a loop."""
+    """Set while the thread makes a loop."""
 
     now = False
 
@@ -244,10 +244,13 @@ class Swapper:
         self.target = importlib.import_module(target_name)
         self.make_loop = self.find_loop()
         loop = self.make_loop()
+        selector = type(getattr(loop, "_selector", None))
         loop.close()
         self.loop_class = type(loop)
         self.foreign = self.loop_class is not self.native_loop
-        self.has_selector = hasattr(loop, "_selector")
+        # A selector that does the loop's work, so that a mock in its place has
+        # an effect.
+        self.has_selector = selector.__module__ == "selectors"
         self.making = Making()
         self.swapped = []       # names replaced by the target's objects
         self.shared = []        # names that stay the standard library's own
@@ -274,8 +277,8 @@ class Swapper:
             raise SystemExit(f"{self.target.__name__} has no new_event_loop()")
         loop = make()
         loop.close()
-        # A re-export of the standard library's function would be led back here
-        # by the event loop policy.
+        # If the target re-exports the standard library's function, the event
+        # loop policy would lead back here.
         return self.native_loop if type(loop) is self.native_loop else make
 
     # The level `loop`.
@@ -309,10 +312,22 @@ class Swapper:
                     setattr(self.modules[module_name], name, stand_in)
         # Some test modules call asyncio.BaseEventLoop() and put mocks in the
         # place of the methods that it lacks, and of its selector.  Any other
-        # loop lacks none, and is not bothered by mocks of what it has not.
+        # loop has these methods, and mocks of what it has not do not disturb
+        # it.
         package = self.modules["asyncio"]
         if not self.has_selector:
-            package.BaseEventLoop = stand_in
+            base = package.BaseEventLoop
+
+            class BaseSwap(LoopSwap):
+                """In a white-box test, the base class itself, which takes the
+                mocks."""
+
+                def __call__(cls, *args, **kwargs):
+                    make = base if swapper.white_box else swapper.new_loop
+                    return make(*args, **kwargs)
+
+            package.BaseEventLoop = BaseSwap("BaseEventLoop", (), {
+                "__doc__": stand_in.__doc__})
         for module in self.modules.values():
             for value in list(vars(module).values()):
                 if isinstance(value, type) and "_loop_factory" in vars(value):
@@ -339,12 +354,12 @@ class Swapper:
         self.touched = True
         if not self.foreign:
             return self.make_loop(*args, **kwargs)
-        # The argument, if any, is a selector: no other loop takes one.
+        # The argument, if any, is a selector, which no other loop takes.
         for argument in (*args, *kwargs.values()):
             if hasattr(argument, "close"):
                 argument.close()
         if self.making.now:
-            # The target's function has asked a policy, which is led here.
+            # The target's function has asked a policy, which leads here.
             return self.loop_class()
         self.making.now = True
         try:
@@ -359,7 +374,8 @@ class Swapper:
         native_new_test_loop = utils.TestCase.new_test_loop
 
         def close_loop(loop):
-            """As the suite's, for loops without its private attribute."""
+            """As the suite's close_loop(), for loops without its private
+            attribute."""
             if hasattr(loop, "_default_executor"):
                 native_close_loop(loop)
                 return
@@ -448,7 +464,8 @@ class Swapper:
                 known_as, replacement = replacements[id(value)]
                 if getattr(module, name, None) is replacement:
                     continue
-                # Names that only the suite uses are not install()'s business.
+                # Names that only the suite uses are none that install()
+                # replaces.
                 if (installed and module_name != "_asyncio"
                         and not name.startswith(("_c_", "_C"))):
                     self.warnings.append(
@@ -612,8 +629,8 @@ class Worker:
         try:
             type(test).run(test, result)
         except BaseException:
-            # KeyboardInterrupt is not caught by unittest, nor is anything
-            # that comes from the end of IsolatedAsyncioTestCase.run().
+            # unittest does not catch KeyboardInterrupt, nor any exception from
+            # the end of IsolatedAsyncioTestCase.run().
             result.note_exception(test, ERROR, sys.exc_info())
         finally:
             if os.getpid() != self.pid:
@@ -632,13 +649,13 @@ def worker_main(spec_file):
     import faulthandler
     with open(spec_file, encoding="utf-8") as file:
         spec = json.load(file)
-    # The reports go to the real stdout; what the tests print joins stderr.
+    # The reports go to the real stdout; the output of the tests joins stderr.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
     faulthandler.enable()
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]
-    # A shell makes its background jobs ignore the signal, which tests send.
+    # A shell makes its background jobs ignore the signal that tests send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def send(**event):
@@ -689,7 +706,7 @@ class Process:
 
     @classmethod
     def stop_all(cls):
-        """Make an end of all processes, after Ctrl-C."""
+        """End all processes, after Ctrl-C."""
         cls.stopped = True
         for process in list(cls.running):
             process.kill()
@@ -762,7 +779,7 @@ class Process:
 
 @dataclasses.dataclass
 class Test:
-    """What came of a test: in a word, in a line, in full."""
+    """The outcome of a test: in a word, in a line, in full."""
 
     outcome: str
     brief: str = ""
@@ -869,7 +886,7 @@ def run_process(options, process, pending, tests):
 
 
 class Run:
-    """One run of the suite: what was asked for and what came of it."""
+    """One run of the suite: its options and its outcomes."""
 
     def __init__(self, options):
         self.options = options
@@ -980,7 +997,8 @@ COLUMNS = ("ran", "passed", "failed", "errored", "crashed", "hung", "skipped",
 
 
 def count(tests):
-    """Count outcomes; `ran` are the tests that say something of the target."""
+    """Count outcomes; `ran` are the tests that tell something about the
+    target."""
     by_outcome = collections.Counter(test.outcome for test in tests.values())
     counts = {
         "passed": by_outcome[PASS], "failed": by_outcome[FAIL],

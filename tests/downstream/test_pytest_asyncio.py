@@ -130,7 +130,7 @@ def anyio_backend():
 
 @pytest.fixture
 def suite(way, tmp_path, loop_name):
-    """suite(text, conftest, passed): runs a suite in this session's way; so many must pass."""
+    """suite(text, conftest, passed): runs a suite in this session's way; `passed` tests must pass."""
 
     def suite(text, conftest, passed, *options):
         (tmp_path / "test_suite.py").write_text(text.format(loop=loop_name))

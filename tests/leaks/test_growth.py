@@ -52,7 +52,7 @@ async def flat(count, chunk, work):
         # less than one block in ten repetitions, less than ten bytes each
         if grown[-1][0] < max(count // 10, 1000) and grown[-1][1] < max(count // 100, 8192):
             return
-    pytest.fail(f"each time so many blocks and KiB more: {grown}")
+    pytest.fail(f"more blocks and KiB at each repetition: {grown}")
 
 
 @pytest.mark.parametrize("kind", ["protocol", "buffered", "streams", "reset"])

@@ -17,7 +17,7 @@ import warnings
 
 import pytest
 
-from conftest import IMPLEMENTATIONS
+from implementations import IMPLEMENTATIONS
 from observing import finish
 from peers import BufferedJournal, Journal, connected, receive, socket_pair, until
 from tls_peers import HOST, Peer, client_context, encrypted

@@ -34,7 +34,7 @@ def operations(name):
 def installed(name, start, count):
     """Digests of programs played in a process where everything is installed."""
     command = [sys.executable, os.path.join(HERE, "installed.py"), name, str(start), str(count)]
-    path = os.pathsep.join([HERE, os.path.dirname(HERE), *sys.path])
+    path = os.pathsep.join([HERE, *sys.path])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.split()

@@ -23,7 +23,7 @@ import tempfile
 import time
 from statistics import median
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 import traffic
 from observing import descriptors, live_objects
