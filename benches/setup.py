@@ -1,22 +1,25 @@
 """Make the benches' own venv: the loops to compare with, web frameworks, aioxide from this checkout
-in release mode, and the load generator. What does not install is named with the reason; the rest goes on."""
+in release mode, and the load generator. A part that cannot be installed is named with the reason,
+and the rest goes on."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from report import interpreter, targets
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 WEB_REQUIREMENTS = Path(__file__).with_name("requirements-web.txt")
+RECIPE = interpreter.CHECKOUT / "scripts" / "recipe.py"
 CRATE = Path(__file__).parent / "net" / "loadgen" / "Cargo.toml"
 
 
 def step(title: str, command: list[str]) -> None:
-    """Run one command and say how it went; only its last line matters when it fails."""
+    """Run one command and print its outcome; only its last line matters when it fails."""
     print(f"{title} ... ", end="", flush=True)
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode == 0:
@@ -43,7 +46,12 @@ def main() -> None:
             step(line.partition(";")[0], [*pip, "--only-binary", ":all:", line])
     step("web frameworks", [*pip, "--only-binary", ":all:", "-r", str(WEB_REQUIREMENTS)])
     if not options.no_aioxide:
-        step("aioxide (a release build takes minutes)", [*pip, str(interpreter.CHECKOUT)])
+        with tempfile.TemporaryDirectory() as folder:
+            # This is the wheel that is shipped.
+            wheel = [options.python, str(RECIPE), "wheel", "--output", folder]
+            step("aioxide's wheel (two release builds and a training take minutes)", wheel)
+            built = [str(file) for file in Path(folder).glob("*.whl")]
+            step("aioxide", [*pip, "--force-reinstall", "--no-deps", *built])
     step("the load generator", ["cargo", "build", "--release", "--manifest-path", str(CRATE)])
 
     probed = targets.probe(python, list(targets.ALL))

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Every CPython that aioxide supports, on a Debian machine: the ones pyenv has, and the newest
-# from Debian sid in a chroot of their own (3.14, 3.15, their debug builds and test suites).
+# Every CPython that aioxide supports and that is here: pyenv's, uv's, those on PATH, and on a
+# Debian machine the newest from Debian sid in a chroot of their own, for what is missing then
+# (3.14, 3.15) and for debug builds. Of each version the first found is the one that is used.
 #
-#   pythons.sh list                    one line per interpreter: VERSION KIND PATH
+#   pythons.sh list                    one line per version: VERSION KIND PATH
 #   pythons.sh setup [PACKAGE ...]     make the chroot (root; about two minutes; kept afterwards)
 #   pythons.sh run VERSION COMMAND …   run COMMAND with VERSION's `python` first on PATH:
-#                                      pyenv's on this system, sid's inside the chroot, where the
-#                                      working directory, /tmp, the Rust toolchain, the checkout
-#                                      and the folder it lies in are the same paths as outside
+#                                      sid's inside the chroot, where the working directory, /tmp,
+#                                      the Rust toolchain, the checkout and the folder it lies in
+#                                      are the same paths as outside; the others on this system
+#
+# Without root or Debian: `uv python install 3.11 3.12 3.13 3.14 3.15`, or pyenv.
 #
 # Inside the chroot build into a CARGO_TARGET_DIR and a venv of their own: its glibc is newer.
 set -euo pipefail
@@ -22,8 +25,33 @@ pyenv_versions() {
   for dir in "$root"/versions/*/; do
     version=$(basename "$dir")
     case $version in
+      *t | *t-dev) ;;  # without the GIL
       3.1[1-9].*) echo "${version%.*} pyenv ${dir}bin/python" ;;
     esac
+  done | sort -Vr -k3
+}
+
+uv_versions() {
+  local root dir version
+  root=$(uv python dir 2>/dev/null) || return 0
+  for dir in "$root"/cpython-3.1[1-9].*/; do
+    version=$(basename "$dir")
+    version=${version#cpython-}
+    case $version in
+      *+*) ;;  # debug builds, and without the GIL
+      *) [[ -x ${dir}bin/python ]] && echo "$(cut -d. -f1,2 <<<"$version") uv ${dir}bin/python" ;;
+    esac
+  done | sort -Vr -k3
+}
+
+path_versions() {
+  local version
+  for version in 3.11 3.12 3.13 3.14 3.15; do
+    # The interpreter itself, not a shim or a virtual environment; nothing if it does not start.
+    "python$version" -c '
+import sys, sysconfig
+if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED"):
+    print("{0[0]}.{0[1]} path {1}".format(sys.version_info, sys._base_executable))' 2>/dev/null || true
   done
 }
 
@@ -34,6 +62,10 @@ sid_versions() {
     bin=${bin#"$ROOT"}
     echo "${bin#/usr/bin/python} sid $bin"
   done
+}
+
+versions() {
+  { pyenv_versions; uv_versions; path_versions; sid_versions; } | awk '!seen[$1]++'
 }
 
 mount_once() {
@@ -70,10 +102,15 @@ inside() {
 }
 
 setup() {
-  if [[ ! -x $ROOT/usr/bin/python3.15 ]]; then
+  # Written last: a chroot without it was left half made.
+  local finished=$ROOT/etc/apt/apt.conf.d/99-valid-until
+  if [[ ! -f $finished ]]; then
     command -v debootstrap >/dev/null || { apt-get update -q; apt-get install -y -q debootstrap; }
+    # debootstrap mounts /proc there and leaves it when it fails.
+    while mountpoint -q "$ROOT/proc"; do umount "$ROOT/proc"; done
+    rm -rf --one-file-system "$ROOT"
     debootstrap --variant=minbase "--include=${SID_PACKAGES// /,}" sid "$ROOT" "$MIRROR"
-    echo 'Acquire::Check-Valid-Until "false";' >"$ROOT/etc/apt/apt.conf.d/99-valid-until"
+    echo 'Acquire::Check-Valid-Until "false";' >"$finished"
   fi
   if (($#)); then
     (inside apt-get update -q)
@@ -84,10 +121,15 @@ setup() {
 run() {
   local version=$1 kind path
   shift
-  read -r _ kind path < <({ pyenv_versions; sid_versions; } | awk -v v="$version" '$1 == v') ||
+  read -r _ kind path < <(versions | awk -v v="$version" '$1 == v') ||
     { echo "pythons.sh: no Python $version here; 'list' names what there is" >&2; exit 2; }
-  if [[ $kind == pyenv ]]; then
-    PATH=$(dirname "$path"):$PATH exec "$@"
+  if [[ $kind != sid ]]; then
+    # A folder in which it is called `python`, as /usr/bin has many.
+    local links=$CHECKOUT/.cache/pythons/$version
+    mkdir -p "$links"
+    ln -sf "$path" "$links/python"
+    ln -sf "$path" "$links/python3"
+    PATH=$links:$PATH exec "$@"
   fi
   mkdir -p "$ROOT/opt/py$version"
   ln -sf "$path" "$ROOT/opt/py$version/python"
@@ -97,9 +139,9 @@ run() {
 }
 
 case ${1:-} in
-  list) pyenv_versions; sid_versions ;;
+  list) versions | sort -V ;;
   setup) shift; setup "$@" ;;
   enter) shift; mounts; exec chroot "$ROOT" "$@" ;;  # what `inside` starts
-  run) shift; [[ ${2:-} ]] || { sed -n '2,14p' "$0"; exit 2; }; run "$@" ;;
-  *) sed -n '2,14p' "$0"; exit 2 ;;
+  run) shift; [[ ${2:-} ]] || { sed -n '2,18p' "$0"; exit 2; }; run "$@" ;;
+  *) sed -n '2,18p' "$0"; exit 2 ;;
 esac

@@ -8,21 +8,22 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import targets  # noqa: E402
+from report import targets
 
-# Seconds: a measurement is made of pieces at least so long. A piece shorter than this says little,
-# a longer one seldom goes by without the machine doing something else.
+# In seconds: a measurement consists of pieces of at least this length. A shorter piece says little,
+# and during a longer one the machine seldom does nothing else.
 PIECE = 0.005
-# and of at least so many
+# The least number of pieces of a measurement.
 LEAST_PIECES = 3
 
 
-def timed(program, runner: asyncio.Runner, seconds: float) -> tuple[float, int]:
-    """Seconds and operations of the fastest piece, of as many as take about `seconds`.
+def timed(program: Any, runner: asyncio.Runner, seconds: float) -> tuple[float, int]:
+    """Seconds and operations of the fastest piece, of as many pieces as take about `seconds`.
 
-    What a piece takes longer than the fastest is what else the machine did meanwhile.
+    A slower piece is slower because the machine did something else meanwhile.
     """
     operations = program.BATCH
     while runner.run(program.main(operations)) < PIECE:
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--gc", choices=("on", "off"), default="on")
     options = parser.parse_args()
 
-    # first the target, as aioxide+install has to come before the program's imports
+    # first the target: aioxide+install must be in place before the program's imports
     factory = targets.load(options.target)
     program = importlib.import_module(f"programs.{options.program}")
     if options.gc == "off":

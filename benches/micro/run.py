@@ -1,4 +1,4 @@
-"""Cost of the loop's primitive operations, side by side on every loop that is there.
+"""The cost of the loop's primitive operations, side by side on every loop that is installed.
 
 Each measurement is a process of its own; the targets take turns in every round.
 """
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
-from report.spread import Spread  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets
+from report.spread import Spread
 
 # program, title; figures are nanoseconds per operation except for the last
 ROWS = {
@@ -47,7 +47,7 @@ ROWS = {
     "to_thread": "to_thread round trip",
     "memory": "bytes per suspended task",
 }
-# the peers use asyncio's own Task, so the yardstick of its memory is asyncio
+# the peers use asyncio's own Task, so their memory is compared with asyncio's
 BASES = {ROWS["memory"]: ("asyncio",)}
 
 Samples = dict[str, dict[str, list[float]]]
@@ -59,7 +59,8 @@ def measure(python: str, program: str, target: str, options: argparse.Namespace)
     settings = ["--seconds", str(options.seconds), "--gc", options.gc]
     command = [python, script, program, target, *settings]
     lines = interpreter.printed(command, options.timeout).splitlines()
-    return json.loads(lines[-1])["per_operation"]
+    amount: float = json.loads(lines[-1])["per_operation"]
+    return amount
 
 
 def collect(

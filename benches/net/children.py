@@ -1,5 +1,5 @@
-"""Child processes on every loop that is there: start one and wait for its end, and 64 KiB to a
-`cat` and back.
+"""Child processes on every loop that is installed: starting one and waiting for its end, and
+sending 64 KiB to a `cat` and back.
 
 Each measurement is a process of its own; the targets take turns in every round.
 """
@@ -12,12 +12,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
-from report.spread import spreads  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets
+from report.spread import spreads
 
 PIPE = subprocess.PIPE
 DATA = bytes(range(256)) * 256  # 64 KiB
@@ -44,7 +45,7 @@ async def communicate(count: int) -> None:
 
 
 async def round_trip(count: int) -> None:
-    """Send 64 KiB to a `cat` that runs and read them back."""
+    """Send 64 KiB to a running `cat` and read them back."""
     process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None and process.stdout is not None
     for _ in range(count):
@@ -55,8 +56,8 @@ async def round_trip(count: int) -> None:
     await process.wait()
 
 
-# what is run, its title, how often in one measurement
-ROWS: dict[str, tuple[Callable[[int], Awaitable[None]], str, int]] = {
+# the function of a row, its title, and its repetitions in one measurement
+ROWS: dict[str, tuple[Callable[[int], Coroutine[Any, Any, None]], str, int]] = {
     "spawn": (spawn, "spawn and wait", 200),
     "communicate": (communicate, "spawn cat, 64 KiB by communicate", 200),
     "round_trip": (round_trip, "64 KiB through cat", 5000),
@@ -82,11 +83,12 @@ def measured(row: str, target: str) -> None:
 def measure(python: str, row: str, target: str) -> dict[str, float]:
     """The figures of one fresh process; RuntimeError with the reason if it fails."""
     command = [python, __file__, "--measure", row, "--targets", target]
-    return json.loads(interpreter.printed(command, 120).splitlines()[-1])
+    figures: dict[str, float] = json.loads(interpreter.printed(command, 120).splitlines()[-1])
+    return figures
 
 
 def collect(python: str, names: list[str], count: int) -> tuple[Samples, dict[str, str]]:
-    """All samples of so many rounds, and what failed."""
+    """All samples of `count` rounds, and the failures."""
     samples, failed = rounds.collect(
         count,
         [(row, name) for row in ROWS for name in names],

@@ -35,7 +35,7 @@ class Binaries:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for every measurement of a run."""
+    """The settings that are the same for every measurement of a run."""
 
     python: str
     binaries: Binaries
@@ -59,7 +59,7 @@ class Case:
     size: int
 
     def over(self, unix: bool) -> str:
-        """What the load generator and the floor call the way to the server."""
+        """The option of the load generator and the floor for the way to the server."""
         if self.server in DATAGRAMS:
             return "udp"
         return "unix" if unix else "tcp"
@@ -137,8 +137,8 @@ def _server(setting: Setting, case: Case, target: str, path: str | None) -> list
 
 
 def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[str, float]:
-    """Run the load generator; it holds still before and after its window, so that the difference
-    of the CPU clock is the work of exactly the requests it counted."""
+    """Run the load generator. It pauses before and after its window, so that the difference of the
+    CPU clock is the work of exactly the requests that it counted."""
     shape = ["--connections", str(case.connections), "--size", str(case.size)]
     length = ["--seconds", str(setting.seconds), "--warmup", str(setting.warmup), "--wait"]
     kind = ["--tls", f"{setting.tls}/client.pem"] if setting.tls else []
@@ -158,7 +158,7 @@ def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[st
         if load.returncode:
             raise RuntimeError(errors.strip() or f"exit status {load.returncode}")
         used = cpu_seconds(pid) - before
-    figures = json.loads(out)
+    figures: dict[str, float] = json.loads(out)
     figures["cpu_us"] = used / figures["requests"] * 1e6
     return figures
 
@@ -179,7 +179,7 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 
 def _on(setting: Setting, which: int) -> Callable[[], None] | None:
-    """What puts a child process on its processor, when they are pinned."""
+    """The words that put a child process on its processor, if processes are pinned."""
     if setting.pinned is None:
         return None
     processor = setting.pinned[which]

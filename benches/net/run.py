@@ -1,5 +1,5 @@
-"""Echo over TCP (or Unix sockets, or TLS) and UDP on every loop that is there, under a load that is not Python,
-next to a bare epoll echo server in Rust as the floor.
+"""Echo over TCP (or Unix sockets, or TLS) and UDP on every loop that is there, under a load that
+is not Python, next to a bare epoll echo server in Rust as the floor.
 
 Each measurement has a server process of its own; the targets take turns in every round.
 """
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from load import (  # noqa: E402
+from load import (
     DATAGRAM_FLOOR,
     DATAGRAMS,
     FLOOR,
@@ -26,11 +26,11 @@ from load import (  # noqa: E402
     certificates,
     measure,
 )
-from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
-from report.spread import Spread, best, number  # noqa: E402
+from report import interpreter, machine, output, picture, rounds, table, targets
+from report.spread import Spread, best, number
 
 SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
-# those that also have TLS, and a connection for each request
+# the kinds of server that also have TLS, and a connection for each request
 TRANSPORTS = ("protocol", "buffered", "streams", "lines")
 FIGURES = ("requests_per_second", "p50_us", "p99_us", "cpu_us")
 
@@ -43,7 +43,7 @@ Rows = Mapping[str, Mapping[str, Spread]]
 def collect(
     setting: Setting, names: Sequence[str], options: argparse.Namespace
 ) -> tuple[Samples, dict[str, str]]:
-    """All samples and what failed; Ctrl-C ends it early with what there is."""
+    """All samples and the failures; Ctrl-C ends it early with the samples so far."""
     loads = [(connections, size) for connections in options.connections for size in options.sizes]
     cases = [
         [
@@ -53,7 +53,7 @@ def collect(
         ]
         for connections, size in loads
     ]
-    # load by load, so that the floor and what is compared with it are close in time
+    # load by load, so that the floor is measured close in time to the servers compared with it
     turns = []
     for measured in cases:
         if not setting.tls and not setting.reconnect:
@@ -115,8 +115,10 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--servers", help="kinds of server, by commas (default: all that can)")
     parser.add_argument("--connections", type=numbers, default=[1, 50], help="counts, by commas")
     parser.add_argument(
-        "--sizes", type=numbers, help="bytes, by commas (default: 64,1024,102400; with --tls "
-        "1024,102400; with --reconnect 64)"
+        "--sizes",
+        type=numbers,
+        help="bytes, by commas (default: 64,1024,102400; with --tls "
+        "1024,102400; with --reconnect 64)",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")

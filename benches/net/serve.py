@@ -8,14 +8,15 @@ import signal
 import ssl
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import targets  # noqa: E402
+from report import targets
 
 SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
 
 
-async def serve(program, tcp: str, unix: str | None, tls: ssl.SSLContext | None) -> None:
+async def serve(program: Any, tcp: str, unix: str | None, tls: ssl.SSLContext | None) -> None:
     server = await program.start(tcp, unix, tls)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
@@ -35,10 +36,10 @@ def main() -> None:
     parser.add_argument("--tls", metavar="FOLDER", help="with server.pem and server.key from there")
     options = parser.parse_args()
 
-    # first the target, as aioxide+install has to come before the program's imports
+    # first the target: aioxide+install must be in place before the program's imports
     factory = targets.load(options.loop)
     program = importlib.import_module(f"servers.{options.server}")
-    # after the target, as rsloop watches how contexts get their certificates
+    # after the target: rsloop watches how contexts get their certificates
     tls = None
     if options.tls:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -17,14 +17,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from load import cpu_seconds  # noqa: E402
-from report import interpreter, machine, output, picture, rounds, table, targets  # noqa: E402
-from report.spread import spreads  # noqa: E402
+from load import cpu_seconds
+from report import interpreter, machine, output, picture, rounds, table, targets
+from report.spread import spreads
 
 # asyncio is a peer here: no loop is far from it
 PEERS = ("asyncio", *targets.PEERS)
@@ -49,7 +50,7 @@ async def plain(listener: socket.socket) -> None:
         ],
     }
 
-    async def app(scope, receive, send):
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(start)
         await send({"type": "http.response.body", "body": ANSWER})
 
@@ -62,14 +63,15 @@ async def fast(listener: socket.socket) -> None:
 
     app = fastapi.FastAPI()
 
+    # FastAPI would check an annotated answer, which is not what is measured.
     @app.get("/")
-    async def hello():
+    async def hello():  # type: ignore[no-untyped-def]
         return {"message": "hello"}
 
     await _uvicorn(app, listener)
 
 
-async def _uvicorn(app, listener: socket.socket) -> None:
+async def _uvicorn(app: Any, listener: socket.socket) -> None:
     import uvicorn
 
     options = {"http": "httptools", "ws": "none", "lifespan": "off", "log_config": None}
@@ -80,7 +82,7 @@ async def aiohttp_server(listener: socket.socket) -> None:
     """A server of aiohttp's."""
     from aiohttp import web
 
-    async def hello(request):
+    async def hello(request: web.Request) -> web.Response:
         return web.Response(body=ANSWER, content_type="application/json")
 
     app = web.Application()
@@ -97,7 +99,7 @@ async def aiohttp_client(port: int, seconds: float) -> int:
 
     ends = time.monotonic() + seconds
 
-    async def ask(session) -> int:
+    async def ask(session: aiohttp.ClientSession) -> int:
         count = 0
         while time.monotonic() < ends:
             async with session.get("/") as answer:
@@ -110,7 +112,7 @@ async def aiohttp_client(port: int, seconds: float) -> int:
         return sum(await asyncio.gather(*(ask(session) for _ in range(CONNECTIONS))))
 
 
-SERVERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+SERVERS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
     "plain": plain,
     "fastapi": fast,
     "aiohttp": aiohttp_server,
@@ -126,7 +128,7 @@ ROWS = {
 def serve(row: str, target: str) -> None:
     """The server's process: print the port, serve until it is killed."""
     factory = targets.load(target)
-    # with the protocol named: else asyncio delays small writes on its connections
+    # with the protocol named: otherwise asyncio delays small writes on its connections
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
@@ -153,7 +155,7 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
     """The figures of one measurement; RuntimeError with the reason if it fails."""
     client = row == "client"
     with ExitStack() as stack:
-        # what is not measured runs on asyncio, on the second processor
+        # The part that is not measured runs on asyncio, on the second processor.
         serving = ("aiohttp", "asyncio") if client else (row, target)
         server = subprocess.Popen(
             [options.python, __file__, "--serve", serving[0], "--targets", serving[1]],
@@ -175,7 +177,8 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
         if client:
             length = [str(options.warmup), str(options.seconds)]
             asking = [options.python, __file__, "--ask", port, *length, "--targets", target]
-            return json.loads(interpreter.printed(asking, 120, _on(options, 0)))
+            reply: dict[str, float] = json.loads(interpreter.printed(asking, 120, _on(options, 0)))
+            return reply
         _wrk(options, port, options.warmup)
         before = cpu_seconds(server.pid)
         figures = _wrk(options, port, options.seconds)
@@ -184,15 +187,19 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
 
 
 def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, float]:
-    """Load for some seconds (whole ones, at least one, are what wrk knows)."""
+    """Load for some seconds. wrk takes only whole ones, at least one."""
     length = f"{max(1, round(seconds))}s"
     address = f"http://127.0.0.1:{port}/"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d", length, "--latency", address]
     text = interpreter.printed(command, 120, _on(options, 1))
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(text.strip().splitlines()[-3])
-    requests, took = re.search(r"(\d+) requests in ([\d.]+)s", text).groups()
-    worst, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()
+    total = re.search(r"(\d+) requests in ([\d.]+)s", text)
+    latency = re.search(r"99%\s+([\d.]+)(us|ms|s)", text)
+    if total is None or latency is None:
+        raise RuntimeError("wrk prints no figures")
+    requests, took = total.groups()
+    worst, unit = latency.groups()
     return {
         "requests": float(requests),
         "requests_per_second": float(requests) / float(took),
@@ -201,7 +208,7 @@ def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, fl
 
 
 def _on(options: argparse.Namespace, which: int) -> Callable[[], None] | None:
-    """What puts a child process on its processor, when they are pinned."""
+    """The words that put a child process on its processor, if processes are pinned."""
     if not options.pin:
         return None
     processor = sorted(os.sched_getaffinity(0))[which]
@@ -209,7 +216,7 @@ def _on(options: argparse.Namespace, which: int) -> Callable[[], None] | None:
 
 
 def collect(options: argparse.Namespace, names: list[str]) -> tuple[Samples, dict[str, str]]:
-    """All samples and what failed."""
+    """All samples and the failures."""
     samples, failed = rounds.collect(
         options.rounds,
         [(row, name) for row in options.rows for name in names],

@@ -1,1 +1,2 @@
-"""What both benchmarks share: which loops there are, the head, statistics, tables, pictures."""
+"""The code that both benchmarks share: targets, the head of a report, statistics, tables,
+pictures."""

@@ -13,7 +13,8 @@ VENV = CHECKOUT / ".venv-bench"
 
 
 def default() -> str:
-    """The benches' own venv where `benches/setup.py` made one that runs here, else this Python."""
+    """The interpreter of the benches' own venv if `benches/setup.py` has made one that runs here,
+    otherwise this Python."""
     python = VENV / "bin" / "python"
     try:
         subprocess.run([python, "-c", ""], check=True, capture_output=True)
@@ -36,8 +37,8 @@ def environment() -> dict[str, str]:
 def printed(
     command: Sequence[str], timeout: float, before: Callable[[], None] | None = None
 ) -> str:
-    """What a measured process prints within so many seconds; `before` runs in it first.
-    RuntimeError with its last line if it fails."""
+    """The output of a measured process, which must end within `timeout` seconds. It runs `before`
+    first. RuntimeError with its last line if it fails."""
     ended = subprocess.run(
         command,
         capture_output=True,

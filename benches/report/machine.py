@@ -1,4 +1,4 @@
-"""The head of every report: on what, with what and by which command it was measured."""
+"""The head of every report: the machine, the versions and the command."""
 
 from __future__ import annotations
 

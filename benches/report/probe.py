@@ -1,4 +1,5 @@
-"""Measured side of `targets.probe`: run one task on one target and print the version as JSON."""
+"""The measured side of `targets.probe`: run one task on one target and print the version as
+JSON."""
 
 import asyncio
 import importlib.metadata
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from report import targets  # noqa: E402
+from report import targets
 
 
 def main() -> None:

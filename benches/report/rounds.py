@@ -1,4 +1,4 @@
-"""Rounds, in each of which everything that is measured has its turn."""
+"""Rounds, in each of which every measurement has its turn."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def collect(
     title: Callable[[Row], str],
     measure: Callable[[Row, str], Sample],
 ) -> tuple[dict[Row, dict[str, list[Sample]]], dict[str, str]]:
-    """All samples by row and target, and what failed with the reason, of `turns` of a row and a
-    target each. What has failed has no further turn; Ctrl-C ends it early with what there is."""
+    """All samples by row and target, and the failures with their reasons. `turns` are the pairs of
+    a row and a target. A pair that has failed gets no further turn; Ctrl-C ends the rounds
+    early."""
     samples: dict[Row, dict[str, list[Sample]]] = {row: {} for row, _ in turns}
     failed: dict[str, str] = {}
     try:

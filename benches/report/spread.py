@@ -1,4 +1,4 @@
-"""Statistics of rounds: medians with their spread, and who is best."""
+"""Statistics of rounds: medians with their spread, and the best target."""
 
 from __future__ import annotations
 

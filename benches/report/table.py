@@ -30,7 +30,7 @@ def comparison(
     greatest: bool = False,
     bases: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """One line per row, one column per target, then how each of ours stands to the best peer.
+    """One line per row, one column per target, then the ratio of each of ours to the best peer.
 
     `bases` names other candidates than the peers for single rows.
     """

@@ -1,8 +1,8 @@
 """The loops that are measured, by name, and how a measured process gets one.
 
-A target is a loop factory. aiofastnet is no loop but puts transports of its own above one:
-asyncio's. `aioxide+install` also puts the native Future, Task and sleep in
-the place of asyncio's; its `load` therefore comes before the program is imported.
+A target is a loop factory. aiofastnet is no loop: it puts its own transports above a loop, here
+asyncio's. `aioxide+install` also puts the native Future, Task and sleep in the place of asyncio's,
+so its `load` must come before the program is imported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from report import interpreter
 
@@ -24,7 +25,8 @@ ALL = ("asyncio", *PEERS, *OWN)
 
 @dataclass(frozen=True)
 class Probed:
-    """The targets that work under one interpreter, by version, and the others, by reason."""
+    """The targets that work under one interpreter, with their versions, and the others, with the
+    reason."""
 
     versions: dict[str, str]
     missing: dict[str, str]
@@ -37,16 +39,17 @@ def module_of(name: str) -> str:
 
 def load(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Import the target, install it where its name says so, and return its loop factory."""
-    module = importlib.import_module(module_of(name))
+    module: Any = importlib.import_module(module_of(name))
     if name.endswith("+install"):
         module.install()
-    if name == "aiofastnet":
-        return module.loop_factory()
-    return module.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = (
+        module.loop_factory() if name == "aiofastnet" else module.new_event_loop
+    )
+    return factory
 
 
 def parse(text: str) -> list[str]:
-    """The comma-separated target names of a command line; ValueError for a name nobody knows."""
+    """The comma-separated target names of a command line; ValueError for an unknown name."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in ALL]:
         raise ValueError(f"no target {', '.join(unknown)}; there are {', '.join(ALL)}")

@@ -1,5 +1,5 @@
-"""Plain asyncio programs, one per row: nothing in them knows which loop runs them.
+"""Plain asyncio programs, one per row, in which no code depends on the loop.
 
-`main(operations)` returns the seconds that so many operations took (bytes for memory);
+`main(operations)` returns the seconds that `operations` operations took (bytes for memory);
 `operations` is a multiple of the program's BATCH.
 """

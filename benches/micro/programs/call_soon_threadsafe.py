@@ -7,11 +7,11 @@ import time
 BATCH = 1000
 
 
-def callback():
+def callback() -> None:
     pass
 
 
-def submit(loop, batches, done):
+def submit(loop: asyncio.AbstractEventLoop, batches: int, done: asyncio.Future[None]) -> None:
     for _ in range(batches):
         ran = threading.Event()
         for _ in range(BATCH - 1):
@@ -21,7 +21,7 @@ def submit(loop, batches, done):
     loop.call_soon_threadsafe(done.set_result, None)
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     started = time.perf_counter()

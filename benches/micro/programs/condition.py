@@ -6,7 +6,7 @@ import time
 BATCH = 1000
 
 
-async def side(condition, times):
+async def side(condition: asyncio.Condition, times: int) -> None:
     async with condition:
         for _ in range(times):
             condition.notify()
@@ -14,7 +14,7 @@ async def side(condition, times):
         condition.notify()
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     condition = asyncio.Condition()
     sides = [asyncio.create_task(side(condition, operations)) for _ in range(2)]
     started = time.perf_counter()

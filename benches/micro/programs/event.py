@@ -7,12 +7,12 @@ TASKS = 500
 BATCH = TASKS
 
 
-async def waits(events):
+async def waits(events: list[asyncio.Event]) -> None:
     for event in events:
         await event.wait()
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     events = [asyncio.Event() for _ in range(operations // TASKS)]
     tasks = [asyncio.create_task(waits(events)) for _ in range(TASKS)]
     await asyncio.sleep(0)

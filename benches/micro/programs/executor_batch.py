@@ -6,11 +6,11 @@ import time
 BATCH = 1000
 
 
-def nothing():
+def nothing() -> None:
     pass
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     for _ in range(operations // BATCH):

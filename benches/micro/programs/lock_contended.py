@@ -7,13 +7,13 @@ TASKS = 10
 BATCH = 100 * TASKS
 
 
-async def turns(lock, times):
+async def turns(lock: asyncio.Lock, times: int) -> None:
     for _ in range(times):
         async with lock:
             await asyncio.sleep(0)
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     lock = asyncio.Lock()
     tasks = [asyncio.create_task(turns(lock, operations // TASKS)) for _ in range(TASKS)]
     started = time.perf_counter()

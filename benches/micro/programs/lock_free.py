@@ -6,7 +6,7 @@ import time
 BATCH = 1000
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     lock = asyncio.Lock()
     started = time.perf_counter()
     for _ in range(operations):

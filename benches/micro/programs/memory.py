@@ -7,17 +7,17 @@ import os
 BATCH = 100_000
 
 
-def resident():
+def resident() -> int:
     """Bytes of resident memory of this process."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def suspended(loop):
+async def suspended(loop: asyncio.AbstractEventLoop) -> None:
     await loop.create_future()
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     loop = asyncio.get_running_loop()
     gc.collect()
     before = resident()

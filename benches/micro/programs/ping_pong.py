@@ -7,20 +7,20 @@ BATCH = 1000
 
 
 class Table:
-    def __init__(self, loop):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.ping = loop.create_future()
-        self.pong = loop.create_future()
+        self.ping: asyncio.Future[None] = loop.create_future()
+        self.pong: asyncio.Future[None] = loop.create_future()
 
 
-async def pong(table, times):
+async def pong(table: Table, times: int) -> None:
     for _ in range(times):
         await table.pong
         table.pong = table.loop.create_future()
         table.ping.set_result(None)
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     table = Table(asyncio.get_running_loop())
     other = asyncio.create_task(pong(table, operations))
     started = time.perf_counter()

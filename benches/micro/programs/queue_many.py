@@ -1,4 +1,5 @@
-"""Ten tasks put items into a queue of five places, ten others get them; one operation is one item."""
+"""Ten tasks put items into a queue of five places, ten others get them; one operation is one of
+the items."""
 
 import asyncio
 import time
@@ -7,19 +8,19 @@ TASKS = 10
 BATCH = 100 * TASKS
 
 
-async def put(queue, times):
+async def put(queue: asyncio.Queue[int], times: int) -> None:
     for number in range(times):
         await queue.put(number)
 
 
-async def get(queue, times):
+async def get(queue: asyncio.Queue[int], times: int) -> None:
     for _ in range(times):
         await queue.get()
         queue.task_done()
 
 
-async def main(operations):
-    queue = asyncio.Queue(5)
+async def main(operations: int) -> float:
+    queue: asyncio.Queue[int] = asyncio.Queue(5)
     times = operations // TASKS
     tasks = [asyncio.create_task(work(queue, times)) for work in (put, get) for _ in range(TASKS)]
     started = time.perf_counter()

@@ -6,13 +6,13 @@ import time
 BATCH = 1000
 
 
-async def put(queue, times):
+async def put(queue: asyncio.Queue[int], times: int) -> None:
     for number in range(times):
         await queue.put(number)
 
 
-async def main(operations):
-    queue = asyncio.Queue(10)
+async def main(operations: int) -> float:
+    queue: asyncio.Queue[int] = asyncio.Queue(10)
     producer = asyncio.create_task(put(queue, operations))
     started = time.perf_counter()
     for _ in range(operations):

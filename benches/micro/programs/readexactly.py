@@ -8,7 +8,7 @@ BATCH = 500
 LINE = b"a line of sixty-four bytes, its newline included, for a reader.\n"
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     with socket.create_server(("127.0.0.1", 0)) as server:
         reader, writer = await asyncio.open_connection(*server.getsockname())
         peer, _ = server.accept()

@@ -6,7 +6,7 @@ import time
 BATCH = 1000
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     for _ in range(operations):

@@ -7,11 +7,11 @@ import time
 BATCH = 1000
 
 
-def callback():
+def callback() -> None:
     pass
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     loop = asyncio.get_running_loop()
     chance = random.Random(1)
     delays = [chance.uniform(10, 100) for _ in range(BATCH)]

@@ -6,11 +6,11 @@ import time
 BATCH = 100
 
 
-def nothing():
+def nothing() -> None:
     pass
 
 
-async def main(operations):
+async def main(operations: int) -> float:
     started = time.perf_counter()
     for _ in range(operations):
         await asyncio.to_thread(nothing)

@@ -1,17 +1,18 @@
 """Echo by asyncio.Protocol."""
 
 import asyncio
+import ssl
 
 
 class Echo(asyncio.Protocol):
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.transport.write(data)
 
 
-async def start(tcp, unix, tls):
+async def start(tcp: str, unix: str | None, tls: ssl.SSLContext | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if unix:
         return await loop.create_unix_server(Echo, unix, ssl=tls)

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
+import ssl
 
 
 class Server:
-    def __init__(self, listener):
+    def __init__(self, listener: socket.socket) -> None:
         self.sockets = [listener]
         self.tasks = {asyncio.create_task(self.accept(listener))}
 
-    async def accept(self, listener):
+    async def accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             connection, _ = await loop.sock_accept(listener)
@@ -19,19 +20,19 @@ class Server:
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def echo(self, connection):
+    async def echo(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         with connection:
             while data := await loop.sock_recv(connection, 256 * 1024):
                 await loop.sock_sendall(connection, data)
 
-    def close(self):
+    def close(self) -> None:
         for task in self.tasks:
             task.cancel()
         self.sockets[0].close()
 
 
-async def start(tcp, unix, tls):
+async def start(tcp: str, unix: str | None, tls: ssl.SSLContext | None) -> Server:
     if unix:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(unix)

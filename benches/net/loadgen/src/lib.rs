@@ -1,7 +1,7 @@
-//! What the load generator and the floor share: sockets of either family, and epoll.
+//! The parts that the load generator and the floor share: sockets of either family, and epoll.
 //!
-//! Level-triggered epoll in one thread, one read per readiness, as the loops do it, so that the
-//! floor shows what the system calls alone cost.
+//! Level-triggered epoll in one thread, with one read per readiness, as in the loops, so that the
+//! floor shows the cost of the system calls alone.
 
 pub mod poller;
 pub mod stream;

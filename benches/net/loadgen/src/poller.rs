@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{Timespec, epoll};
 
-/// What a descriptor waits for.
+/// The events for which a descriptor is watched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     /// Bytes to read.

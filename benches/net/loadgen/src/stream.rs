@@ -27,7 +27,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Connects to a server, blocking while it does.
+    /// Connects to a server. It blocks meanwhile.
     pub fn connect(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Tcp(name) => Stream::from_tcp(TcpStream::connect(name)?),
@@ -52,7 +52,7 @@ impl Stream {
         Ok(Stream::Unix(stream))
     }
 
-    /// Reads what is there: `None` when nothing is, 0 at the end of the stream.
+    /// Reads the bytes that have come: `None` if there are none, 0 at the end of the stream.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         some(match self {
             Stream::Tcp(stream) => stream.read(buffer),
@@ -61,7 +61,7 @@ impl Stream {
         })
     }
 
-    /// Writes what the socket takes: `None` when it takes nothing now.
+    /// Writes as much as the socket takes: `None` if it takes nothing now.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         some(match self {
             Stream::Tcp(stream) => stream.write(bytes),
@@ -70,7 +70,7 @@ impl Stream {
         })
     }
 
-    /// Writes what the socket takes of several pieces: `None` when it takes nothing now.
+    /// Writes as much of several pieces as the socket takes: `None` if it takes nothing now.
     pub fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<Option<usize>> {
         some(match self {
             Stream::Tcp(stream) => stream.write_vectored(pieces),

@@ -7,22 +7,22 @@ use loadgen::poller::{Interest, Poller};
 use loadgen::wire::{Target, Wire};
 use rustix::event::Timespec;
 
-/// A server that answers nothing for so long is given up.
+/// A server that answers nothing for this time is given up.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 10,
     tv_nsec: 0,
 };
 
-/// When a window stops sending; it ends once the last reply is there.
+/// The end of a window's sending. The window itself ends when the last reply is there.
 #[derive(Clone, Copy)]
 pub enum End {
-    /// So long after its start.
+    /// After this time from its start.
     After(Duration),
-    /// With so many requests.
+    /// After this number of requests.
     Requests(usize),
 }
 
-/// What a window saw.
+/// The results of a window.
 pub struct Window {
     /// From the first request to the last reply.
     pub took: Duration,
@@ -202,7 +202,7 @@ fn message(size: usize) -> Vec<u8> {
     (1..size).map(byte).chain([NEWLINE]).collect()
 }
 
-/// Whether another request is sent `now`, after so many.
+/// Whether another request is sent `now`, after `requests` of them.
 fn more(end: End, start: Instant, now: Instant, requests: usize) -> bool {
     match end {
         End::After(duration) => now - start < duration,

@@ -44,7 +44,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects, blocking while it does; the TLS handshake comes with the first message.
+    /// Connects, and blocks meanwhile. The TLS handshake comes with the first message.
     pub fn connect(target: &Target) -> io::Result<Wire> {
         let tls = match &target.tls {
             Some(config) => {
@@ -61,7 +61,7 @@ impl Wire {
         })
     }
 
-    /// Sends more of a message of which `sent` bytes are gone: true once all of it is.
+    /// Sends more of a message of which `sent` bytes are gone. Returns true once all are gone.
     pub fn send(&mut self, message: &[u8], sent: &mut usize) -> io::Result<bool> {
         let rest = &message[*sent..];
         let Some(tls) = &mut self.tls else {
@@ -75,7 +75,7 @@ impl Wire {
         self.flush()
     }
 
-    /// Reads what is there: `None` when nothing is, 0 at the end of the stream.
+    /// Reads the bytes that have come: `None` if there are none, 0 at the end of the stream.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let Some(tls) = &mut self.tls else {
             return self.stream.read(buffer);
@@ -104,7 +104,7 @@ impl Wire {
         Ok((count > 0).then_some(count))
     }
 
-    /// Says goodbye, as far as the socket takes it.
+    /// Closes the TLS session, as far as the socket takes the bytes.
     pub fn close(mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -113,7 +113,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends what is encrypted: true once all of it is gone.
+    /// Sends the encrypted bytes. Returns true once all are gone.
     fn flush(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else {
             return Ok(true);

@@ -1,6 +1,7 @@
-//! A bare echo server over epoll: what the system calls cost without any loop around them.
+//! A bare echo server over epoll: the cost of the system calls without any loop around them.
 //!
-//! `floor --tcp HOST:PORT | --unix PATH | --udp HOST:PORT` prints its port and serves until it is killed.
+//! `floor --tcp HOST:PORT | --unix PATH | --udp HOST:PORT` prints its port and serves until it is
+//! killed.
 
 use std::io::{self, Write};
 use std::net::UdpSocket;
@@ -9,18 +10,18 @@ use std::process::ExitCode;
 use loadgen::poller::{Interest, Poller};
 use loadgen::stream::{Address, Listener, Stream};
 
-/// As much as asyncio's selector loop reads at once.
+/// As many bytes as asyncio's selector loop reads at once.
 const READ: usize = 256 * 1024;
 const LISTENER: usize = usize::MAX;
 
-/// A connection and what its socket has not taken yet.
+/// A connection, and the bytes that its socket has not taken yet.
 struct Connection {
     stream: Stream,
     unsent: Vec<u8>,
 }
 
 impl Connection {
-    /// Echoes what is there; false when the connection has ended.
+    /// Echoes the bytes that have come. Returns false when the connection has ended.
     fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let Some(read) = self.stream.read(buffer)? else {
             return Ok(true);
@@ -36,7 +37,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// Sends what was left.
+    /// Sends the bytes that were left.
     fn flush(&mut self) -> io::Result<()> {
         if let Some(sent) = self.stream.write(&self.unsent)? {
             self.unsent.drain(..sent);
@@ -128,7 +129,7 @@ fn serve_datagrams(name: &str) -> io::Result<()> {
     loop {
         poller.wait(None)?;
         if let Ok((read, from)) = socket.recv_from(&mut buffer) {
-            // a peer that is gone, or has no room, is no reason to end
+            // An absent peer, or one without room, is no reason to end.
             let _ = socket.send_to(&buffer[..read], from);
         }
     }

@@ -1,0 +1,1 @@
+"""The steps of `scripts/recipe`, a module for each kind."""

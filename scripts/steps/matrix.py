@@ -1,0 +1,87 @@
+"""The matrix: builds and tries aioxide's wheel on every Python, and prints one table."""
+
+import argparse
+import os
+import shutil
+import sys
+
+from . import checks
+from .environment import CACHE, Environment, need_rust, target_folder
+from .rows import Row, print_table
+from .running import ROOT, Failed, Word, answer, run, say
+
+RECIPE = ROOT / "scripts" / "recipe.py"
+PYTHONS = ROOT / "scripts" / "pythons.sh"
+
+# The rows of the matrix, and the name of Debian's package with a debug build.
+VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+DEBUG_VERSION = "3.14-dbg"
+DEBUG_PACKAGE = "python3.14-dbg"
+
+
+def row(options: argparse.Namespace) -> None:
+    """Build and try aioxide on the running interpreter; write down the counts."""
+    need_rust()
+    env = Environment(CACHE / f"venv-{options.name}", target_folder())
+    env.create()
+    counts = Row(options.name)
+    env.install_wheel(options.profile)
+    counts.result["build"] = options.profile
+    # A debug build is slow and looks for memory errors: one level is enough.
+    levels = ["--level", "full"] if options.name == DEBUG_VERSION else []
+    checks.try_on(env, counts, *levels)
+
+
+def row_command(name: str, profile: str) -> list[Word]:
+    """The command that runs `row` on another Python."""
+    return [
+        *("bash", PYTHONS, "run", name, "python", RECIPE),
+        *("row", name, "--profile", profile),
+    ]
+
+
+def present_versions() -> set[str]:
+    """The versions that pythons.sh can run."""
+    listing = answer("bash", PYTHONS, "list") or ""
+    return {line.split()[0] for line in listing.splitlines()}
+
+
+def prepare_matrix(wanted: list[str]) -> list[str]:
+    """Install the Pythons that only Debian sid has here; return the versions that are still
+    missing."""
+    missing = [name for name in wanted if name not in present_versions()]
+    if any(name.startswith(("3.14", "3.15")) for name in missing):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            return missing
+        packages = [DEBUG_PACKAGE] if DEBUG_VERSION in wanted else []
+        say("setting up Debian sid's Pythons in a chroot")
+        try:
+            run("bash", PYTHONS, "setup", *packages)
+        except Failed as failure:
+            print(failure, file=sys.stderr)
+    return [name for name in wanted if name not in present_versions()]
+
+
+def matrix(options: argparse.Namespace) -> None:
+    """Run build, tests and conformance on every Python; print one table at the end."""
+    wanted = options.versions or [*VERSIONS, DEBUG_VERSION]
+    missing = prepare_matrix(wanted)
+    failed = []
+    for name in wanted:
+        if name in missing:
+            continue
+        say(f"Python {name}")
+        try:
+            run(*row_command(name, options.profile))
+        except Failed as failure:
+            print(failure, file=sys.stderr)
+            failed.append(name)
+    print_table(wanted, missing)
+    if missing:
+        print(
+            f"no such Python here: {', '.join(missing)} (uv python install or pyenv install; "
+            "as root on Debian, scripts/pythons.sh setup)",
+            file=sys.stderr,
+        )
+    if failed or missing:
+        raise Failed("the matrix failed on: " + ", ".join(missing + failed))
