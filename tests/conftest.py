@@ -4,6 +4,7 @@ Every test runs on asyncio and on aioxide alike: through `aio` and what builds o
 (`loop_factory`, `loop`, `run`), or through `agree`, which runs one scenario on both and compares
 what was seen.
 AIOXIDE_TESTS_ONLY=asyncio leaves aioxide out, to check the tests themselves.
+AIOXIDE_TESTS_ONLY=aioxide leaves asyncio out, except where one test compares both.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import threading
 import warnings
 
 import pytest
-from implementations import IMPLEMENTATIONS, ONLY_ASYNCIO
+from implementations import COMPARED, ONLY_ASYNCIO, TRIED
 from observing import Case, Loggings, descriptors, finish, live_objects
 from peers import Serving
 
@@ -45,7 +46,7 @@ def pytest_generate_tests(metafunc):
         alone = metafunc.definition.get_closest_marker("aioxide_alone")
         metafunc.parametrize(
             "aio",
-            [name for name in IMPLEMENTATIONS if not (alone and name == "asyncio")],
+            [name for name in TRIED if not (alone and name == "asyncio")],
             indirect=True,
         )
 
@@ -53,7 +54,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def frozen():
     """What exists now is no test's doing: the checks after each test need not look at it."""
-    for name in IMPLEMENTATIONS:
+    for name in COMPARED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
@@ -125,7 +126,7 @@ def agree():
         records = {}
         if asyncio_is_wrong and ONLY_ASYNCIO:
             pytest.skip("asyncio is wrong here on this version")
-        for name in IMPLEMENTATIONS[asyncio_is_wrong:]:
+        for name in COMPARED[asyncio_is_wrong:]:
             case = Case(importlib.import_module(name), debug)
             with case:
                 if inspect.iscoroutinefunction(scenario):
@@ -135,7 +136,7 @@ def agree():
             records[name] = case.records
             del case
             gc.collect()
-        expected = records.pop(IMPLEMENTATIONS[asyncio_is_wrong])
+        expected = records.pop(COMPARED[asyncio_is_wrong])
         assert expected, "the scenario recorded nothing"
         for name, record in records.items():
             assert record == expected, f"{name} and asyncio differ"

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """Run the conformance tests on this interpreter and judge the outcome.
 
-    python check.py [--level loop|full] [--cache FOLDER] [--json FILE]
+    python check.py [--level loop|full] [--json FILE]
 
-For each level the standard library is run against itself first (kept in the
-cache folder, for the same interpreter), then aioxide against that baseline.
-A test that fails, passes with asyncio and is not listed in `expected.py` is run
-again by itself, on both: many tests of asyncio depend on time, and a busy machine
-makes some fail. The exit status is 1 if one fails again that passes with asyncio.
+Each level runs on aioxide. A test that fails there and is not listed in
+`expected.py`, or that asyncio has and aioxide's run has not, is run again by
+itself on both: many tests of asyncio depend on time, and a busy machine makes
+some fail; others fail with asyncio too on this machine. If that many fail that
+running each again takes too long, the whole level is run on asyncio. The exit
+status is 1 if a test fails that passes with asyncio.
 """
 
 import argparse
 import fnmatch
 import glob
-import hashlib
 import importlib.util
 import json
 import os
@@ -36,8 +36,8 @@ BAD = ("fail", "error", "crash", "hang")
 COUNTED = {"pass": "passed", "off-target": "off-target", "fail": "failed",
            "error": "errored", "crash": "crashed", "hang": "hung"}
 
-# If more tests than this do worse than asyncio, a busy machine is not the
-# reason, and repeating them one by one would take long.
+# If more tests than this fail, a busy machine is not the reason, and repeating
+# them one by one would take long.
 MOST_REPEATED = 20
 
 
@@ -49,82 +49,54 @@ def has_suite():
         return False
 
 
-def run(target, level, file, jobs, test=None):
-    """Run one target, its whole suite or silently one test; return its results."""
+def run(target, level, file, jobs, *options):
+    """Run conformance.py on one target; return its results."""
     command = [sys.executable, str(RUNNER), "--target", f"{target}:{level}",
-               "--jobs", str(jobs), "--json", str(file)]
-    if test:
-        command += ["--modules", test.partition(".")[0],
-                    "--match", glob.escape(test)]
-    # The script knows no list of exceptions: status 1 says only that a test failed.
+               "--jobs", str(jobs), "--json", str(file), *options]
+    # A run of few tests, and a listing, are not worth a table.
     status = subprocess.run(
-        command, stdout=subprocess.DEVNULL if test else None).returncode
+        command, stdout=subprocess.DEVNULL if options else None).returncode
+    # The script knows no list of exceptions: status 1 says only that a test failed.
     if status not in (0, 1) or not os.path.exists(file):
         sys.exit(f"conformance.py ended with status {status}")
     with open(file, encoding="utf-8") as stream:
         return json.load(stream)
 
 
-def baseline(level, cache, jobs):
-    """Return asyncio's own results, from the cache if they are there."""
-    key = hashlib.sha256("\n".join(
-        [sys.version, platform.platform(), os.path.realpath(sys.executable),
-         RUNNER.read_text(encoding="utf-8")]).encode())
-    cache.mkdir(parents=True, exist_ok=True)
-    file = cache / f"asyncio-{PYTHON}-{level}-{key.hexdigest()[:16]}.json"
-    if file.exists():
-        print(f"baseline of asyncio, level {level}: from {file.name}")
-        with open(file, encoding="utf-8") as stream:
-            return json.load(stream)
-    print(f"baseline of asyncio, level {level}", flush=True)
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    results = run("asyncio", level, unfinished, jobs)
-    unfinished.rename(file)
-    return results
+def is_expected(name, level):
+    """Whether the test is listed in expected.py."""
+    return any(entry.matches(name, level, PYTHON) for entry in expected.EXPECTED)
 
 
-def judge(level, ours, theirs):
-    """Compare outcomes with asyncio's and with the list."""
-    native = {name: test["outcome"] for name, test in theirs["tests"].items()}
-    verdict = {"unexpected": [], "expected": [], "native": [], "better": [],
-               "stale": []}
-    tests = {name: test["outcome"] for name, test in ours["tests"].items()}
-    for name, outcome in tests.items():
-        listed = any(entry.matches(name, level, PYTHON)
-                     for entry in expected.EXPECTED)
-        if outcome in BAD:
-            # A test that the baseline does not know counts against aioxide.
-            if native.get(name) in BAD:
-                verdict["native"].append(name)
-            elif listed:
-                verdict["expected"].append(name)
-            else:
-                verdict["unexpected"].append(name)
-        elif outcome in GOOD and listed:
-            verdict["better"].append(name)
-    missing = [name for name, outcome in native.items()
-               if outcome in GOOD and name not in tests]
-    verdict["unexpected"] += missing
-    for entry in expected.EXPECTED:
-        if (level in entry.levels and PYTHON in entry.pythons
-                and not fnmatch.filter(native, entry.pattern)):
-            verdict["stale"].append(entry.pattern)
-    return verdict
+def failing(level, ours, names):
+    """The tests that fail and are not listed, and those of asyncio's suite that
+    the run has not met."""
+    failed = [name for name, test in ours["tests"].items()
+              if test["outcome"] in BAD and not is_expected(name, level)]
+    return failed + [name for name in names if name not in ours["tests"]]
 
 
-def repeat(level, names, folder):
-    """Run tests again, each by itself, on both; return the outcomes as {name:
-    {target: test or None}}."""
-    again = {}
-    for number, name in enumerate(names):
+def again_on_both(level, suspects, ours, folder):
+    """Run tests again, each by itself, on both. Put the outcomes on aioxide in
+    the place of the first ones; return those on asyncio, and what changed."""
+    native, repeated = {}, []
+    for number, name in enumerate(suspects):
         print(f"again by itself: {name}", flush=True)
-        again[name] = {}
+        outcomes = {}
         for target in ("asyncio", "aioxide"):
-            file = folder / f"again-{number}-{target}.json"
-            again[name][target] = run(
-                target, level, file, 1, name)["tests"].get(name)
-    return again
+            test = run(
+                target, level, folder / f"again-{number}-{target}.json", 1,
+                "--modules", name.partition(".")[0],
+                "--match", glob.escape(name))["tests"].get(name)
+            outcomes[target] = test["outcome"] if test else "missing"
+            if target == "aioxide":
+                first = ours["tests"].get(name)
+                replace(ours, name, test)
+        native[name] = outcomes["asyncio"]
+        repeated.append({"test": name,
+                         "first": first["outcome"] if first else "missing",
+                         **outcomes})
+    return native, repeated
 
 
 def replace(results, name, test):
@@ -140,29 +112,34 @@ def replace(results, name, test):
             total["ran"] += by * (outcome != "off-target")
 
 
-def judge_twice(level, ours, theirs, folder):
-    """Compare; repeat the tests that do worse than asyncio's before saying
-    so."""
-    verdict = judge(level, ours, theirs)
-    names = verdict["unexpected"]
-    repeated = []
-    if len(names) > MOST_REPEATED:
-        print(f"\nlevel {level}: {len(names)} tests do worse than with asyncio: "
-              "too many to run each again by itself")
-    elif names:
-        print(f"\nlevel {level}: {len(names)} tests do worse than with asyncio",
-              flush=True)
-        for name, results in repeat(level, names, folder).items():
-            outcomes = {target: test["outcome"] if test else "missing"
-                        for target, test in results.items()}
-            first = ours["tests"].get(name)
-            repeated.append({"test": name,
-                             "first": first["outcome"] if first else "missing",
-                             **outcomes})
-            replace(ours, name, results["aioxide"])
-            replace(theirs, name, results["asyncio"])
-        verdict = judge(level, ours, theirs)
-    return {**verdict, "repeated": repeated}
+def judge(level, ours, names, jobs, folder):
+    """Sort the tests by how they compare with asyncio's and with the list."""
+    suspects = failing(level, ours, names)
+    native, repeated = {}, []
+    if len(suspects) > MOST_REPEATED:
+        print(f"\nlevel {level}: {len(suspects)} tests fail: too many to run "
+              "each again by itself; now all on asyncio", flush=True)
+        theirs = run("asyncio", level, folder / "asyncio.json", jobs)
+        native = {name: test["outcome"] for name, test in theirs["tests"].items()}
+    elif suspects:
+        print(f"\nlevel {level}: {len(suspects)} tests fail", flush=True)
+        native, repeated = again_on_both(level, suspects, ours, folder)
+    tests = ours["tests"]
+    bad = [name for name in failing(level, ours, names)
+           # A test that asyncio skips may be missing.
+           if name in tests or native.get(name) in (*GOOD, *BAD)]
+    return {
+        "unexpected": [name for name in bad if native.get(name) not in BAD],
+        "native": [name for name in bad if native.get(name) in BAD],
+        "expected": [name for name, test in tests.items()
+                     if test["outcome"] in BAD and is_expected(name, level)],
+        "better": [name for name, test in tests.items()
+                   if test["outcome"] in GOOD and is_expected(name, level)],
+        "stale": [entry.pattern for entry in expected.EXPECTED
+                  if level in entry.levels and PYTHON in entry.pythons
+                  and not fnmatch.filter(names, entry.pattern)],
+        "repeated": repeated,
+    }
 
 
 def report(level, verdict):
@@ -192,9 +169,6 @@ def main():
         description=__doc__.partition("\n")[0])
     parser.add_argument("--level", action="append", choices=expected.LEVELS,
                         help="only this level (default: each)")
-    parser.add_argument("--cache", type=pathlib.Path,
-                        default=HERE.parent.parent / ".cache" / "conformance",
-                        help="where asyncio's own results are kept")
     parser.add_argument("--json", help="write the verdicts to a file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="test classes to run at a time")
@@ -205,16 +179,17 @@ def main():
               file=sys.stderr)
         return 2
     verdicts = {}
-    for level in options.level or expected.LEVELS:
-        theirs = baseline(level, options.cache, options.jobs)
-        print(f"\naioxide, level {level}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            ours = run("aioxide", level, folder / "now.json", options.jobs)
-            verdict = judge_twice(level, ours, theirs, folder)
-        report(level, verdict)
-        verdicts[level] = {**verdict, "counts": ours["total"],
-                           "baseline": theirs["total"]}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        # Which tests there are does not depend on the level.
+        names = list(run("asyncio", "loop", folder / "list.json", options.jobs,
+                         "--list")["tests"])
+        for level in options.level or expected.LEVELS:
+            print(f"\naioxide, level {level}", flush=True)
+            ours = run("aioxide", level, folder / f"{level}.json", options.jobs)
+            verdict = judge(level, ours, names, options.jobs, folder)
+            report(level, verdict)
+            verdicts[level] = {**verdict, "counts": ours["total"]}
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(verdicts, file, indent=1)

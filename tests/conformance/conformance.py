@@ -169,6 +169,7 @@ CRASH = "crash"
 HANG = "hang"
 WHITE = "white-box"         # not run, see WHITE_BOX and PURE_PYTHON
 REPEAT = "repeated"         # not run, see REPEATED
+LISTED = "listed"           # not run, see --list
 
 BAD = (FAIL, ERROR, CRASH, HANG)
 SEVERITY = {name: rank for rank, name in enumerate(
@@ -919,6 +920,10 @@ class Run:
         answer = ask(self.options, name)
         if answer["event"] == "tests":
             units = self.units(answer["tests"], tests)
+            if self.options.list:
+                tests.update((test_id, Test(LISTED))
+                             for ids in units for test_id in ids)
+                units = []
             jobs = [pool.submit(run_tests, self.options, name, ids)
                     for ids in units]
             for job in jobs:
@@ -1094,6 +1099,8 @@ def parse_arguments():
         help="test modules to run, separated by commas (default: all)")
     add("--match", metavar="GLOB", action="append",
         help="run only tests whose id, module.class.method, matches")
+    add("--list", action="store_true",
+        help="find the tests and run none")
     add("--json", metavar="FILE", help="write all results to a file")
     add("--baseline", metavar="FILE",
         help="compare with the results of an earlier run")

@@ -17,7 +17,7 @@ import warnings
 
 import pytest
 
-from implementations import IMPLEMENTATIONS
+from implementations import TRIED
 from observing import finish
 from peers import BufferedJournal, Journal, connected, receive, socket_pair, until
 from tls_peers import HOST, Peer, client_context, encrypted
@@ -461,7 +461,7 @@ def full_freelists():
             call.cancel()
         del iterators
 
-    for name in IMPLEMENTATIONS:
+    for name in TRIED:
         aio = importlib.import_module(name)
         loop = aio.new_event_loop()
         loop.run_until_complete(main())
