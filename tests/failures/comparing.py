@@ -114,6 +114,13 @@ def compare(scenario, library, which="some"):
     return found, count
 
 
+def crashes(scenario, library, which="some"):
+    """The cases of a scenario in which the process of aioxide ended, as text."""
+    _, journals, _ = play("aioxide", scenario, library, which)
+    ended = {case: journal for case, journal in journals.items() if "process" in journal}
+    return "\n".join(f"{' '.join(map(str, case))}\n{text(one)}" for case, one in ended.items())
+
+
 def text(journal):
     """A journal as lines."""
     return "\n".join(

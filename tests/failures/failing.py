@@ -7,6 +7,7 @@ The first prints a line of JSON for each case; only for those that standard inpu
 any. The second plays one case and prints its journal to be read.
 """
 
+import gc
 import importlib
 import json
 import sys
@@ -81,6 +82,9 @@ def main(module, name, *which):
     chosen, done = json.load(sys.stdin)
     for _ in range(2):
         case = play(aio, scenario)
+    # Each case collects garbage several times: what is there now need not be looked at again.
+    gc.collect()
+    gc.freeze()
     write({"case": None, "sides": case.sides, "calls": case.calls})
     done = set(map(tuple, done))
     for which in chosen or cases(case.calls, name, which == ("all",)):
