@@ -31,11 +31,17 @@ class Arrivals:
             self.all.set()
 
 
+def allow(descriptors: int) -> None:
+    """Raise this process's limit, which the clients' process inherits."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < descriptors:
+        raise RuntimeError(f"{descriptors} descriptors are needed, the hard limit is {most}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, most))
+
+
 async def idle(server: asyncio.Server, arrivals: Arrivals) -> float:
     """Bytes that the connections take; the server tells `arrivals` of each."""
-    # The clients' process inherits the limit.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (arrivals.count + OTHERS, most))
+    allow(arrivals.count + OTHERS)
     port = server.sockets[0].getsockname()[1]
     command = [sys.executable, str(CLIENTS), str(port), str(arrivals.count)]
     before = resident()
