@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import targets
+from report.kinds import Kind, kind_of
 
 # In seconds: a measurement consists of pieces of at least this length. A shorter piece says little,
 # and during a longer one the machine seldom does nothing else.
@@ -37,6 +38,14 @@ def timed(program: Any, runner: asyncio.Runner, seconds: float) -> tuple[float, 
     return min(pieces), operations
 
 
+def single(program: Any, runner: asyncio.Runner) -> tuple[float, int]:
+    """Seconds (bytes for memory) and operations of the program's only pass."""
+    operations: int = program.BATCH
+    gc.collect()
+    gc.freeze()
+    return runner.run(program.main(operations)), operations
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("program")
@@ -50,12 +59,14 @@ def main() -> None:
     program = importlib.import_module(f"programs.{options.program}")
     if options.gc == "off":
         gc.disable()
+    kind = kind_of(program)
     with asyncio.Runner(loop_factory=factory) as runner:
-        if options.program == "memory":
-            amount, operations = runner.run(program.main(program.BATCH)), program.BATCH
+        if kind is Kind.REPEATED:
+            amount, operations = timed(program, runner, options.seconds)
         else:
-            seconds, operations = timed(program, runner, options.seconds)
-            amount = seconds * 1e9
+            amount, operations = single(program, runner)
+    if kind is not Kind.BYTES:
+        amount *= 1e9
     print(json.dumps({"per_operation": amount / operations, "operations": operations}))
 
 

@@ -6,18 +6,28 @@ Each measurement is a process of its own; the targets take turns in every round.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import interpreter, machine, output, picture, rounds, table, targets
+from report.kinds import Kind, kind_of
 from report.spread import Spread
 
-# program, title; figures are nanoseconds per operation except for the last
+# program, title
 ROWS = {
     "call_soon": "call_soon",
+    "burst_10": "burst of 10 callbacks",
+    "burst_1000": "burst of 1,000 callbacks",
+    "burst_10000": "burst of 10,000 callbacks",
+    "burst_100000": "burst of 100,000 callbacks",
+    "burst_300000": "burst of 300,000 callbacks",
+    "kept": "call_soon, 200,000 handles kept",
     "call_soon_threadsafe": "call_soon_threadsafe",
+    "call_soon_threadsafe_own": "call_soon_threadsafe, own thread",
     "timer_cancel": "timer: schedule and cancel",
     "timer_fire": "timer: fire",
     "sleep_one": "sleep(0), one task",
@@ -45,12 +55,29 @@ ROWS = {
     "executor": "executor round trip",
     "executor_batch": "executor, a thousand at once",
     "to_thread": "to_thread round trip",
+    "timer_cancel_once": "timer: schedule and cancel, once",
+    "timer_fire_once": "timer: fire, once",
+    "ping_pong_once": "future ping-pong, once",
+    "queue_one_once": "queue, one to one, once",
+    "readline_once": "streams: readline, once",
     "memory": "bytes per suspended task",
+    "memory_handle": "bytes per waiting handle",
+    "memory_timer": "bytes per waiting timer",
+    "memory_connection": "bytes per idle connection",
+    "memory_stream": "bytes per idle stream",
 }
-# the peers use asyncio's own Task, so their memory is compared with asyncio's
+# a kind's picture, and its title
+PICTURES = {
+    Kind.REPEATED: ("micro", "Primitive operations"),
+    Kind.ONCE: ("micro-once", "Primitive operations, a single pass"),
+    Kind.BYTES: ("micro-memory", "Resident memory (of a task: against asyncio)"),
+}
+# the peers use asyncio's own Task, so a task's memory is compared with asyncio's
 BASES = {ROWS["memory"]: ("asyncio",)}
 
 Samples = dict[str, dict[str, list[float]]]
+# one kind's spreads by row and target
+Rows = Mapping[str, Mapping[str, Spread]]
 
 
 def measure(python: str, program: str, target: str, options: argparse.Namespace) -> float:
@@ -74,6 +101,46 @@ def collect(
         lambda program, name: measure(python, program, name, options),
     )
     return {ROWS[program]: named for program, named in samples.items()}, failed
+
+
+def by_kind(samples: Samples) -> dict[Kind, Rows]:
+    """The spreads of each kind of rows, without the kinds and rows that have none."""
+    kinds = {
+        title: kind_of(importlib.import_module(f"programs.{program}"))
+        for program, title in ROWS.items()
+    }
+    found = {
+        kind: {
+            row: {name: Spread.of(values) for name, values in named.items()}
+            for row, named in samples.items()
+            if named and kinds[row] is kind
+        }
+        for kind in Kind
+    }
+    return {kind: rows for kind, rows in found.items() if rows}
+
+
+def page(results: Mapping[Kind, Rows], names: Sequence[str]) -> str:
+    """The report's text: a table for each kind."""
+    note = (
+        "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "
+        "run (a task's memory: against asyncio), above 1 being better."
+    )
+    tables = (
+        f"## {kind.value.capitalize()}\n\n{table.comparison(rows, names, bases=BASES)}"
+        for kind, rows in results.items()
+    )
+    return "\n\n".join([note, *tables])
+
+
+def pictures(results: Mapping[Kind, Rows], names: Sequence[str], where: str) -> dict[str, str]:
+    """A picture for each kind, by the name of its file."""
+    drawn = {}
+    for kind, rows in results.items():
+        file, title = PICTURES[kind]
+        subtitle = f"{kind.value}: times better than the best peer, longer is better · {where}"
+        drawn[file] = picture.bars(title, subtitle, output.ratios(rows, bases=BASES), names)
+    return drawn
 
 
 def main() -> None:
@@ -116,28 +183,14 @@ def main() -> None:
 
     if failed:
         head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
-    results = {
-        row: {name: Spread.of(values) for name, values in by_name.items()}
-        for row, by_name in samples.items()
-        if by_name
-    }
-    note = (
-        "Nanoseconds per operation: median of the rounds (least–greatest). "
-        "Ours against the best of the peers in the same run, above 1 being better."
-    )
-    subtitle = "times better than the best peer (memory: than asyncio), longer is better"
-    drawn = output.ratios(results, bases=BASES)
+    results = by_kind(samples)
     output.write(
         options.output,
         "micro",
         head,
-        f"{note}\n\n{table.comparison(results, names, bases=BASES)}",
+        page(results, names),
         samples,
-        {
-            "micro": picture.bars(
-                "Primitive operations", f"{subtitle} · {head['Machine']}", drawn, names
-            )
-        },
+        pictures(results, names, head["Machine"]),
     )
     if failed:
         sys.exit(1)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from report import interpreter
+from report.processors import Processors
 
 CRATE = Path(__file__).with_name("loadgen")
 SERVE = Path(__file__).with_name("serve.py")
@@ -46,8 +45,7 @@ class Setting:
     tls: str | None
     # whether every request has a connection of its own
     reconnect: bool
-    # the processors of the server and of the load generator
-    pinned: tuple[int, int] | None
+    processors: Processors
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
             stderr=errors,
             text=True,
             env=interpreter.environment(),
-            preexec_fn=_on(setting, 0),
+            preexec_fn=setting.processors.enter_measured,
         )
         stack.callback(_stop, server)
         port = _line(server)
@@ -150,7 +148,7 @@ def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_on(setting, 1),
+        preexec_fn=setting.processors.enter_load,
     ) as load:
         ready = _line(load)
         before = cpu_seconds(pid) if ready else 0.0
@@ -166,8 +164,8 @@ def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[st
 def cpu_seconds(pid: int) -> float:
     """CPU time of all threads of a process, living and ended, user and system.
 
-    Linux's clock of another process: the figure of /proc/PID/stat, in nanoseconds instead of
-    hundredths of a second.
+    Linux's clock of another process, which the scheduler keeps in nanoseconds and not by ticks:
+    the sum of the first figures of /proc/PID/task/*/schedstat and of what ended threads had.
     """
     return time.clock_gettime((~pid << 3) | 2)
 
@@ -176,14 +174,6 @@ def _line(process: subprocess.Popen[str]) -> str:
     """The next line that a process prints, empty when it has ended instead."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def _on(setting: Setting, which: int) -> Callable[[], None] | None:
-    """The words that put a child process on its processor, if processes are pinned."""
-    if setting.pinned is None:
-        return None
-    processor = setting.pinned[which]
-    return lambda: os.sched_setaffinity(0, {processor})
 
 
 def _stop(server: subprocess.Popen[str]) -> None:

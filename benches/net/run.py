@@ -7,7 +7,6 @@ Each measurement has a server process of its own; the targets take turns in ever
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from load import (
     certificates,
     measure,
 )
-from report import interpreter, machine, output, picture, rounds, table, targets
+from report import interpreter, machine, output, picture, processors, rounds, table, targets
 from report.spread import Spread, best, number
 
 SERVERS = ("protocol", "buffered", "streams", "lines", "sock", "datagram")
@@ -130,12 +129,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         action="store_true",
         help="a connection for every request: with --tls, handshakes are measured",
     )
-    parser.add_argument(
-        "--pin",
-        action=argparse.BooleanOptionalAction,
-        default=len(os.sched_getaffinity(0)) > 1,
-        help="server on the first processor, load on the second (default where there are two)",
-    )
+    processors.add_option(parser)
     parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for the results")
     options = parser.parse_args()
     able = TRANSPORTS if options.tls or options.reconnect else SERVERS
@@ -148,9 +142,8 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         parser.error(f"no server {', '.join(unknown)} here; there are {', '.join(able)}")
     if options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
         parser.error("--rounds, --seconds and --warmup must be positive")
-    if options.pin and len(os.sched_getaffinity(0)) < 2:
-        parser.error("--pin needs two processors")
     try:
+        options.processors = processors.chosen(options.processors)
         return options, targets.parse(options.targets)
     except ValueError as error:
         parser.error(str(error))
@@ -161,22 +154,18 @@ def main() -> None:
     python = options.python or interpreter.default()
     probed = targets.probe(python, wanted)
     names = list(probed.versions)
-    pinned = None
-    if options.pin:
-        first, second, *_ = sorted(os.sched_getaffinity(0))
-        pinned = (first, second)
     over = "Unix sockets" if options.unix else "TCP"
     settings = {
         "rounds": options.rounds,
         "seconds each": options.seconds,
         "over": f"TLS over {over}" if options.tls else over,
         "connections": "one for each request" if options.reconnect else "kept",
-        "processors": "not pinned" if pinned is None else f"server on {first}, load on {second}",
+        "processors": options.processors.text(),
     }
     head = machine.head(python, probed, settings)
     with tempfile.TemporaryDirectory() as folder:
         tls = certificates(python, folder) if options.tls else None
-        rest = (options.unix, tls, options.reconnect, pinned)
+        rest = (options.unix, tls, options.reconnect, options.processors)
         setting = Setting(python, build(), options.seconds, options.warmup, *rest)
         samples, failed = collect(setting, names, options)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import shutil
 import socket
@@ -24,7 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from load import cpu_seconds
-from report import interpreter, machine, output, picture, rounds, table, targets
+from report import interpreter, machine, output, picture, processors, rounds, table, targets
+from report.processors import Processors
 from report.spread import spreads
 
 # asyncio is a peer here: no loop is far from it
@@ -154,8 +154,9 @@ def ask(port: int, target: str, warmup: float, seconds: float) -> None:
 def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, float]:
     """The figures of one measurement; RuntimeError with the reason if it fails."""
     client = row == "client"
+    where: Processors = options.processors
     with ExitStack() as stack:
-        # The part that is not measured runs on asyncio, on the second processor.
+        # The part that is not measured runs on asyncio, where the load does.
         serving = ("aiohttp", "asyncio") if client else (row, target)
         server = subprocess.Popen(
             [options.python, __file__, "--serve", serving[0], "--targets", serving[1]],
@@ -163,7 +164,7 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
             stderr=subprocess.DEVNULL,
             text=True,
             env=interpreter.environment(),
-            preexec_fn=_on(options, client),
+            preexec_fn=where.enter_load if client else where.enter_measured,
         )
         stack.callback(server.communicate)
         stack.callback(server.kill)
@@ -177,21 +178,22 @@ def measure(options: argparse.Namespace, row: str, target: str) -> dict[str, flo
         if client:
             length = [str(options.warmup), str(options.seconds)]
             asking = [options.python, __file__, "--ask", port, *length, "--targets", target]
-            reply: dict[str, float] = json.loads(interpreter.printed(asking, 120, _on(options, 0)))
+            printed = interpreter.printed(asking, 120, where.enter_measured)
+            reply: dict[str, float] = json.loads(printed)
             return reply
-        _wrk(options, port, options.warmup)
+        _wrk(where, port, options.warmup)
         before = cpu_seconds(server.pid)
-        figures = _wrk(options, port, options.seconds)
+        figures = _wrk(where, port, options.seconds)
         used = cpu_seconds(server.pid) - before
     return {"cpu_us": used / figures["requests"] * 1e6, **figures}
 
 
-def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, float]:
+def _wrk(where: Processors, port: str, seconds: float) -> dict[str, float]:
     """Load for some seconds. wrk takes only whole ones, at least one."""
     length = f"{max(1, round(seconds))}s"
     address = f"http://127.0.0.1:{port}/"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d", length, "--latency", address]
-    text = interpreter.printed(command, 120, _on(options, 1))
+    text = interpreter.printed(command, 120, where.enter_load)
     if "Non-2xx" in text or "Socket errors" in text:
         raise RuntimeError(text.strip().splitlines()[-3])
     total = re.search(r"(\d+) requests in ([\d.]+)s", text)
@@ -205,14 +207,6 @@ def _wrk(options: argparse.Namespace, port: str, seconds: float) -> dict[str, fl
         "requests_per_second": float(requests) / float(took),
         "p99_us": float(worst) * {"us": 1, "ms": 1e3, "s": 1e6}[unit],
     }
-
-
-def _on(options: argparse.Namespace, which: int) -> Callable[[], None] | None:
-    """The words that put a child process on its processor, if processes are pinned."""
-    if not options.pin:
-        return None
-    processor = sorted(os.sched_getaffinity(0))[which]
-    return lambda: os.sched_setaffinity(0, {processor})
 
 
 def collect(options: argparse.Namespace, names: list[str]) -> tuple[Samples, dict[str, str]]:
@@ -236,12 +230,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds of load before it")
-    parser.add_argument(
-        "--pin",
-        action=argparse.BooleanOptionalAction,
-        default=len(os.sched_getaffinity(0)) > 1,
-        help="server on the first processor, load on the second (default where there are two)",
-    )
+    processors.add_option(parser)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     parser.add_argument("--ask", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=output.FOLDER, help="folder for the results")
@@ -251,8 +240,6 @@ def arguments() -> argparse.Namespace:
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
     if options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
         parser.error("--rounds, --seconds and --warmup must be positive")
-    if options.pin and len(os.sched_getaffinity(0)) < 2:
-        parser.error("--pin needs two processors")
     return options
 
 
@@ -267,6 +254,7 @@ def main() -> None:
         sys.exit("no wrk on PATH (Debian: apt install wrk)")
     try:
         wanted = targets.parse(options.targets)
+        options.processors = processors.chosen(options.processors)
     except ValueError as error:
         sys.exit(str(error))
 
@@ -277,7 +265,7 @@ def main() -> None:
         "rounds": options.rounds,
         "seconds each": options.seconds,
         "connections": CONNECTIONS,
-        "processors": "measured on the first, load on the second" if options.pin else "not pinned",
+        "processors": options.processors.text(),
     }
     head = machine.head(options.python, probed, settings)
     samples, failed = collect(options, names)

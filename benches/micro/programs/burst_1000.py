@@ -1,0 +1,9 @@
+"""A thousand callbacks scheduled at once and run, again and again."""
+
+from .parts.burst import bursts
+
+BATCH = 1000
+
+
+async def main(operations: int) -> float:
+    return await bursts(BATCH, operations)

@@ -1,0 +1,9 @@
+"""A hundred thousand callbacks scheduled at once and run, again and again."""
+
+from .parts.burst import bursts
+
+BATCH = 100_000
+
+
+async def main(operations: int) -> float:
+    return await bursts(BATCH, operations)

@@ -1,0 +1,9 @@
+"""Three hundred thousand callbacks scheduled at once and run, again and again."""
+
+from .parts.burst import bursts
+
+BATCH = 300_000
+
+
+async def main(operations: int) -> float:
+    return await bursts(BATCH, operations)
