@@ -12,6 +12,12 @@ from typing import Any
 from .environment import CACHE, Environment
 from .running import Failed, Word
 
+# If more tests than this fail, a busy machine is not the reason.
+MOST_REPEATED = 20
+
+# The counts of what is wrong, and the element that pytest's report has in such a test.
+FAILING = {"failures": "failure", "errors": "error"}
+
 
 class Row:
     """The counts of one Python, in a file from which `print_table` reads them."""
@@ -33,12 +39,32 @@ class Row:
             self._failures.append(title)
 
     def pytest(self, env: Environment, step: Callable[..., None], *arguments: Word) -> None:
-        """Take the step that runs pytest, and count its tests."""
+        """Take the step that runs pytest, and count its tests.
+
+        Tests that fail run again by themselves, as those of the conformance check do: some depend
+        on time, and fail where the machine is busy. What fails then has failed.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            report = pathlib.Path(folder) / "pytest.xml"
-            self.attempt("pytest", step, env, f"--junitxml={report}", *arguments)
+            report, again = (pathlib.Path(folder) / name for name in ("pytest.xml", "again.xml"))
+            # The failures are remembered in a folder of this run's own.
+            options = [*arguments, "-o", f"cache_dir={folder}/cache"]
+            try:
+                step(env, f"--junitxml={report}", *options)
+            except Failed as failure:
+                print(failure, file=sys.stderr, flush=True)
+                names = _failing(report)
+                if 0 < len(names) <= MOST_REPEATED:
+                    print(f"again by themselves: {', '.join(names)}", flush=True)
+                    options.append("--last-failed")
+                    self.attempt("pytest", step, env, f"--junitxml={again}", *options)
+                else:
+                    self._failures.append("pytest")
             if report.exists():
-                self.result["pytest"] = _pytest_counts(report)
+                counts = self.result["pytest"] = _pytest_counts(report)
+                counts["again"] = 0
+                if again.exists():
+                    counts["again"] = len(names)
+                    counts.update({key: _pytest_counts(again)[key] for key in FAILING})
                 print(f"slowest files: {_slowest(report)}", flush=True)
 
     def conformance(self, env: Environment, step: Callable[..., None], *arguments: Word) -> None:
@@ -58,6 +84,15 @@ class Row:
 
 def _file(name: str) -> pathlib.Path:
     return CACHE / "rows" / f"{name}.json"
+
+
+def _failing(report: pathlib.Path) -> list[str]:
+    """The tests that failed, by name; none if there is no report."""
+    if not report.exists():
+        return []
+    cases = xml.etree.ElementTree.parse(report).iter("testcase")
+    bad = [case for case in cases if any(case.find(kind) is not None for kind in FAILING.values())]
+    return [f"{case.get('classname')}.{case.get('name')}" for case in bad]
 
 
 def _pytest_counts(report: pathlib.Path) -> dict[str, int]:
@@ -80,9 +115,11 @@ def _slowest(report: pathlib.Path) -> str:
 
 def print_table(wanted: Sequence[str], missing: Sequence[str]) -> None:
     """One row for each Python: its tests and both levels of conformance."""
-    print(f"\n{'':10}{'':10}{'':8}{'pytest':>8}{'':16}{'loop':>7}{'':22}{'full':>7}")
+    print(f"\n{'':10}{'':10}{'':8}{'pytest':>8}{'':23}{'loop':>7}{'':22}{'full':>7}")
     level = f"{'ran':>7}{'passed':>8}{'listed':>8}{'worse':>6}"
-    print(f"{'row':10}{'python':10}{'build':8}{'ran':>8}{'failed':>8}{'skipped':>8}{level}{level}")
+    print(
+        f"{'row':10}{'python':10}{'build':8}{'ran':>8}{'failed':>8}{'again':>7}{'skipped':>8}{level}{level}"
+    )
     for name in wanted:
         if name in missing or not _file(name).exists():
             print(f"{name:10}{'missing' if name in missing else 'no result'}")
@@ -92,9 +129,9 @@ def print_table(wanted: Sequence[str], missing: Sequence[str]) -> None:
         counts = result.get("pytest")
         if counts:
             bad = counts["failures"] + counts["errors"]
-            line += f"{counts['tests']:>8}{bad:>8}{counts['skipped']:>8}"
+            line += f"{counts['tests']:>8}{bad:>8}{counts['again']:>7}{counts['skipped']:>8}"
         else:
-            line += f"{'-':>8}" * 3
+            line += f"{'-':>8}{'-':>8}{'-':>7}{'-':>8}"
         for kind in ("loop", "full"):
             verdict = result.get(kind)
             if verdict:

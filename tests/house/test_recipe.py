@@ -1,11 +1,14 @@
 """scripts/recipe: the steps that the docs name are there, what is missing is told in one line, and
 each version of Python is found once."""
 
+import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+
+import pytest
 
 ROOT = next(
     folder for folder in pathlib.Path(__file__).resolve().parents if (folder / "scripts").is_dir()
@@ -75,6 +78,56 @@ def test_a_chain_goes_on_after_a_command_that_fails():
     assert said["one"] == ["first", "== done after", "== FAILED (3) after", "last", "== done after"]
     assert said["second"] == ["beside", "== done after"]
     assert said["third"] == ["after", "== done after"]
+
+
+ROW = """
+import json, pathlib, sys
+from steps import rows
+from steps.running import Failed, run
+
+def step(env, *arguments):
+    run(sys.executable, "-m", "pytest", "-q", *arguments, cwd=pathlib.Path.cwd())
+
+rows.CACHE = pathlib.Path.cwd()
+row = rows.Row("tried")
+row.pytest(None, step, "test_it.py")
+try:
+    row.finish()
+except Failed as failure:
+    print(failure)
+rows.print_table(["tried"], [])
+print(json.dumps(row.result["pytest"]))
+"""
+
+
+# The body of a test that fails once.
+FIRST_FAILS = "assert os.path.exists('ran') or os.mkdir('ran')"
+
+
+@pytest.mark.parametrize(
+    ("tests", "counts"),
+    [
+        ("def test_sound(): pass", (0, 0)),
+        (f"def test_sound(): pass\ndef test_busy(): {FIRST_FAILS}", (0, 1)),
+        ("def test_sound(): pass\ndef test_broken(): assert False", (1, 1)),
+        ("@pytest.mark.parametrize('n', range(21))\ndef test_broken(n): assert False", (21, 0)),
+    ],
+)
+def test_a_row_repeats_the_tests_that_fail(tmp_path, tests, counts):
+    (tmp_path / "test_it.py").write_text(f"import os, pytest\n{tests}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ROW],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["failures"], result["again"]) == counts
+    assert ("again by themselves: test_it.test_b" in done.stdout) == bool(counts[1])
+    assert ("Python tried: failed: pytest" in done.stdout) == bool(counts[0])
 
 
 def found(tmp_path, *folders):
