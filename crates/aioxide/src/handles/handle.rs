@@ -250,12 +250,17 @@ impl Handle {
     }
 
     /// Gives the handle's context to the loop's spares, because the handle is about to go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_back_context(&self) {
-        if self.context.is_some() && !self.copies() {
-            if let (Some(kinds), Some(event_loop)) = (served::kinds(), self.event_loop.get()) {
-                (kinds.reclaim)(&event_loop, &self.context);
-            }
+        if !self.copies() && self.context.is_some() {
+            self.give_back_own_context();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_own_context(&self) {
+        if let (Some(kinds), Some(event_loop)) = (served::kinds(), self.event_loop.get()) {
+            (kinds.reclaim)(&event_loop, &self.context);
         }
     }
 
@@ -604,15 +609,7 @@ impl Hot for Handle {
         c"_source_traceback": source_traceback,
     }
 
-    cpython::holds!(
-        function,
-        args,
-        context,
-        event_loop,
-        source_traceback,
-        repr,
-        cancelled
-    );
+    cpython::holds!(function, args, context, event_loop, source_traceback, repr);
 }
 
 /// Builds the types. `asyncio.Handle` and `asyncio.TimerHandle` are their bases.
@@ -630,12 +627,22 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
         sizes.into_iter().max().unwrap_or(0)
     };
     cpython::build::build::<Handle>(py, Some(handle), room)?;
-    cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
+    let timer = cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
+    name_words(&timer, &["_seconds", "_sequence"])?;
     cpython::build::adopt::<super::TimerHandle>(py)?;
-    cpython::build::build::<super::ThreadSafeHandle>(py, Some(shared), room)?;
+    let shared = cpython::build::build::<super::ThreadSafeHandle>(py, Some(shared), room)?;
+    name_words(&shared, &["_running", "_end", "_end_lent"])?;
     cpython::build::adopt::<super::ThreadSafeHandle>(py)?;
     cpython::build::build::<super::Alarm>(py, None, 0)?;
     Ok(())
+}
+
+/// Gives names to the words that a type adds to its base's. `copy.copy()` takes no object that has
+/// more words than its classes' `__slots__` name. It passes over names that are no attributes.
+fn name_words(class: &Obj, names: &[&str]) -> Result<(), Raised> {
+    let py = class.py();
+    let names: Result<Vec<_>, _> = names.iter().map(|name| Obj::str(py, name)).collect();
+    class.set_attr(pyo3::intern!(py, "__slots__"), &Obj::tuple(py, &names?)?)
 }
 
 fn events_attribute(py: Python<'_>, name: &str) -> Result<Option<Obj>, Raised> {

@@ -188,7 +188,6 @@ impl Hot for TimerHandle {
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.scheduled);
         visit.slot(&self.given);
     }
 
