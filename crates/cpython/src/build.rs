@@ -13,6 +13,7 @@ use crate::error::Raised;
 use crate::functions::{keep, method_def};
 use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, plain_offset};
 use crate::lifecycle::{clear, dealloc, finalize, traverse};
+use crate::members;
 use crate::obj::Obj;
 use crate::slot::Slot;
 use crate::trampolines::{
@@ -368,7 +369,9 @@ pub fn basic_size(class: &Obj) -> usize {
 ///
 /// `base` is the foreign base type. `room` is the least size of header and foreign part together:
 /// by it a parent and its child agree on where the parent's value lies, although their foreign
-/// bases differ in size (see also [`Hot::MOVES_IN_CHILD`]). A parent is built before its child.
+/// bases differ in size (see also [`Hot::MOVES_IN_CHILD`]). If it is 0, a value with
+/// [`Hot::MEMBERS`] lies over the slots of its base, where these fit. A parent is built before its
+/// child.
 ///
 /// # Errors
 /// RuntimeError if parent and child do not agree, and whatever CPython raises for a type that it
@@ -382,6 +385,13 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         .map_or(size_of::<ffi::PyObject>(), basic_size)
         .max(room)
         .next_multiple_of(align_of::<usize>());
+    let over = if room == 0 && T::Parent::is_over_slots() {
+        base.and_then(members::place::<T>)
+    } else {
+        None
+    };
+    info.place_over_slots
+        .store(over.unwrap_or(0), Ordering::Relaxed);
     if !T::BASED && offset_after::<T>(base_size) != plain_offset::<T>() {
         let text = "the type has a base although it declares none";
         return Err(Raised::runtime_error(py, text));
@@ -442,7 +452,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             bases.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr),
         ))?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
-        if !T::Parent::have_child(pointer, base_size) {
+        if !T::Parent::have_child(&class, base, base_size) {
             let text = "parent and child differ in layout, or the parent is not built";
             return Err(Raised::runtime_error(py, text));
         }

@@ -64,8 +64,12 @@ impl<T: Hot> Clone for FieldPlace<T> {
 impl<T: Hot> Copy for FieldPlace<T> {}
 
 impl<T: Hot> FieldPlace<T> {
-    /// The place, if `size` bytes at `offset` lie in the foreign part of the type's objects.
+    /// The place, if `size` bytes at `offset` lie in the foreign part of the type's objects. A part
+    /// over which the value lies has none.
     fn new(offset: usize, size: usize) -> Option<FieldPlace<T>> {
+        if !T::MEMBERS.is_empty() {
+            return None;
+        }
         let end = T::info()
             .base_size
             .load(std::sync::atomic::Ordering::Relaxed);

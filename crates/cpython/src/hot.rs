@@ -8,8 +8,9 @@
 //!
 //! A foreign base (`_asyncio.Future`, a Python class with `__slots__`) gives `isinstance`; its
 //! part stays zeroed but for fields written through [`crate::foreign`], and its own `tp_traverse`
-//! and `tp_clear` look after it. The offsets are found when the type is built, for a foreign
-//! base's size is known only then.
+//! and `tp_clear` look after it. A value with [`Hot::MEMBERS`] lies over the slots of such a class
+//! instead, and looks after them itself. The offsets are found when the type is built, for a
+//! foreign base's size is known only then.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -23,6 +24,7 @@ use crate::attributes::{has_inline_values, has_inline_values_at_end};
 use crate::build::Builder;
 use crate::error::Raised;
 use crate::lifecycle::Visit;
+use crate::members::{self, Member};
 use crate::obj::{Obj, new_reference};
 
 /// The value inside the objects of a hot type, and what CPython needs to know about the type.
@@ -52,6 +54,11 @@ pub trait Hot: Sized + 'static {
     /// Whether a foreign base or a parent lies between an object's header and the value. Otherwise
     /// the value lies at a place that the compiler knows.
     const BASED: bool = true;
+
+    /// The fields that lie over slots of the foreign base, if these are where the fields are, with
+    /// their names; see [`members!`](crate::members). They are [`Slot`](crate::Slot)s, and a program
+    /// may put any object into them through the base.
+    const MEMBERS: &'static [Member] = &[];
 
     /// Whether [`Hot::finalize`] can have something to do.
     const FINALIZES: bool = true;
@@ -100,9 +107,12 @@ pub struct NoParent;
 
 /// A value at an offset of an object: that of a hot type, or nothing.
 pub trait Payload: Sized + 'static {
-    /// The offset at which the value ends, given the end of the foreign base.
+    /// The offset at which the value and the foreign base end, given the end of the foreign base.
     #[doc(hidden)]
     fn end(base_size: usize) -> usize;
+    /// Whether the value lies over slots of the foreign base, or there is none.
+    #[doc(hidden)]
+    fn is_over_slots() -> bool;
     /// Drops the value.
     ///
     /// # Safety
@@ -136,15 +146,18 @@ pub trait Payload: Sized + 'static {
     /// The offset at which the value begins, given the end of the foreign base.
     #[doc(hidden)]
     fn place(base_size: usize) -> usize;
-    /// Notes a child whose foreign base ends at that offset. Returns false if the value would lie
-    /// where no code looks for it.
+    /// Notes a child, with its foreign base and the offset at which that ends. Returns false if the
+    /// value would lie where no code looks for it.
     #[doc(hidden)]
-    fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool;
+    fn have_child(class: &Obj, base: Option<&Obj>, base_size: usize) -> bool;
 }
 
 impl Payload for NoParent {
     fn end(base_size: usize) -> usize {
         base_size
+    }
+    fn is_over_slots() -> bool {
+        true
     }
     // SAFETY: there is no value; the pointer is not looked at.
     unsafe fn drop_value(_: *mut ffi::PyObject) {}
@@ -161,14 +174,17 @@ impl Payload for NoParent {
     fn place(base_size: usize) -> usize {
         base_size
     }
-    fn have_child(_: *mut ffi::PyTypeObject, _: usize) -> bool {
+    fn have_child(_: &Obj, _: Option<&Obj>, _: usize) -> bool {
         true
     }
 }
 
 impl<T: Hot> Payload for T {
     fn end(base_size: usize) -> usize {
-        offset_after::<T>(base_size) + size_of::<T>()
+        (offset_after::<T>(base_size) + size_of::<T>()).max(base_size)
+    }
+    fn is_over_slots() -> bool {
+        T::info().place_over_slots.load(Ordering::Relaxed) != 0
     }
     unsafe fn drop_value(object: *mut ffi::PyObject) {
         // SAFETY: by the contract; the value lies at the type's offset.
@@ -202,8 +218,13 @@ impl<T: Hot> Payload for T {
     fn place(base_size: usize) -> usize {
         offset_after::<T>(base_size)
     }
-    fn have_child(class: *mut ffi::PyTypeObject, base_size: usize) -> bool {
+    fn have_child(class: &Obj, base: Option<&Obj>, base_size: usize) -> bool {
         let info = T::info();
+        if T::is_over_slots() {
+            let place = base.and_then(members::place::<T>);
+            return place == Some(info.offset.load(Ordering::Relaxed));
+        }
+        let class = class.as_ptr().cast();
         let same = info.base_size.load(Ordering::Relaxed) == base_size;
         let first = info.child.load(Ordering::Relaxed).is_null();
         if info.class().is_null() || !(same || T::MOVES_IN_CHILD && first) {
@@ -221,6 +242,10 @@ impl<T: Hot> Payload for T {
 
 /// The offset at which a hot type's own value begins.
 pub(crate) fn offset_after<T: Hot>(base_size: usize) -> usize {
+    let over = T::info().place_over_slots.load(Ordering::Relaxed);
+    if over != 0 {
+        return over;
+    }
     T::Parent::end(base_size).next_multiple_of(align_of::<T>().max(8))
 }
 
@@ -241,6 +266,8 @@ pub(crate) const fn plain_offset<T>() -> usize {
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
+    /// Where the value lies over slots of the foreign base; 0 if it lies behind them.
+    pub(crate) place_over_slots: AtomicUsize,
     /// The offset of the parent's value in objects of this type.
     pub(crate) parent_offset: AtomicUsize,
     /// The child whose objects hold the value at another offset, and that offset.
@@ -289,6 +316,7 @@ impl TypeInfo {
         TypeInfo {
             class: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
+            place_over_slots: AtomicUsize::new(0),
             parent_offset: AtomicUsize::new(0),
             child: AtomicPtr::new(std::ptr::null_mut()),
             offset_in_child: AtomicUsize::new(0),

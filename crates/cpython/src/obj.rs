@@ -359,6 +359,13 @@ impl Obj {
         unsafe { ffi::PyFloat_CheckExact(self.as_ptr()) != 0 }
     }
 
+    /// Whether the object is exactly a tuple.
+    #[inline]
+    pub fn is_tuple_exact(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyTuple_CheckExact(self.as_ptr()) != 0 }
+    }
+
     /// Whether the object is exactly a str.
     pub fn is_str_exact(&self) -> bool {
         // SAFETY: only compares the type.

@@ -99,6 +99,19 @@ impl<P: Reference> Slot<P> {
         }
     }
 
+    /// Whether there is no value, or it is None.
+    #[inline]
+    pub fn is_none_or_empty(&self) -> bool {
+        self.inspect(|held| held.object().is_none()).unwrap_or(true)
+    }
+
+    /// Whether the value is True itself.
+    #[inline]
+    pub fn is_true_object(&self) -> bool {
+        self.inspect(|held| held.object().is_true_object())
+            .unwrap_or(false)
+    }
+
     /// Whether both fields hold the same object.
     #[inline]
     pub fn holds_same(&self, other: &Slot<P>) -> bool {

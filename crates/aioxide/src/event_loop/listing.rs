@@ -73,7 +73,7 @@ impl EventLoop {
             return Ok(false);
         };
         let deadline = engine::nanos_from_seconds(timer.seconds()?);
-        timer.set_scheduled(true);
+        timer.note_schedule(timer.py());
         this.timers
             .borrow_mut()
             .push(deadline, TimerEntry::handle(timer.clone()));

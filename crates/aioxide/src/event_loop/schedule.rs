@@ -207,7 +207,7 @@ impl EventLoop {
             Some(spare) => {
                 this.spares.give_context(py, spare.parent(), context)?;
                 spare.parent().refill(callback);
-                spare.refill(when, sequence);
+                spare.refill(py, when, sequence);
                 spare
             }
             None => {

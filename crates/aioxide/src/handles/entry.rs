@@ -181,7 +181,7 @@ impl Entry {
 fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), EndsProgram> {
     let object = match Ref::<TimerHandle>::into_exact(object) {
         Ok(timer) => {
-            timer.set_scheduled(false);
+            timer.forget_schedule();
             let left = Handle::run(timer.parent(), &spares.contexts)?;
             spares.keep_timer(timer, left);
             return Ok(());
@@ -221,7 +221,7 @@ impl TimerEntry {
     /// then.
     pub(crate) fn let_go(self) {
         if let Some(handle) = self.as_handle() {
-            handle.set_scheduled(false);
+            handle.forget_schedule();
             handle.track();
         } else {
             end_alarm(&self.0.into_obj());
@@ -268,7 +268,7 @@ impl TimerEntry {
 
 fn forget_schedule(object: &Obj) {
     if let Some(timer) = Ref::<TimerHandle>::of(object) {
-        timer.set_scheduled(false);
+        timer.forget_schedule();
     }
 }
 

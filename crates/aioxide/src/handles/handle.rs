@@ -1,9 +1,8 @@
 //! `Handle`: a callback with its arguments and its context, as `asyncio.Handle`.
 //!
 //! The type derives from asyncio's, whose texts and comparisons it inherits. Those read
-//! `_callback`, `_args` and so on, which are properties here. The base's own slots stay empty.
-
-use std::cell::Cell;
+//! `_callback`, `_args` and so on, which are properties here. The value lies over the slots of
+//! asyncio's class, so that a handle is no larger than asyncio's.
 
 use cpython::build::Builder;
 use cpython::context::{BoundContext, Pool};
@@ -12,11 +11,12 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, context};
 use super::served;
 use crate::interop::{EndsProgram, asyncio};
 
-/// A callback and its arguments. One argument is kept without a tuple around it.
+/// A callback and its arguments.
 #[derive(Clone)]
 pub(crate) struct Callback {
     function: Obj,
     args: Option<Obj>,
+    /// Whether `args` is one argument without a tuple around it, if it is anything.
     single: bool,
 }
 
@@ -25,7 +25,7 @@ impl Callback {
     #[inline]
     pub(crate) fn new(function: &Obj, args: &[Obj]) -> Result<Callback, Raised> {
         let (args, single) = match args {
-            [] => (None, false),
+            [] => (None, true),
             [one] => (Some(one.clone()), true),
             many => (Some(Obj::tuple(function.py(), many)?), false),
         };
@@ -65,9 +65,15 @@ impl Callback {
         match &self.args {
             None => self.function.call0(),
             Some(one) if self.single => self.function.call1(one),
-            Some(tuple) => self.function.call_tuple(tuple),
+            Some(tuple) if tuple.is_tuple_exact() => self.function.call_tuple(tuple),
+            Some(others) => self.function.call_tuple(&tuple_of(others)?),
         }
     }
+}
+
+/// `tuple(items)`.
+fn tuple_of(items: &Obj) -> Result<Obj, Raised> {
+    Obj::class_of::<pyo3::types::PyTuple>(items.py()).call1(items)
 }
 
 /// The context that a handle leaves behind after its run.
@@ -80,67 +86,54 @@ pub(super) enum LeftContext {
     Context(Obj),
 }
 
-/// The value of a Handle.
+/// The value of a Handle. Its fields are the slots of `asyncio.Handle`, in their order.
+///
+/// What asyncio puts into a slot has the same meaning here. Three slots, which it always fills, say
+/// more when they are empty:
+///
+/// | empty | means |
+/// |---|---|
+/// | `repr` | the arguments, if any, are one argument without a tuple around it |
+/// | `source_traceback` | the handle runs in a copy of the context, which is made when it runs or a program asks for it |
+/// | `cancelled` | it is not cancelled, and lets go of what it holds when it runs |
+#[repr(C)]
+#[derive(Default)]
 pub(crate) struct Handle {
-    function: Slot,
     args: Slot,
-    single: Cell<bool>,
-    cancelled: Cell<bool>,
-    /// Whether the handle runs each time its descriptor is ready.
-    repeats: Cell<bool>,
-    /// Whether the handle runs in a copy of the context. The copy is made when the handle runs or a
-    /// program asks for it.
-    copies: Cell<bool>,
+    function: Slot,
+    cancelled: Slot,
     context: Slot,
     event_loop: Slot,
-    source_traceback: Slot,
     repr: Slot,
+    source_traceback: Slot,
 }
 
 impl Handle {
-    /// An empty value, which `fill` completes.
-    pub(crate) fn empty() -> Handle {
-        Handle {
-            function: Slot::default(),
-            args: Slot::default(),
-            single: Cell::new(false),
-            cancelled: Cell::new(false),
-            repeats: Cell::new(false),
-            copies: Cell::new(false),
-            context: Slot::default(),
-            event_loop: Slot::default(),
-            source_traceback: Slot::default(),
-            repr: Slot::default(),
-        }
-    }
-
     /// The value of a new handle.
     #[inline]
     pub(crate) fn value(event_loop: &Obj, callback: Callback, context: BoundContext) -> Handle {
+        let py = event_loop.py();
         let (context, copies) = match context {
             BoundContext::To(context) => (context, false),
             BoundContext::ToCopyOf(context) => (context, true),
         };
         Handle {
-            function: Slot::new(Some(callback.function)),
             args: Slot::new(callback.args),
-            single: Cell::new(callback.single),
-            cancelled: Cell::new(false),
-            repeats: Cell::new(false),
-            copies: Cell::new(copies),
+            function: Slot::new(Some(callback.function)),
+            cancelled: Slot::default(),
             context: Slot::new(Some(context)),
             event_loop: Slot::new(Some(event_loop.clone())),
-            source_traceback: Slot::default(),
-            repr: Slot::default(),
+            repr: Slot::new((!callback.single).then(|| Obj::none(py))),
+            source_traceback: Slot::new((!copies).then(|| Obj::none(py))),
         }
     }
 
     /// Gives a spare handle of the same loop another callback.
     #[inline]
     pub(crate) fn refill(&self, callback: Callback) {
+        self.set_single(callback.single, callback.function.py());
         self.function.set(Some(callback.function));
         self.args.set(callback.args);
-        self.single.set(callback.single);
     }
 
     /// Whether the handle keeps nothing of its former use.
@@ -148,15 +141,56 @@ impl Handle {
     pub(super) fn is_blank(&self) -> bool {
         self.function.is_none()
             && self.args.is_none()
-            && self.source_traceback.is_none()
-            && self.repr.is_none()
-            && !self.cancelled.get()
+            && self.source_traceback.is_none_or_empty()
+            && self.repr.is_none_or_empty()
+            && self.cancelled.is_none()
+    }
+
+    /// Whether the arguments are one argument without a tuple around it.
+    #[inline]
+    fn is_single(&self) -> bool {
+        self.repr.is_none()
+    }
+
+    /// Notes whether the arguments are one argument without a tuple around it.
+    #[inline]
+    fn set_single(&self, single: bool, py: Python<'_>) {
+        if single {
+            self.repr.set(None);
+        } else if self.repr.is_none() {
+            self.repr.set(Some(Obj::none(py)));
+        }
+    }
+
+    /// Sets the text that is kept of the handle. It has a tuple of arguments from now on.
+    fn set_repr(&self, py: Python<'_>, text: Option<Obj>) -> Result<(), Raised> {
+        if let Some(one) = self.args.get().filter(|_| self.is_single()) {
+            self.args.set(Some(Obj::tuple(py, &[one])?));
+        }
+        self.repr.set(Some(text.unwrap_or_else(|| Obj::none(py))));
+        Ok(())
+    }
+
+    /// Whether the handle runs in a copy of its context.
+    #[inline]
+    fn copies(&self) -> bool {
+        self.source_traceback.is_none()
+    }
+
+    /// Sets the stack where the handle was scheduled. It has a context of its own from now on.
+    fn set_source(&self, py: Python<'_>, stack: Option<Obj>) -> Result<(), Raised> {
+        if self.copies() && self.own_context()?.is_none() {
+            self.context.set(None);
+        }
+        let stack = stack.unwrap_or_else(|| Obj::none(py));
+        self.source_traceback.set(Some(stack));
+        Ok(())
     }
 
     /// Has the processor fetch the context ahead of its use, if the handle has one of its own.
     #[inline]
     pub(super) fn prefetch_context(&self) {
-        if !self.copies.get() {
+        if !self.copies() {
             self.context.prefetch(1);
         }
     }
@@ -164,13 +198,13 @@ impl Handle {
     /// Whether the handle runs in a copy of the pool's own context.
     #[inline]
     pub(super) fn is_anchored(&self, contexts: &Pool) -> bool {
-        self.copies.get() && contexts.is_anchored(&self.context)
+        self.copies() && contexts.is_anchored(&self.context)
     }
 
     /// Releases the context to which the handle was bound, after its run.
     #[inline]
     pub(super) fn forget_context(&self) {
-        if self.copies.get() {
+        if self.copies() {
             self.context.set(None);
         }
     }
@@ -178,12 +212,25 @@ impl Handle {
     /// Sets the handle's context.
     #[inline]
     pub(super) fn set_context(&self, context: BoundContext) {
-        let (context, copies) = match context {
-            BoundContext::To(context) => (context, false),
-            BoundContext::ToCopyOf(context) => (context, true),
+        let context = match context {
+            BoundContext::To(context) => {
+                self.set_owns_context(context.py());
+                context
+            }
+            BoundContext::ToCopyOf(context) => {
+                self.source_traceback.set(None);
+                context
+            }
         };
-        self.copies.set(copies);
         self.context.set(Some(context));
+    }
+
+    /// Notes that the context is the handle's own.
+    #[inline]
+    fn set_owns_context(&self, py: Python<'_>) {
+        if self.copies() {
+            self.source_traceback.set(Some(Obj::none(py)));
+        }
     }
 
     /// The handle's context, which is its own from now on. Returns nothing once the handle runs.
@@ -191,10 +238,10 @@ impl Handle {
         let Some(context) = self.context.get() else {
             return Ok(None);
         };
-        if !self.copies.get() {
+        if !self.copies() {
             return Ok(Some(context));
         }
-        if self.function.is_none() && !self.cancelled.get() {
+        if self.function.is_none() && !self.is_cancelled() {
             return Ok(None);
         }
         let own = context::copy(&context)?;
@@ -203,12 +250,17 @@ impl Handle {
     }
 
     /// Gives the handle's context to the loop's spares, because the handle is about to go.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_back_context(&self) {
-        if self.context.is_some() && !self.copies.get() {
-            if let (Some(kinds), Some(event_loop)) = (served::kinds(), self.event_loop.get()) {
-                (kinds.reclaim)(&event_loop, &self.context);
-            }
+        if !self.copies() && self.context.is_some() {
+            self.give_back_own_context();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_own_context(&self) {
+        if let (Some(kinds), Some(event_loop)) = (served::kinds(), self.event_loop.get()) {
+            (kinds.reclaim)(&event_loop, &self.context);
         }
     }
 
@@ -220,7 +272,7 @@ impl Handle {
     /// Whether the handle was cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
+        self.cancelled.is_true_object()
     }
 
     /// Keeps the place where the program scheduled the handle, in debug mode.
@@ -231,8 +283,7 @@ impl Handle {
         let imports = asyncio(py);
         let frame = imports.getframe.get(py).call1(&Obj::int(py, depth)?)?;
         let stack = imports.extract_handle_stack.get(py).call1(&frame)?;
-        self.source_traceback.set(Some(stack));
-        Ok(())
+        self.set_source(py, Some(stack))
     }
 
     fn callback(&self) -> Option<Callback> {
@@ -240,7 +291,7 @@ impl Handle {
         Some(Callback {
             function,
             args: self.args.get(),
-            single: self.single.get(),
+            single: self.is_single(),
         })
     }
 
@@ -248,9 +299,10 @@ impl Handle {
     #[inline]
     pub(crate) fn cancel(this: &Ref<Handle>) -> Result<(), Raised> {
         let value: &Handle = this;
-        if value.cancelled.replace(true) {
+        if value.is_cancelled() {
             return Ok(());
         }
+        value.cancelled.set(Some(Obj::bool(this.py(), true)));
         if value.in_debug_mode()? {
             // Keeps the text that a later report of a slow callback shows.
             let text = this.as_obj().repr()?;
@@ -263,14 +315,14 @@ impl Handle {
 
     /// Cancels it, if the loop takes note of that; else it stays as it was.
     #[inline]
-    pub(super) fn cancel_and(&self, note: impl FnOnce() -> bool) -> bool {
-        self.cancelled.set(true);
+    pub(super) fn cancel_and(&self, py: Python<'_>, note: impl FnOnce() -> bool) -> bool {
+        let before = self.cancelled.replace(Some(Obj::bool(py, true)));
         let noted = note();
         if noted {
             self.function.set(None);
             self.args.set(None);
         } else {
-            self.cancelled.set(false);
+            self.cancelled.set(before);
         }
         noted
     }
@@ -294,11 +346,8 @@ impl Handle {
     #[inline]
     pub(super) fn run(this: &Ref<Handle>, contexts: &Pool) -> Result<LeftContext, EndsProgram> {
         let value: &Handle = this;
-        if value.cancelled.get() {
-            return Ok(LeftContext::Nothing);
-        }
-        if value.repeats.get() {
-            return Handle::run_kept(this).map(|()| LeftContext::Nothing);
+        if value.cancelled.is_some() {
+            return Handle::run_repeatedly(this).map(|()| LeftContext::Nothing);
         }
         let Some(function) = value.function.take() else {
             return Ok(LeftContext::Nothing);
@@ -306,9 +355,9 @@ impl Handle {
         let callback = Callback {
             function,
             args: value.args.take(),
-            single: value.single.get(),
+            single: value.is_single(),
         };
-        if value.copies.get() && contexts.is_anchored(&value.context) {
+        if value.copies() && contexts.is_anchored(&value.context) {
             if let Some(entered) = contexts.enter_stage() {
                 let result = callback.call();
                 return match (entered.exit(this.py()), result) {
@@ -325,6 +374,15 @@ impl Handle {
         Handle::run_in_own_context(this, callback, contexts)
     }
 
+    /// As [`Handle::run`], for a handle that is cancelled or repeats.
+    #[inline(never)]
+    fn run_repeatedly(this: &Ref<Handle>) -> Result<(), EndsProgram> {
+        if this.is_cancelled() {
+            return Ok(());
+        }
+        Handle::run_kept(this)
+    }
+
     #[inline(never)]
     fn run_in_own_context(
         this: &Ref<Handle>,
@@ -334,7 +392,7 @@ impl Handle {
         let Some(mut context) = this.context.take() else {
             return Ok(LeftContext::Nothing);
         };
-        if this.copies.get() {
+        if this.copies() {
             context = match contexts.copy_of(&context) {
                 Ok(copy) => copy,
                 Err(raised) => {
@@ -380,14 +438,14 @@ impl Handle {
 
     /// Marks a handle that runs each time its descriptor is ready.
     pub(crate) fn set_repeats(this: &Ref<Handle>) {
-        this.repeats.set(true);
+        this.cancelled.set(Some(Obj::bool(this.py(), false)));
         this.track();
     }
 
     /// Puts back the fields that `run` took, for the report of an exception.
     fn restore(&self, callback: Callback, context: Option<Obj>) {
-        if !self.cancelled.get() {
-            self.single.set(callback.single);
+        if !self.is_cancelled() {
+            self.set_single(callback.single, callback.function.py());
             self.args.set(callback.args);
             self.function.set(Some(callback.function));
         }
@@ -415,17 +473,14 @@ impl Handle {
             Some(context) => context,
             None => context::copy_current(py)?,
         };
+        let args = args.map(|args| tuple_of(&args)).transpose()?;
         this.function.set(callback);
-        this.single.set(false);
-        this.args.set(match args {
-            Some(args) => Some(Obj::class_of::<pyo3::types::PyTuple>(py).call1(&args)?),
-            None => None,
-        });
-        this.set_context(BoundContext::To(context));
+        this.args.set(args);
+        this.repr.set(Some(Obj::none(py)));
+        this.source_traceback.set(Some(Obj::none(py)));
+        this.context.set(Some(context));
         this.event_loop.set(event_loop);
-        this.cancelled.set(false);
-        this.repr.set(None);
-        this.source_traceback.set(None);
+        this.cancelled.set(None);
         if this.in_debug_mode()? {
             this.remember_source(py, 0)?;
         }
@@ -458,7 +513,7 @@ impl Hot for Handle {
             );
         }
         builder
-            .new_value(|_| Ok(Handle::empty()))
+            .new_value(|_| Ok(Handle::default()))
             .init(Handle::init)
             .method0(
                 c"cancel",
@@ -490,7 +545,7 @@ impl Hot for Handle {
                     None => Ok(None),
                 },
                 |this, value| {
-                    this.single.set(false);
+                    this.set_single(false, this.py());
                     this.args.set(value.cloned().and_then(Obj::not_none));
                     Ok(())
                 },
@@ -500,7 +555,10 @@ impl Hot for Handle {
                 c"Whether the handle was cancelled.",
                 |this| this.is_cancelled(),
                 |this, value| {
-                    this.cancelled.set(value.is_some_and(Obj::is_true_object));
+                    let cancelled = value.is_some_and(Obj::is_true_object);
+                    if cancelled != this.is_cancelled() {
+                        this.cancelled.set(Some(Obj::bool(this.py(), cancelled)));
+                    }
                     Ok(())
                 },
             )
@@ -509,7 +567,7 @@ impl Hot for Handle {
                 c"The context in which the callback runs.",
                 |this| this.own_context(),
                 |this, value| {
-                    this.copies.set(false);
+                    this.set_owns_context(this.py());
                     this.context.set(value.cloned());
                     Ok(())
                 },
@@ -523,20 +581,32 @@ impl Hot for Handle {
                     Ok(())
                 },
             )
-            .attribute(
+            .get_set(
                 c"_repr",
                 c"The text kept by cancel() in debug mode.",
-                |this| &this.repr,
+                |this| this.repr.get(),
+                |this, value| this.set_repr(this.py(), value.cloned()),
             )
-            .attribute(
+            .get_set(
                 c"_source_traceback",
                 c"The stack where the handle was scheduled, in debug mode.",
-                |this| &this.source_traceback,
+                |this| this.source_traceback.get(),
+                |this, value| this.set_source(this.py(), value.cloned()),
             );
     }
 
     fn leave(this: &Ref<Self>) {
         this.give_back_context();
+    }
+
+    cpython::members! {
+        c"_args": args,
+        c"_callback": function,
+        c"_cancelled": cancelled,
+        c"_context": context,
+        c"_loop": event_loop,
+        c"_repr": repr,
+        c"_source_traceback": source_traceback,
     }
 
     cpython::holds!(function, args, context, event_loop, source_traceback, repr);
@@ -546,17 +616,33 @@ impl Hot for Handle {
 pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     let imports = asyncio(py);
     let (handle, timer) = (imports.handle.get(py), imports.timer_handle.get(py));
-    // The timer's base is the larger one: both keep the handle's value behind it.
-    let room = cpython::build::basic_size(timer);
     let thread_safe = events_attribute(py, "_ThreadSafeHandle")?;
+    let shared = thread_safe.as_ref().unwrap_or(handle);
+    let bases = [handle, timer, shared];
+    let room = if cpython::members::fit::<Handle>(&bases) {
+        0
+    } else {
+        // Behind the largest base, all find the handle's value at the same place.
+        let sizes = bases.map(cpython::build::basic_size);
+        sizes.into_iter().max().unwrap_or(0)
+    };
     cpython::build::build::<Handle>(py, Some(handle), room)?;
-    cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
+    let timer = cpython::build::build::<super::TimerHandle>(py, Some(timer), room)?;
+    name_words(&timer, &["_seconds", "_sequence"])?;
     cpython::build::adopt::<super::TimerHandle>(py)?;
-    let base = thread_safe.as_ref().unwrap_or(handle);
-    cpython::build::build::<super::ThreadSafeHandle>(py, Some(base), room)?;
+    let shared = cpython::build::build::<super::ThreadSafeHandle>(py, Some(shared), room)?;
+    name_words(&shared, &["_running", "_end", "_end_lent"])?;
     cpython::build::adopt::<super::ThreadSafeHandle>(py)?;
     cpython::build::build::<super::Alarm>(py, None, 0)?;
     Ok(())
+}
+
+/// Gives names to the words that a type adds to its base's. `copy.copy()` takes no object that has
+/// more words than its classes' `__slots__` name. It passes over names that are no attributes.
+fn name_words(class: &Obj, names: &[&str]) -> Result<(), Raised> {
+    let py = class.py();
+    let names: Result<Vec<_>, _> = names.iter().map(|name| Obj::str(py, name)).collect();
+    class.set_attr(pyo3::intern!(py, "__slots__"), &Obj::tuple(py, &names?)?)
 }
 
 fn events_attribute(py: Python<'_>, name: &str) -> Result<Option<Obj>, Raised> {

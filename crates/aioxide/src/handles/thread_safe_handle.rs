@@ -83,7 +83,7 @@ impl Hot for ThreadSafeHandle {
 
     fn build(builder: &mut Builder<Self>) {
         builder
-            .new_values(|_| Ok((Handle::empty(), ThreadSafeHandle::default())))
+            .new_values(|_| Ok((Handle::default(), ThreadSafeHandle::default())))
             .method0(
                 c"cancel",
                 c"cancel($self, /)\n--\n\nDo not run the callback; waits while it runs in another thread.",

@@ -9,14 +9,18 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 use super::handle::{Callback, Handle};
 use super::served;
 
-/// The value of a TimerHandle, behind that of its Handle.
+/// The value of a TimerHandle, behind that of its Handle. Its first fields are the slots of
+/// `asyncio.TimerHandle`, in their order.
+#[repr(C)]
+#[derive(Default)]
 pub(crate) struct TimerHandle {
-    /// The time in seconds of `loop.time()`.
-    seconds: Cell<f64>,
+    /// True while the handle waits in the heap or, being due, in the ready queue.
+    scheduled: Slot,
     /// The time as the program gave it, if that was no float.
     given: Slot,
+    /// The time in seconds of `loop.time()`.
+    seconds: Cell<f64>,
     sequence: Cell<u64>,
-    scheduled: Cell<bool>,
 }
 
 /// The time at which a timer is due.
@@ -40,21 +44,21 @@ impl TimerHandle {
     ) -> Result<Ref<TimerHandle>, Raised> {
         let handle = Handle::value(event_loop, callback, context);
         let timer = || TimerHandle {
-            seconds: Cell::new(when.seconds),
+            scheduled: Slot::new(Some(Obj::bool(py, true))),
             given: Slot::new(when.given),
+            seconds: Cell::new(when.seconds),
             sequence: Cell::new(sequence),
-            scheduled: Cell::new(true),
         };
         Ref::with_parent(py, || handle, timer)
     }
 
     /// Schedules a spare handle for another time.
     #[inline]
-    pub(crate) fn refill(&self, when: When, sequence: u64) {
+    pub(crate) fn refill(&self, py: Python<'_>, when: When, sequence: u64) {
         self.seconds.set(when.seconds);
         self.given.set(when.given);
         self.sequence.set(sequence);
-        self.scheduled.set(true);
+        self.note_schedule(py);
     }
 
     fn when(this: &Ref<TimerHandle>) -> Result<Obj, Raised> {
@@ -81,13 +85,19 @@ impl TimerHandle {
     /// Whether the handle waits in the heap or, being due, in the ready queue.
     #[inline]
     pub(crate) fn is_scheduled(&self) -> bool {
-        self.scheduled.get()
+        self.scheduled.is_true_object()
     }
 
-    /// Notes whether the handle waits in the heap.
+    /// Notes that the handle waits in the heap.
     #[inline]
-    pub(crate) fn set_scheduled(&self, scheduled: bool) {
-        self.scheduled.set(scheduled);
+    pub(crate) fn note_schedule(&self, py: Python<'_>) {
+        self.scheduled.set(Some(Obj::bool(py, true)));
+    }
+
+    /// Notes that the handle no longer waits.
+    #[inline]
+    pub(crate) fn forget_schedule(&self) {
+        self.scheduled.set(None);
     }
 
     fn init(this: &Ref<TimerHandle>, args: &Args<'_>) -> Result<(), Raised> {
@@ -95,7 +105,7 @@ impl TimerHandle {
         let [when, callback, args, event_loop, context] = args.bind("TimerHandle", names, 5, 4)?;
         Handle::fill(this.parent(), callback, args, event_loop, context)?;
         this.given.set(when);
-        this.scheduled.set(false);
+        this.forget_schedule();
         Ok(())
     }
 
@@ -109,7 +119,7 @@ impl TimerHandle {
         };
         let scheduled = this.is_scheduled();
         // The mark comes first, so that a sweep of the heap drops the handle.
-        let noted = handle.cancel_and(|| {
+        let noted = handle.cancel_and(this.py(), || {
             served::kinds().is_some_and(|kinds| (kinds.timer_cancelled)(&event_loop, scheduled))
         });
         if noted {
@@ -135,15 +145,7 @@ impl Hot for TimerHandle {
 
     fn build(builder: &mut Builder<Self>) {
         builder
-            .new_values(|_| {
-                let timer = TimerHandle {
-                    seconds: Cell::new(0.0),
-                    given: Slot::default(),
-                    sequence: Cell::new(0),
-                    scheduled: Cell::new(false),
-                };
-                Ok((Handle::empty(), timer))
-            })
+            .new_values(|_| Ok((Handle::default(), TimerHandle::default())))
             .init(TimerHandle::init)
             .method0(
                 c"cancel",
@@ -169,7 +171,8 @@ impl Hot for TimerHandle {
                 c"Whether the handle is among the loop's timers.",
                 |this| this.is_scheduled(),
                 |this, value| {
-                    this.set_scheduled(value.is_some_and(Obj::is_true_object));
+                    let scheduled = value.filter(|value| value.is_true_object());
+                    this.scheduled.set(scheduled.cloned());
                     Ok(())
                 },
             );
@@ -177,6 +180,11 @@ impl Hot for TimerHandle {
 
     fn leave(this: &Ref<Self>) {
         this.parent().give_back_context();
+    }
+
+    cpython::members! {
+        c"_scheduled": scheduled,
+        c"_when": given,
     }
 
     fn traverse(&self, visit: &mut Visit<'_>) {

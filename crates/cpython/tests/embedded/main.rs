@@ -12,6 +12,7 @@ mod coroutines;
 mod dicts;
 mod errors;
 mod lifetimes;
+mod members;
 mod memory;
 mod panics;
 mod slots;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cpython::build::{Builder, Next, adopt, build as build_type};
 use cpython::coro::{Step, raise_stop_iteration, send};
-use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, holds, hot_type};
+use cpython::{
+    Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit, holds, hot_type, members,
+};
 
 use crate::Names;
 
@@ -500,6 +502,66 @@ impl Hot for Chore {
     }
 }
 
+/// A type whose fields are the slots of a class of Python's.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Lean {
+    pub(crate) first: Slot,
+    pub(crate) second: Slot,
+}
+
+impl Hot for Lean {
+    type Parent = NoParent;
+    const NAME: &'static std::ffi::CStr = c"toys.Lean";
+    const DOC: &'static std::ffi::CStr = c"Over the slots of a class of Python's.";
+    const FREELIST: usize = 2;
+    hot_type!();
+    holds!(first, second);
+    members! {
+        c"first": first,
+        c"second": second,
+    }
+
+    fn build(builder: &mut Builder<Self>) {
+        toy(builder)
+            .attribute(c"first", c"Anything.", |lean| &lean.first)
+            .attribute(c"second", c"Anything.", |lean| &lean.second);
+    }
+}
+
+/// The child of that type, with a slot and a word of its own.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct LeanChild {
+    pub(crate) third: Slot,
+    pub(crate) number: Cell<u64>,
+}
+
+impl Hot for LeanChild {
+    type Parent = Lean;
+    const NAME: &'static std::ffi::CStr = c"toys.LeanChild";
+    const DOC: &'static std::ffi::CStr = c"Over the slots of a class that derives from it.";
+    const FREELIST: usize = 2;
+    hot_type!();
+    holds!(third);
+    members! {
+        c"third": third,
+    }
+
+    fn build(builder: &mut Builder<Self>) {
+        builder
+            .new_values(|_| {
+                let child = LeanChild::default();
+                child.number.set(u64::MAX);
+                Ok((Lean::default(), child))
+            })
+            .attribute(c"third", c"Anything.", |child| &child.third)
+            .get(c"is_whole", c"Whether the number is there.", |this| {
+                this.number.get() == u64::MAX
+            });
+    }
+}
+
 type Class = fn(Python<'_>) -> Obj;
 
 /// The types that were built, by their names.
@@ -530,15 +592,24 @@ pub(crate) fn build(py: Python<'_>) -> Result<(), Raised> {
     add::<Promise>(py, Some(&future))?;
     add::<Chore>(py, Some(&task))?;
     adopt::<Chore>(py)?;
-    let names = Obj::dict(py)?;
-    let slots = Obj::tuple(py, &[Obj::str(py, "first")?, Obj::str(py, "second")?])?;
-    names.dict_set(&Obj::str(py, "__slots__")?, &slots)?;
-    let base = Obj::class_of::<pyo3::types::PyType>(py).call(&[
-        &Obj::str(py, "Base")?,
-        &Obj::tuple(py, &[])?,
-        &names,
-    ])?;
+    let base = slotted(py, &[], &["first", "second"])?;
+    let child = slotted(py, std::slice::from_ref(&base), &["third"])?;
+    add::<Lean>(py, Some(&base))?;
+    add::<LeanChild>(py, Some(&child))?;
+    adopt::<LeanChild>(py)?;
     add::<Based>(py, Some(&base))
+}
+
+/// A class of Python's with these bases and `__slots__`.
+pub(crate) fn slotted(py: Python<'_>, bases: &[Obj], slots: &[&str]) -> Result<Obj, Raised> {
+    let slots: Result<Vec<_>, _> = slots.iter().map(|name| Obj::str(py, name)).collect();
+    let names = Obj::dict(py)?;
+    names.dict_set(&Obj::str(py, "__slots__")?, &Obj::tuple(py, &slots?)?)?;
+    Obj::class_of::<pyo3::types::PyType>(py).call(&[
+        &Obj::str(py, "Base")?,
+        &Obj::tuple(py, bases)?,
+        &names,
+    ])
 }
 
 /// Gives the types' names to the code of a test.
