@@ -102,8 +102,7 @@ impl<P: Reference> Slot<P> {
     /// Whether there is no value, or it is None.
     #[inline]
     pub fn is_none_or_empty(&self) -> bool {
-        self.inspect(|held| held.object().is_none())
-            .unwrap_or(true)
+        self.inspect(|held| held.object().is_none()).unwrap_or(true)
     }
 
     /// Whether the value is True itself.
