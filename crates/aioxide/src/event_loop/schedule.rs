@@ -36,17 +36,7 @@ impl EventLoop {
     #[inline]
     pub(crate) fn call_soon(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<Obj, Raised> {
         let py = this.py();
-        let (callback, rest, context) = match args.only_positional() {
-            Some([callback, rest @ ..]) => (callback, rest, None),
-            _ => {
-                let (callback, rest) = callback_of(py, args, "call_soon")?;
-                (
-                    callback,
-                    rest,
-                    context_of(args, "call_soon", &["callback"])?,
-                )
-            }
-        };
+        let (callback, rest, context) = call_of(py, args, "call_soon")?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon", true)?;
@@ -64,8 +54,7 @@ impl EventLoop {
         args: &Args<'_>,
     ) -> Result<Obj, Raised> {
         let py = this.py();
-        let (callback, rest) = callback_of(py, args, "call_soon_threadsafe")?;
-        let context = context_of(args, "call_soon_threadsafe", &["callback"])?;
+        let (callback, rest, context) = call_of(py, args, "call_soon_threadsafe")?;
         this.check_closed(py)?;
         if this.debug.get() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon_threadsafe", false)?;
@@ -78,8 +67,17 @@ impl EventLoop {
             }
             return Ok(handle.into_obj());
         }
-        let context = this.spares.bind(py, context)?;
-        let handle = ThreadSafeHandle::create(py, this.as_obj(), callback, context)?;
+        let handle = match this.spares.take_thread_safe() {
+            Some(spare) => {
+                this.spares.give_context(py, spare.parent(), context)?;
+                spare.parent().refill(callback);
+                spare
+            }
+            None => {
+                let context = this.spares.bind(py, context)?;
+                ThreadSafeHandle::create(py, this.as_obj(), callback, context)?
+            }
+        };
         if this.debug.get() {
             handle.parent().remember_source(py, 0)?;
         }
@@ -352,6 +350,21 @@ impl Moment {
             }),
         }
     }
+}
+
+/// The callback, its arguments and the context of `call_soon` and `call_soon_threadsafe`.
+#[inline]
+fn call_of<'a>(
+    py: Python<'_>,
+    args: &Args<'a>,
+    method: &str,
+) -> Result<(&'a Obj, &'a [Obj], Option<Obj>), Raised> {
+    if let Some([callback, rest @ ..]) = args.only_positional() {
+        return Ok((callback, rest, None));
+    }
+    let (callback, rest) = callback_of(py, args, method)?;
+    let context = context_of(args, method, &["callback"])?;
+    Ok((callback, rest, context))
 }
 
 /// The callback and its arguments.

@@ -188,10 +188,15 @@ fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), EndsProgram> {
         }
         Err(object) => object,
     };
-    if let Some(shared) = Ref::<ThreadSafeHandle>::of_exact(&object) {
-        let left = ThreadSafeHandle::run(shared, &spares.contexts)?;
-        spares.let_go(shared.parent(), left);
-    } else if let Some(handle) = Ref::<Handle>::of(&object) {
+    let object = match Ref::<ThreadSafeHandle>::into_exact(object) {
+        Ok(shared) => {
+            let left = ThreadSafeHandle::run(&shared, &spares.contexts)?;
+            spares.keep_thread_safe(shared, left);
+            return Ok(());
+        }
+        Err(object) => object,
+    };
+    if let Some(handle) = Ref::<Handle>::of(&object) {
         let left = Handle::run(handle, &spares.contexts)?;
         spares.let_go(handle, left);
     }

@@ -8,9 +8,10 @@
 use std::cell::RefCell;
 
 use cpython::context::{BoundContext, Pool};
-use cpython::{Obj, Python, Raised, Ref, Visit};
+use cpython::{Hot, Obj, Python, Raised, Ref, Visit};
 
 use super::handle::{Handle, LeftContext};
+use super::thread_safe_handle::ThreadSafeHandle;
 use super::timer_handle::TimerHandle;
 
 /// The number of handles of a kind that are kept at most.
@@ -23,6 +24,7 @@ pub(crate) struct Spares {
     pub(crate) contexts: Pool,
     handles: RefCell<Vec<Ref<Handle>>>,
     timers: RefCell<Vec<Ref<TimerHandle>>>,
+    thread_safe: RefCell<Vec<Ref<ThreadSafeHandle>>>,
 }
 
 impl Spares {
@@ -36,7 +38,7 @@ impl Spares {
     pub(crate) fn end(&self) {
         self.contexts.end();
         let (handles, timers) = (self.handles.take(), self.timers.take());
-        drop((handles, timers));
+        drop((handles, timers, self.thread_safe.take()));
     }
 
     /// A spare handle, if there is one.
@@ -49,6 +51,12 @@ impl Spares {
     #[inline]
     pub(crate) fn take_timer(&self) -> Option<Ref<TimerHandle>> {
         self.timers.borrow_mut().pop()
+    }
+
+    /// A spare thread-safe handle, if there is one.
+    #[inline]
+    pub(crate) fn take_thread_safe(&self) -> Option<Ref<ThreadSafeHandle>> {
+        self.thread_safe.borrow_mut().pop()
     }
 
     /// Gives a spare handle its context: this one or a copy of the current one.
@@ -83,21 +91,34 @@ impl Spares {
     /// Keeps a handle that has run, if it is as good as new.
     #[inline]
     pub(super) fn keep_handle(&self, handle: Ref<Handle>, left: LeftContext) {
-        let is_new = handle.is_unshared() && handle.is_blank();
-        let keep = is_new && self.handles.borrow().len() < KEPT;
-        if keep && self.is_ready(&handle, &left) || self.renews(&handle, left, keep) {
-            self.handles.borrow_mut().push(handle);
-        }
+        self.keep(&self.handles, handle, |handle| handle, left);
     }
 
     /// As [`Spares::keep_handle`].
     #[inline]
     pub(super) fn keep_timer(&self, timer: Ref<TimerHandle>, left: LeftContext) {
-        let handle: &Handle = timer.parent();
-        let is_new = timer.is_unshared() && handle.is_blank();
-        let keep = is_new && self.timers.borrow().len() < KEPT;
+        self.keep(&self.timers, timer, |timer| timer.parent(), left);
+    }
+
+    /// As [`Spares::keep_handle`].
+    #[inline]
+    pub(super) fn keep_thread_safe(&self, handle: Ref<ThreadSafeHandle>, left: LeftContext) {
+        self.keep(&self.thread_safe, handle, |handle| handle.parent(), left);
+    }
+
+    #[inline(always)]
+    fn keep<T: Hot>(
+        &self,
+        kept: &RefCell<Vec<Ref<T>>>,
+        object: Ref<T>,
+        value: impl Fn(&Ref<T>) -> &Handle,
+        left: LeftContext,
+    ) {
+        let handle = value(&object);
+        let is_new = object.is_unshared() && handle.is_blank();
+        let keep = is_new && kept.borrow().len() < KEPT;
         if keep && self.is_ready(handle, &left) || self.renews(handle, left, keep) {
-            self.timers.borrow_mut().push(timer);
+            kept.borrow_mut().push(object);
         }
     }
 
@@ -137,17 +158,17 @@ impl Spares {
     /// Shows the garbage collector the spare objects.
     pub(crate) fn visit(&self, visit: &mut Visit<'_>) {
         self.contexts.visit(visit);
-        if let Ok(handles) = self.handles.try_borrow() {
-            for handle in handles.iter() {
-                visit.object(handle.as_obj());
-                visit.inside(handle);
-            }
-        }
-        if let Ok(timers) = self.timers.try_borrow() {
-            for timer in timers.iter() {
-                visit.object(timer.as_obj());
-                visit.inside(timer);
-            }
+        visit_kept(&self.handles, visit);
+        visit_kept(&self.timers, visit);
+        visit_kept(&self.thread_safe, visit);
+    }
+}
+
+fn visit_kept<T: Hot>(kept: &RefCell<Vec<Ref<T>>>, visit: &mut Visit<'_>) {
+    if let Ok(kept) = kept.try_borrow() {
+        for object in kept.iter() {
+            visit.object(object.as_obj());
+            visit.inside(object);
         }
     }
 }

@@ -4,8 +4,8 @@
 //! do in asyncio by a lock. Here no call pays for a lock until a thread has to wait.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::ThreadId;
 
 use cpython::build::Builder;
 use cpython::context::{BoundContext, Pool};
@@ -20,10 +20,17 @@ type CallbackEnd = (Mutex<bool>, Condvar);
 /// The value of a thread-safe handle, behind that of its Handle.
 #[derive(Default)]
 pub(crate) struct ThreadSafeHandle {
-    /// The thread that runs the callback.
-    running: Cell<Option<ThreadId>>,
+    /// The thread that runs the callback, as [`this_thread`] says it.
+    running: Cell<Option<NonZeroUsize>>,
     /// Made by the first thread that waits.
     end: RefCell<Option<Arc<CallbackEnd>>>,
+}
+
+/// A number that no other thread that lives has: the address of something of the thread's own.
+#[inline]
+fn this_thread() -> Option<NonZeroUsize> {
+    thread_local!(static OWN: Cell<u8> = const { Cell::new(0) });
+    NonZeroUsize::new(OWN.with(|own| std::ptr::from_ref(own) as usize))
 }
 
 impl ThreadSafeHandle {
@@ -44,7 +51,7 @@ impl ThreadSafeHandle {
         this: &Ref<ThreadSafeHandle>,
         contexts: &Pool,
     ) -> Result<LeftContext, EndsProgram> {
-        this.running.set(Some(std::thread::current().id()));
+        this.running.set(this_thread());
         let result = Handle::run(this.parent(), contexts);
         this.running.set(None);
         if let Some(end) = this.end.take() {
@@ -59,7 +66,7 @@ impl ThreadSafeHandle {
         while this
             .running
             .get()
-            .is_some_and(|runner| runner != std::thread::current().id())
+            .is_some_and(|runner| Some(runner) != this_thread())
         {
             let end = this.end.borrow_mut().get_or_insert_default().clone();
             this.py().detach(|| {
