@@ -4,11 +4,13 @@
 //! - [`content`]: the bytes that a reader has received.
 //! - [`reader`]: StreamReader, and how it gets its data.
 //! - [`reading`]: the coroutines of a reader.
+//! - [`connection`]: the attributes of a protocol for the beginning and end of its connection.
 //! - [`protocol`]: StreamReaderProtocol, the protocol of a stream's transport.
 //! - [`writer`]: StreamWriter, except for its coroutines.
 //! - [`draining`]: the coroutines of a writer.
 
 mod classes;
+mod connection;
 mod content;
 mod draining;
 mod imports;
