@@ -138,7 +138,13 @@ pub(super) fn build<T: HasConnection>(builder: &mut Builder<T>) {
         .get_set(
             c"_strong_reader",
             c"The reader, until the connection is made.",
-            |this| there(this, "_strong_reader", this.connection().strong_reader.get()),
+            |this| {
+                there(
+                    this,
+                    "_strong_reader",
+                    this.connection().strong_reader.get(),
+                )
+            },
             |this, value| {
                 this.connection().strong_reader.set(value.cloned());
                 Ok(())
@@ -147,7 +153,13 @@ pub(super) fn build<T: HasConnection>(builder: &mut Builder<T>) {
         .get_set(
             c"_stream_writer",
             c"The writer, before Python 3.13.",
-            |this| there(this, "_stream_writer", this.connection().stream_writer.get()),
+            |this| {
+                there(
+                    this,
+                    "_stream_writer",
+                    this.connection().stream_writer.get(),
+                )
+            },
             |this, value| {
                 this.connection().stream_writer.set(value.cloned());
                 Ok(())

@@ -61,9 +61,7 @@ impl StreamReaderProtocol {
             let (positional, named) = args.to_tuple_and_dict(py)?;
             let init = imports(py).protocol.init.get(py);
             let bound = init.method(pyo3::intern!(py, "__get__"), &[this.as_obj()])?;
-            return bound
-                .call_with_dict(&positional, named.as_ref())
-                .map(drop);
+            return bound.call_with_dict(&positional, named.as_ref()).map(drop);
         }
         let names = &["stream_reader", "client_connected_cb", "loop"];
         let [reader, callback, event_loop] =
