@@ -273,3 +273,50 @@ def test_closed_by_the_peer(agree, family):
         await close(writer, peer)
 
     assert agree(scenario)[0] == (b"", True, False)
+
+
+def test_attributes_of_a_protocol(agree):
+    class Between(asyncio.streams.FlowControlMixin):
+        def __init__(self, loop=None):
+            super().__init__(loop=loop)
+            self.between = True
+
+    class Own(asyncio.StreamReaderProtocol, Between):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.own = True
+
+    async def scenario(case):
+        reader = asyncio.StreamReader(loop=case.loop)
+        protocols = [
+            asyncio.StreamReaderProtocol(reader, loop=case.loop),
+            asyncio.StreamReaderProtocol(reader, print),
+            asyncio.StreamReaderProtocol(stream_reader=None, client_connected_cb=print),
+            Own(reader, print, loop=case.loop),
+        ]
+        for protocol in protocols:
+            waiters, closed = protocol._drain_waiters, protocol._closed
+            case.record(type(waiters), list(waiters), closed.done(), closed.get_loop() is case.loop)
+            case.record(protocol._drain_waiters is waiters, protocol._closed is closed)
+            case.record(protocol._stream_reader is reader, hasattr(protocol, "between"))
+            case.record(protocol._client_connected_cb, protocol._task, protocol._transport)
+            case.record(protocol._over_ssl, protocol._reject_connection)
+            case.record(getattr(protocol, "_stream_writer", "none"), protocol._source_traceback)
+            case.record(getattr(protocol, "_strong_reader", "none") is reader)
+            waiter = case.loop.create_future()
+            protocol._drain_waiters = asyncio.streams.collections.deque([waiter])
+            protocol.pause_writing()
+            protocol.connection_lost(None)
+            case.record(waiter.done(), closed.result(), protocol._stream_writer)
+            for name in ("_closed", "_drain_waiters", "_strong_reader", "_stream_writer"):
+                setattr(protocol, name, 5)
+                case.record(getattr(protocol, name))
+                delattr(protocol, name)
+                with case.catch():
+                    getattr(protocol, name)
+        with case.catch():
+            asyncio.StreamReaderProtocol()
+        with case.catch():
+            asyncio.StreamReaderProtocol(object(), loop=case.loop)
+
+    agree(scenario)

@@ -30,6 +30,24 @@ pub(crate) unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
     UNKNOWN
 }
 
+/// The flag of types whose objects have room for attributes behind them.
+const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
+
+/// Leaves no room for attributes behind the objects of a class that has no objects yet. As before
+/// 3.14, an object's first attribute then makes a dict. The room takes 24 bytes of each object, and
+/// more of the first 30, whether it has attributes or not.
+pub fn leave_no_room_for_attributes(class: &Obj) {
+    // SAFETY: checked to be a ready type. CPython asks this flag at each object, and knows both
+    // kinds of types with a managed dict; there is no object of the other kind.
+    unsafe {
+        if cfg!(Py_3_14) && ffi::PyType_Check(class.as_ptr()) != 0 {
+            let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+            (*class).tp_flags &= !INLINE_VALUES;
+            ffi::PyType_Modified(class);
+        }
+    }
+}
+
 /// How objects of a type have attributes that lie behind them, before there is a dict of them.
 pub(crate) enum InlineValues {
     /// They have none. Before 3.14 no object has any.
@@ -75,7 +93,6 @@ pub(crate) unsafe fn inline_values(
     py: Python<'_>,
     class: *mut ffi::PyTypeObject,
 ) -> Result<InlineValues, Raised> {
-    const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
     let has_them = |class: *mut ffi::PyTypeObject| {
         // SAFETY: only used with ready types.
         unsafe { (*class).tp_flags as std::ffi::c_ulong & INLINE_VALUES != 0 }

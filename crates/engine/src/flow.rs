@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::fmt;
 
 /// The high-water mark of a transport when none is given, in bytes.
-const DEFAULT_HIGH: usize = 64 * 1024;
+const DEFAULT_HIGH: u32 = 64 * 1024;
 
 /// How many times the low-water mark goes into the high one when only one of them is given.
 const RATIO: usize = 4;
@@ -21,7 +21,7 @@ const RATIO: usize = 4;
 #[derive(Debug, Clone)]
 pub struct FlowControl {
     /// The high-water mark where the program asks for none, in bytes.
-    default_high: usize,
+    default_high: u32,
     /// In bytes; never below `low`.
     high: Cell<usize>,
     low: Cell<usize>,
@@ -57,11 +57,11 @@ impl FlowControl {
 
     /// High-water mark at `high` bytes, also later where the program asks for none, low-water mark
     /// at a quarter of that; not paused.
-    pub const fn with_default(high: usize) -> FlowControl {
+    pub const fn with_default(high: u32) -> FlowControl {
         FlowControl {
             default_high: high,
-            high: Cell::new(high),
-            low: Cell::new(high / RATIO),
+            high: Cell::new(high as usize),
+            low: Cell::new(high as usize / RATIO),
             paused: Cell::new(false),
         }
     }
@@ -79,7 +79,7 @@ impl FlowControl {
         let high = match (high, low) {
             (Some(high), _) => high,
             (None, Some(low)) => low.saturating_mul(ratio),
-            (None, None) => self.default_high as i64,
+            (None, None) => i64::from(self.default_high),
         };
         let low = low.unwrap_or(high.div_euclid(ratio));
         match (usize::try_from(high), usize::try_from(low)) {

@@ -41,8 +41,8 @@ class StreamReaderProtocol(_aioxide.StreamReaderProtocol, _streams.StreamReaderP
     __del__ = _streams.StreamReaderProtocol.__del__
 
 
-_aioxide._keep_class(StreamReader)
-_aioxide._keep_class(StreamReaderProtocol)
+for _class in StreamReader, StreamWriter, StreamReaderProtocol:
+    _aioxide._keep_class(_class)
 
 
 async def open_connection(host=None, port=None, *, limit=_LIMIT, **kwds):

@@ -130,12 +130,18 @@ pub(crate) fn stop_serving(this: &Ref<EventLoop>, args: &Args<'_>) -> Result<(),
 
 /// The kind of the connections that a socket accepts.
 fn kind_of_connections(py: Python<'_>, sock: &Obj) -> Result<SocketKind, Raised> {
-    let family = sock.attr(pyo3::intern!(py, "family"))?.to_i64()?;
-    let kind = sock.attr(pyo3::intern!(py, "type"))?.to_i64()?;
-    let protocol = sock.attr(pyo3::intern!(py, "proto"))?.to_i64()?;
+    // A socket says -1 of what the system cannot number.
+    let number = |object: Obj| {
+        object
+            .to_i64()
+            .map(|number| i32::try_from(number).unwrap_or(-1))
+    };
+    let family = number(sock.attr(pyo3::intern!(py, "family"))?)?;
+    let kind = number(sock.attr(pyo3::intern!(py, "type"))?)?;
+    let protocol = number(sock.attr(pyo3::intern!(py, "proto"))?)?;
     let module = Obj::import(py, c"socket")?;
     let flag = match module.attr_opt(pyo3::intern!(py, "SOCK_NONBLOCK"))? {
-        Some(flag) => flag.to_i64()?,
+        Some(flag) => number(flag)?,
         None => 0,
     };
     Ok(SocketKind {

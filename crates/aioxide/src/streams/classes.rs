@@ -48,6 +48,13 @@ impl StreamClass {
         let _ = self.class.set(class.py(), Global::new(class.clone()));
     }
 
+    /// Whether the object is of exactly this class.
+    pub(super) fn is_of(&self, object: &Obj) -> bool {
+        let py = object.py();
+        let class = self.class.get(py);
+        class.is_some_and(|class| object.is_exact(class.get(py)))
+    }
+
     /// The part that the object's class has replaced.
     pub(super) fn replaced(&self, object: &Obj) -> ReplacedPart {
         let py = object.py();

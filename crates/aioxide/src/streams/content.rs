@@ -5,7 +5,7 @@
 //! a bytearray. As long as any code has that bytearray it is the content, and asyncio's own methods
 //! work on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use cpython::{GcFields, Obj, Python, Raised, Slot, Visit};
 use engine::Unread;
@@ -18,7 +18,7 @@ pub(super) struct Content {
     chunk: Slot,
     /// The number of bytes of the chunk that were read: fewer than it has.
     read: Cell<usize>,
-    unread: RefCell<Unread>,
+    unread: OnceCell<Box<RefCell<Unread>>>,
     shown: Slot,
 }
 
@@ -54,7 +54,7 @@ impl Content {
         if exact && shown.refcount() == 1 {
             let bytes = shown.with_buffer(<[u8]>::to_vec);
             if let Ok(bytes) = bytes {
-                self.unread.borrow_mut().append(&bytes);
+                self.unread().borrow_mut().append(&bytes);
                 return true;
             }
         }
@@ -90,7 +90,16 @@ impl Content {
                     .map_or(&[], |bytes| &bytes[self.read.get()..]),
             );
         }
-        body(self.unread.borrow().as_slice())
+        match self.unread.get() {
+            Some(unread) => body(unread.borrow().as_slice()),
+            None => body(&[]),
+        }
+    }
+
+    /// The engine's buffer, which is made when it is first needed.
+    #[inline]
+    fn unread(&self) -> &RefCell<Unread> {
+        self.unread.get_or_init(Box::default)
     }
 
     /// The number of bytes of a native content.
@@ -101,7 +110,8 @@ impl Content {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.chunk.is_none() && self.unread.borrow().is_empty()
+        let unread = self.unread.get();
+        self.chunk.is_none() && unread.is_none_or(|unread| unread.borrow().is_empty())
     }
 
     /// Adds the bytes of a `bytes` object that is not empty.
@@ -129,7 +139,7 @@ impl Content {
     }
 
     fn append(&self, bytes: &[u8]) {
-        let mut unread = self.unread.borrow_mut();
+        let mut unread = self.unread().borrow_mut();
         if let Some(chunk) = self.chunk.take() {
             unread.append(
                 chunk
@@ -144,7 +154,10 @@ impl Content {
     #[inline]
     pub(super) fn take(&self, py: Python<'_>, count: usize) -> Result<Obj, Raised> {
         let Some(chunk) = self.chunk.get() else {
-            let mut unread = self.unread.borrow_mut();
+            let Some(unread) = self.unread.get() else {
+                return Obj::bytes(py, b"");
+            };
+            let mut unread = unread.borrow_mut();
             let count = count.min(unread.len());
             let taken = Obj::bytes(py, &unread.as_slice()[..count])?;
             unread.consume(count);
@@ -172,7 +185,10 @@ impl Content {
         measure: impl FnOnce(&[u8]) -> Option<usize>,
     ) -> Option<Obj> {
         let Some(chunk) = self.chunk.take() else {
-            let count = measure(self.unread.borrow().as_slice())?;
+            let count = match self.unread.get() {
+                Some(unread) => measure(unread.borrow().as_slice())?,
+                None => measure(&[])?,
+            };
             return unless_no_memory(py, self.take(py, count));
         };
         // No Python code runs until the chunk is back in its place.
@@ -206,15 +222,17 @@ impl Content {
         if let Some(chunk) = self.chunk.get() {
             let end = chunk.as_bytes().map_or(0, <[u8]>::len);
             self.go_to(self.read.get().saturating_add(count).min(end), end);
-        } else {
-            self.unread.borrow_mut().consume(count);
+        } else if let Some(unread) = self.unread.get() {
+            unread.borrow_mut().consume(count);
         }
     }
 
     /// Drops all bytes.
     pub(super) fn clear(&self) {
         self.chunk.set(None);
-        self.unread.borrow_mut().clear();
+        if let Some(unread) = self.unread.get() {
+            unread.borrow_mut().clear();
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) struct WriterMethods {
 
 /// asyncio's own methods of a protocol.
 pub(super) struct ProtocolMethods {
+    pub(super) init: Global,
     pub(super) pause_writing: Global,
     pub(super) resume_writing: Global,
     pub(super) drain_helper: Global,
@@ -43,6 +44,10 @@ pub(super) struct StreamImports {
     pub(super) limit_overrun_error: Global,
     /// `format_helpers.extract_stack`.
     pub(super) extract_stack: Global,
+    /// `collections.deque`.
+    pub(super) deque: Global,
+    /// `weakref.ref`.
+    pub(super) weak_reference: Global,
 }
 
 static IMPORTS: PyOnceLock<StreamImports> = PyOnceLock::new();
@@ -78,6 +83,7 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
             wait_closed: global(&writer, "wait_closed")?,
         },
         protocol: ProtocolMethods {
+            init: global(&protocol, "__init__")?,
             pause_writing: global(&protocol, "pause_writing")?,
             resume_writing: global(&protocol, "resume_writing")?,
             drain_helper: global(&protocol, "_drain_helper")?,
@@ -102,6 +108,8 @@ pub(super) fn load(py: Python<'_>) -> Result<(), Raised> {
             &Obj::import(py, c"asyncio.format_helpers")?,
             "extract_stack",
         )?,
+        deque: global(&Obj::import(py, c"collections")?, "deque")?,
+        weak_reference: global(&Obj::import(py, c"weakref")?, "ref")?,
     };
     let _ = IMPORTS.set(py, imports);
     Ok(())

@@ -9,8 +9,9 @@ use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 
 use super::classes::{ReplacedPart, StreamClass};
+use super::connection::{self, Connection, HasConnection};
 use super::imports::imports;
-use super::reader::{StreamReader, is_debugging};
+use super::reader::{StreamReader, is_debugging, loop_or_current};
 use crate::coroutines::coroutine::Turn;
 use crate::futures::create_future;
 use crate::handles::served::{Taken, TakesBytes};
@@ -35,8 +36,7 @@ pub(crate) struct StreamReaderProtocol {
     /// The write buffer is above high water.
     paused: Cell<bool>,
     connection_lost: Cell<bool>,
-    /// The Futures on which `drain()` waits, in a deque.
-    drain_waiters: Slot,
+    connection: Connection,
     /// The part of the class that was replaced; nothing until it was looked at.
     replaced: Cell<Option<ReplacedPart>>,
 }
@@ -48,9 +48,42 @@ impl StreamReaderProtocol {
             reader: Slot::default(),
             paused: Cell::new(false),
             connection_lost: Cell::new(false),
-            drain_waiters: Slot::default(),
+            connection: Connection::default(),
             replaced: Cell::new(None),
         })
+    }
+
+    /// `__init__(stream_reader, client_connected_cb=None, loop=None)`. asyncio's own runs for
+    /// objects of subclasses, in which another class may stand between it and what it calls.
+    fn init(this: &Ref<StreamReaderProtocol>, args: &Args<'_>) -> Result<(), Raised> {
+        let py = this.py();
+        if !CLASS.is_of(this.as_obj()) {
+            let (positional, named) = args.to_tuple_and_dict(py)?;
+            let init = imports(py).protocol.init.get(py);
+            let bound = init.method(pyo3::intern!(py, "__get__"), &[this.as_obj()])?;
+            return bound.call_with_dict(&positional, named.as_ref()).map(drop);
+        }
+        let names = &["stream_reader", "client_connected_cb", "loop"];
+        let [reader, callback, event_loop] =
+            args.bind_as_python("StreamReaderProtocol.__init__", names, 1)?;
+        let event_loop = loop_or_current(py, event_loop, 2)?;
+        this.event_loop.set(Some(event_loop.clone()));
+        this.paused.set(false);
+        this.connection_lost.set(false);
+        let reader = reader.and_then(Obj::not_none);
+        match &reader {
+            Some(reader) => {
+                let reference = imports(py).weak_reference.get(py).call1(reader)?;
+                this.reader.set(Some(reference));
+                let name = pyo3::intern!(py, "_source_traceback");
+                if let Some(source) = reader.attr(name)?.not_none() {
+                    this.as_obj().set_attr(name, &source)?;
+                }
+            }
+            None => this.reader.set(None),
+        }
+        let callback = callback.and_then(Obj::not_none);
+        this.connection.begin(&event_loop, reader, callback)
     }
 
     #[inline]
@@ -136,9 +169,15 @@ impl StreamReaderProtocol {
         let py = this.py();
         let event_loop = this.event_loop.get().unwrap_or_else(|| Obj::none(py));
         let waiter = create_future(&event_loop)?;
-        let waiters = this.drain_waiters.get().unwrap_or_else(|| Obj::none(py));
+        let waiters = StreamReaderProtocol::drain_waiters(this)?;
         waiters.method(pyo3::intern!(py, "append"), &[&waiter])?;
         Ok(waiter)
+    }
+
+    fn drain_waiters(this: &Ref<StreamReaderProtocol>) -> Result<Obj, Raised> {
+        let py = this.py();
+        let waiters = this.connection.drain_waiters(py)?;
+        Ok(waiters.unwrap_or_else(|| Obj::none(py)))
     }
 
     /// Takes the Future out of the deque.
@@ -147,7 +186,7 @@ impl StreamReaderProtocol {
         waiter: &Obj,
     ) -> Result<(), Raised> {
         let py = this.py();
-        let waiters = this.drain_waiters.get().unwrap_or_else(|| Obj::none(py));
+        let waiters = StreamReaderProtocol::drain_waiters(this)?;
         let name = pyo3::intern!(py, "remove");
         waiters.method(name, &[waiter]).map(drop)
     }
@@ -164,10 +203,11 @@ impl StreamReaderProtocol {
 
     fn resume_writing(this: &Ref<StreamReaderProtocol>) -> Result<(), Raised> {
         let py = this.py();
-        let nobody_waits = match this.drain_waiters.get() {
-            Some(waiters) => waiters.length()? == 0,
-            None => false,
-        };
+        let nobody_waits = this.connection.has_no_waiters()
+            || match this.connection.drain_waiters(py)? {
+                Some(waiters) => waiters.length()? == 0,
+                None => false,
+            };
         if !this.paused.get() || !nobody_waits || StreamReaderProtocol::is_debugging(this)? {
             let method = imports(py).protocol.resume_writing.get(py);
             return method.call1(this.as_obj()).map(drop);
@@ -181,6 +221,16 @@ impl StreamReaderProtocol {
             Some(event_loop) => is_debugging(&event_loop),
             None => Ok(true),
         }
+    }
+}
+
+impl HasConnection for StreamReaderProtocol {
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn event_loop(&self) -> Option<Obj> {
+        self.event_loop.get()
     }
 }
 
@@ -247,9 +297,10 @@ impl Hot for StreamReaderProtocol {
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
+        connection::build(builder);
         builder
             .new_value(StreamReaderProtocol::value)
-            // `__new__` ignores the arguments: they are for `__init__`, which is asyncio's.
+            .init(StreamReaderProtocol::init)
             .on_set_attribute(StreamReaderProtocol::attribute_set)
             .method(
                 c"data_received",
@@ -275,11 +326,6 @@ impl Hot for StreamReaderProtocol {
                 c"A weak reference to the reader.",
                 |this| &this.reader,
             )
-            .attribute(
-                c"_drain_waiters",
-                c"The Futures on which drain() waits.",
-                |this| &this.drain_waiters,
-            )
             .flag(
                 c"_paused",
                 c"Whether the write buffer is above high water.",
@@ -292,5 +338,5 @@ impl Hot for StreamReaderProtocol {
             );
     }
 
-    cpython::holds!(event_loop, reader, drain_waiters);
+    cpython::holds!(event_loop, reader, connection);
 }

@@ -3,7 +3,7 @@
 //! Each looks at the content first, and returns without suspending if that is enough. Otherwise it
 //! waits on the reader's one waiter, and looks again when that is done.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use cpython::build::Next;
 use cpython::callable::{callable, quick_method};
@@ -64,14 +64,13 @@ enum ReadStage {
 pub(super) struct ReadCoroutine {
     kind: Cell<ReadKind>,
     reader: Slot<Ref<StreamReader>>,
-    /// The number of bytes to read; below 0: all until the end.
+    /// Of `read` and `readexactly`: the number of bytes to read; below 0: all until the end. Of the
+    /// others: no separator begins before this position.
     count: Cell<i64>,
     /// The separator: bytes, or a tuple of bytes; none means a newline.
     separator: Slot,
-    /// No separator begins before this position.
-    offset: Cell<usize>,
     /// The bytes that `read()` until the end has read so far.
-    collected: RefCell<Vec<u8>>,
+    collected: Cell<Option<Box<Vec<u8>>>>,
     stage: Cell<ReadStage>,
     state: CoroutineState,
 }
@@ -97,8 +96,7 @@ impl ReadCoroutine {
             reader: Slot::new(Some(reader.clone())),
             count: Cell::new(count),
             separator: Slot::new(separator),
-            offset: Cell::new(0),
-            collected: RefCell::default(),
+            collected: Cell::new(None),
             stage: Cell::new(ReadStage::Data),
             state: CoroutineState::default(),
         })
@@ -118,9 +116,14 @@ impl ReadCoroutine {
         }
         let read: &ReadCoroutine = &spare;
         read.state.renew();
-        read.offset.set(0);
         read.reader.set(Some(reader.clone()));
         Some(spare)
+    }
+
+    /// No separator begins before this position.
+    #[inline]
+    fn offset(&self) -> usize {
+        self.count.get() as usize
     }
 
     /// The result of a coroutine that begins, if the content has it and nothing else is to be done.
@@ -135,11 +138,11 @@ impl ReadCoroutine {
             .content
             .take_measured(reader.py(), |bytes| match self.kind.get() {
                 ReadKind::ReadLine | ReadKind::Next => {
-                    let (offset, limit) = (self.offset.get(), value.limit.get());
+                    let (offset, limit) = (self.offset(), value.limit.get());
                     match search(bytes, &[b"\n"], offset, limit) {
                         Search::Found(end) => Some(end),
                         Search::NotYet(offset) => {
-                            self.offset.set(offset);
+                            self.count.set(offset as i64);
                             None
                         }
                         Search::FoundBeyond(_) | Search::NoneWithin(_) => None,
@@ -194,10 +197,9 @@ impl ReadCoroutine {
     #[cold]
     fn with_rest(this: &Ref<ReadCoroutine>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
         let rest = outcome?;
-        let mut collected = this.collected.take();
-        if collected.is_empty() {
+        let Some(mut collected) = this.collected.take() else {
             return Ok(Turn::Return(rest));
-        }
+        };
         collected.extend_from_slice(rest.as_bytes().unwrap_or_default());
         Obj::bytes(this.py(), &collected).map(Turn::Return)
     }
@@ -243,12 +245,16 @@ impl ReadCoroutine {
             woken = false;
             let nothing = reader.content.with(|bytes| {
                 let block = &bytes[..bytes.len().min(reader.limit.get())];
-                this.collected.borrow_mut().extend_from_slice(block);
+                if !block.is_empty() {
+                    let mut collected = this.collected.take().unwrap_or_default();
+                    collected.extend_from_slice(block);
+                    this.collected.set(Some(collected));
+                }
                 block.is_empty()
             });
             if nothing {
                 StreamReader::maybe_resume_transport(reader)?;
-                let collected = this.collected.take();
+                let collected = this.collected.take().unwrap_or_default();
                 return Obj::bytes(py, &collected).map(Turn::Return);
             }
             reader.content.consume(reader.limit.get());
@@ -280,7 +286,7 @@ impl ReadCoroutine {
     #[inline]
     fn read_message(this: &Ref<ReadCoroutine>, reader: &Ref<StreamReader>) -> Result<Turn, Raised> {
         let py = this.py();
-        let (offset, limit) = (this.offset.get(), reader.limit.get());
+        let (offset, limit) = (this.offset(), reader.limit.get());
         let separator = this.separator.get();
         let found = reader.content.with(|bytes| match &separator {
             None => search(bytes, &[b"\n"], offset, limit),
@@ -296,7 +302,7 @@ impl ReadCoroutine {
                 Ok(Turn::Return(message))
             }
             Search::NotYet(offset) => {
-                this.offset.set(offset);
+                this.count.set(offset as i64);
                 if reader.eof.get() {
                     return ReadCoroutine::end_of_messages(this, reader);
                 }

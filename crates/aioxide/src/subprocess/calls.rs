@@ -234,8 +234,7 @@ fn call(
             let ending = outcome.err().map(|raised| raised.take(py));
             let set_result = imports(py).set_result_unless_cancelled.get(py);
             let args = [waiter, Obj::none(py)];
-            let context = Some(context.clone());
-            let woken = run_callback(event_loop, context, Some(set_result.clone()), &args);
+            let woken = run_callback(event_loop, context, set_result, &args);
             match ending {
                 Some(exception) => EndsProgram::or_caught(py, Raised::raise(exception)).map(drop),
                 None => woken,

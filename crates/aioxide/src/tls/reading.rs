@@ -20,7 +20,7 @@ use crate::transports::reports::log;
 use crate::transports::set_marks;
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_READ, in bytes.
-const HIGH_WATER: usize = 256 * 1024;
+const HIGH_WATER: u32 = 256 * 1024;
 
 /// The incoming half of a connection.
 pub(super) struct TlsIncoming {

@@ -16,7 +16,7 @@ use crate::transports::reports::report_failure;
 use crate::transports::set_marks;
 
 /// asyncio's FLOW_CONTROL_HIGH_WATER_SSL_WRITE, in bytes.
-const HIGH_WATER: usize = 512 * 1024;
+const HIGH_WATER: u32 = 512 * 1024;
 
 /// Chunks that wait are joined up to one record's size: each record costs as much as encrypting a
 /// kilobyte.

@@ -5,7 +5,7 @@
 //! So such a transport owns the bare descriptor, and hands it over to a Python socket when other
 //! code asks for one: at any time there is one owner.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use cpython::{GcFields, Obj, Python, Raised, Slot, Visit};
@@ -16,9 +16,9 @@ use super::imports;
 /// The family, type and protocol of a descriptor: the arguments of `socket.socket()`.
 #[derive(Clone, Copy)]
 pub(crate) struct SocketKind {
-    pub(crate) family: i64,
-    pub(crate) kind: i64,
-    pub(crate) protocol: i64,
+    pub(crate) family: i32,
+    pub(crate) kind: i32,
+    pub(crate) protocol: i32,
     /// Whether `kind` says that the descriptor is non-blocking.
     pub(crate) says_nonblocking: bool,
 }
@@ -61,7 +61,7 @@ pub(super) struct Descriptor {
     /// The Python socket, if that is the owner.
     sock: Slot,
     /// The descriptor, if there is no Python socket.
-    bare: RefCell<Option<OwnedFd>>,
+    bare: Cell<Option<OwnedFd>>,
     /// The kind of the descriptor that this has, or had.
     kind: Option<SocketKind>,
 }
@@ -83,14 +83,20 @@ impl Descriptor {
         };
         Descriptor {
             sock: Slot::new(sock),
-            bare: RefCell::new(bare),
+            bare: Cell::new(bare),
             kind,
         }
     }
 
     /// Whether the descriptor is not closed yet.
     pub(super) fn is_open(&self) -> bool {
-        self.sock.is_some() || self.bare.borrow().is_some()
+        if self.sock.is_some() {
+            return true;
+        }
+        let bare = self.bare.take();
+        let is_open = bare.is_some();
+        self.bare.set(bare);
+        is_open
     }
 
     /// The Python socket, if there is one already.
@@ -105,7 +111,7 @@ impl Descriptor {
             match make_socket(py, kind, fd) {
                 Ok(sock) => self.sock.set(Some(sock)),
                 Err((fd, raised)) => {
-                    self.bare.replace(fd);
+                    self.bare.set(fd);
                     return Err(raised);
                 }
             }
@@ -148,9 +154,9 @@ impl Descriptor {
 impl SocketKind {
     fn arguments(self, py: Python<'_>) -> Result<[Obj; 3], Raised> {
         Ok([
-            Obj::int(py, self.family)?,
-            Obj::int(py, self.kind)?,
-            Obj::int(py, self.protocol)?,
+            Obj::int(py, self.family.into())?,
+            Obj::int(py, self.kind.into())?,
+            Obj::int(py, self.protocol.into())?,
         ])
     }
 }

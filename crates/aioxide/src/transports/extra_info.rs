@@ -3,7 +3,8 @@
 //! asyncio fills the dict when the transport is made. Here only the system is asked then, because
 //! the peer may be gone later. The Python objects are made when the program asks for them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use cpython::build::Builder;
 use cpython::{Args, GcFields, Hot, Obj, Python, Raised, Ref, Slot, Visit};
@@ -18,17 +19,37 @@ fn is_known(address: &SocketAddrStorage) -> bool {
     address.ip().is_some() || address.unix_path().is_some()
 }
 
-struct Addresses {
-    local: Option<SocketAddrStorage>,
-    peer: Option<SocketAddrStorage>,
+/// The addresses that still have to be put into the dict. Those of IPv4 lie here, others in a box:
+/// an address as the system lays it out takes 136 bytes.
+#[derive(Default)]
+enum Pending {
+    #[default]
+    Nothing,
+    Ipv4(SocketAddrV4, Option<SocketAddrV4>),
+    Ip(Box<(SocketAddr, Option<SocketAddr>)>),
+    Other(Box<(SocketAddrStorage, Option<SocketAddrStorage>)>),
+}
+
+impl Pending {
+    fn new(local: SocketAddrStorage, peer: Option<SocketAddrStorage>) -> Pending {
+        let ip = peer.as_ref().map(SocketAddrStorage::ip);
+        match (local.ip(), ip) {
+            (Some(SocketAddr::V4(local)), None) => Pending::Ipv4(local, None),
+            (Some(SocketAddr::V4(local)), Some(Some(SocketAddr::V4(peer)))) => {
+                Pending::Ipv4(local, Some(peer))
+            }
+            (Some(local), None) => Pending::Ip(Box::new((local, None))),
+            (Some(local), Some(Some(peer))) => Pending::Ip(Box::new((local, Some(peer)))),
+            _ => Pending::Other(Box::new((local, peer))),
+        }
+    }
 }
 
 /// The extra information of one transport.
 pub(super) struct ExtraInfo {
     /// asyncio's `_extra`. It is complete once `pending` is empty and `lacks_socket` is false.
     dict: Slot,
-    /// The addresses that still have to be put into the dict.
-    pending: RefCell<Option<Box<Addresses>>>,
+    pending: Cell<Pending>,
     /// The socket still has to be put into the dict: `sock`, closed or not, if there was one from
     /// the start.
     lacks_socket: Cell<bool>,
@@ -57,11 +78,11 @@ impl ExtraInfo {
     ) -> Result<ExtraInfo, Raised> {
         let info = ExtraInfo {
             dict: Slot::new(dict),
-            pending: RefCell::new(None),
+            pending: Cell::default(),
             lacks_socket: Cell::new(true),
             sock: Slot::default(),
         };
-        let local = sys::local_address(fd).ok();
+        let local = sys::local_address(fd).ok().filter(is_known);
         // A socket of a program's own class may have its own answers, and other families need the
         // standard library's code.
         let sock = descriptor.made_socket();
@@ -70,23 +91,26 @@ impl ExtraInfo {
             None => true,
         };
         info.sock.set(sock);
-        if plain && local.as_ref().is_some_and(is_known) {
-            let peer = peer.or_else(|| sys::peer_address(fd).ok());
-            info.pending
-                .replace(Some(Box::new(Addresses { local, peer })));
-        } else {
-            info.ask_socket(py, descriptor, peer)?;
+        match local {
+            Some(local) if plain => {
+                let peer = peer.or_else(|| sys::peer_address(fd).ok());
+                info.pending.set(Pending::new(local, peer));
+            }
+            _ => info.ask_socket(py, descriptor, peer)?,
         }
         Ok(info)
     }
 
     /// Whether the socket speaks IP.
     pub(super) fn is_ip(&self) -> bool {
-        let pending = self.pending.borrow();
-        let local = pending
-            .as_ref()
-            .and_then(|addresses| addresses.local.as_ref());
-        local.is_some_and(|local| local.ip().is_some())
+        let pending = self.pending.take();
+        let is_ip = match &pending {
+            Pending::Nothing => false,
+            Pending::Ipv4(..) | Pending::Ip(_) => true,
+            Pending::Other(addresses) => addresses.0.ip().is_some(),
+        };
+        self.pending.set(pending);
+        is_ip
     }
 
     fn ask_socket(
@@ -156,15 +180,29 @@ impl ExtraInfo {
 
     /// Puts the pending addresses into the dict.
     fn put_pending(&self, py: Python<'_>) -> Result<(), Raised> {
-        let Some(addresses) = self.pending.take() else {
-            return Ok(());
+        let ip = |address: Option<SocketAddr>| match address {
+            Some(address) => ip_object(py, &address),
+            None => Ok(Obj::none(py)),
         };
-        let object = |address: Option<SocketAddrStorage>| match address {
-            Some(address) if is_known(&address) => address_object(py, &address),
-            _ => Ok(Obj::none(py)),
-        };
-        let Addresses { local, peer } = *addresses;
-        self.put_addresses(py, object(local)?, || object(peer))
+        match self.pending.take() {
+            Pending::Nothing => Ok(()),
+            Pending::Ipv4(local, peer) => {
+                let local = ip_object(py, &local.into())?;
+                self.put_addresses(py, local, || ip(peer.map(SocketAddr::V4)))
+            }
+            Pending::Ip(addresses) => {
+                let (local, peer) = *addresses;
+                self.put_addresses(py, ip_object(py, &local)?, || ip(peer))
+            }
+            Pending::Other(addresses) => {
+                let (local, peer) = *addresses;
+                let local = address_object(py, &local)?;
+                self.put_addresses(py, local, || match peer {
+                    Some(peer) => address_object(py, &peer),
+                    None => Ok(Obj::none(py)),
+                })
+            }
+        }
     }
 
     /// asyncio's `_extra`.
@@ -256,19 +294,8 @@ fn bind(args: &Args<'_>) -> Result<[Option<Obj>; 2], Raised> {
 
 /// An address as Python's socket module shows it.
 pub(crate) fn address_object(py: Python<'_>, address: &SocketAddrStorage) -> Result<Obj, Raised> {
-    use std::net::SocketAddr;
-
     if let Some(ip) = address.ip() {
-        let host = Obj::str(py, &ip.ip().to_string())?;
-        let port = Obj::int(py, ip.port().into())?;
-        return match ip {
-            SocketAddr::V4(_) => Obj::tuple(py, &[host, port]),
-            SocketAddr::V6(ip) => {
-                let flow = Obj::int(py, ip.flowinfo().into())?;
-                let scope = Obj::int(py, ip.scope_id().into())?;
-                Obj::tuple(py, &[host, port, flow, scope])
-            }
-        };
+        return ip_object(py, &ip);
     }
     match address.unix_path() {
         // A name in the abstract namespace is no text.
@@ -278,5 +305,18 @@ pub(crate) fn address_object(py: Python<'_>, address: &SocketAddrStorage) -> Res
             _ => imports(py).fsdecode.get(py).call1(&Obj::bytes(py, path)?),
         },
         None => Ok(Obj::none(py)),
+    }
+}
+
+fn ip_object(py: Python<'_>, address: &SocketAddr) -> Result<Obj, Raised> {
+    let host = Obj::str(py, &address.ip().to_string())?;
+    let port = Obj::int(py, address.port().into())?;
+    match address {
+        SocketAddr::V4(_) => Obj::tuple(py, &[host, port]),
+        SocketAddr::V6(ip) => {
+            let flow = Obj::int(py, ip.flowinfo().into())?;
+            let scope = Obj::int(py, ip.scope_id().into())?;
+            Obj::tuple(py, &[host, port, flow, scope])
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! the connection sends at once, for longer each time. Changeable memory and large chunks are never
 //! held.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 
 use cpython::{Obj, Ref};
@@ -32,7 +32,7 @@ pub(super) struct Holding {
     held: Cell<bool>,
     /// The error with which the system refused the held bytes. It is kept because the system
     /// reports a socket's error only once.
-    failed: RefCell<Option<io::Error>>,
+    failed: Cell<Option<io::Error>>,
 }
 
 impl Holding {
@@ -40,7 +40,7 @@ impl Holding {
         Holding {
             habit: WritingHabit::new(),
             held: Cell::new(false),
-            failed: RefCell::new(None),
+            failed: Cell::new(None),
         }
     }
 
@@ -115,7 +115,7 @@ pub(super) fn send(this: &Ref<StreamTransport>) -> bool {
         if !this.writing.outgoing.is_empty() {
             if let Err(error) = this.writing.outgoing.send_to(this.core().fd) {
                 if error.kind() != io::ErrorKind::WouldBlock {
-                    this.writing.holding.failed.replace(Some(error));
+                    this.writing.holding.failed.set(Some(error));
                 }
                 return false;
             }

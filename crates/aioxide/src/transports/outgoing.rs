@@ -1,7 +1,7 @@
 //! Bytes that wait to be written, and the flow control that they drive: the part that every
 //! transport that writes has, whatever its channel.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::vec_deque;
 use std::io::{self, IoSlice};
 
@@ -48,7 +48,8 @@ impl Chunk {
 
 /// The write buffer of one transport and its water marks.
 pub(crate) struct OutgoingBytes {
-    buffer: RefCell<WriteBuffer<Chunk>>,
+    /// A box that is made when bytes wait for the first time: most connections send at once.
+    buffer: OnceCell<Box<RefCell<WriteBuffer<Chunk>>>>,
     pub(super) flow: FlowControl,
 }
 
@@ -63,30 +64,33 @@ impl GcFields for OutgoingBytes {
 impl OutgoingBytes {
     pub(crate) fn new() -> OutgoingBytes {
         OutgoingBytes {
-            buffer: RefCell::new(WriteBuffer::new()),
+            buffer: OnceCell::new(),
             flow: FlowControl::new(),
         }
     }
 
     /// The number of bytes that wait.
     pub(crate) fn size(&self) -> usize {
-        self.buffer.borrow().len()
+        self.buffer.get().map_or(0, |buffer| buffer.borrow().len())
     }
 
     /// Whether no bytes wait.
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.borrow().is_empty()
+        let buffer = self.buffer.get();
+        buffer.is_none_or(|buffer| buffer.borrow().is_empty())
     }
 
     /// Keeps a chunk of which `sent` bytes were sent.
     pub(crate) fn push(&self, chunk: Chunk, sent: usize) {
+        let make = || Box::new(RefCell::new(WriteBuffer::new()));
+        let mut buffer = self.buffer.get_or_init(make).borrow_mut();
         // An empty chunk comes back; releasing it runs no Python code.
-        drop(self.buffer.borrow_mut().push_from(chunk, sent));
+        drop(buffer.push_from(chunk, sent));
     }
 
     /// Drops the bytes that wait.
     pub(crate) fn clear(&self) {
-        let chunks = self.buffer.borrow_mut().clear();
+        let chunks = self.buffer.get().map(|buffer| buffer.borrow_mut().clear());
         drop(chunks);
     }
 
@@ -97,15 +101,18 @@ impl OutgoingBytes {
         one: impl FnOnce(&[u8]) -> io::Result<usize>,
         many: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        let Some(cell) = self.buffer.get() else {
+            return Ok(());
+        };
         let count = {
-            let buffer = self.buffer.borrow();
+            let buffer = cell.borrow();
             match buffer.first() {
                 Some(first) if buffer.chunks() == 1 => one(first)?,
                 _ => many(&buffer.slices(IOV_MAX))?,
             }
         };
         // This releases bytes objects and native memory only, which runs no Python code.
-        self.buffer.borrow_mut().consume(count, &mut drop);
+        cell.borrow_mut().consume(count, &mut drop);
         Ok(())
     }
 
@@ -119,7 +126,10 @@ impl OutgoingBytes {
 
     /// Copies of the chunks that wait, of the first without the bytes that were sent.
     pub(crate) fn copies(&self) -> Vec<Vec<u8>> {
-        let buffer = self.buffer.borrow();
+        let Some(buffer) = self.buffer.get() else {
+            return Vec::new();
+        };
+        let buffer = buffer.borrow();
         let all: vec_deque::Iter<'_, Chunk> = buffer.iter();
         let mut copies: Vec<Vec<u8>> = all.map(|chunk| chunk.as_ref().to_vec()).collect();
         if let (Some(copy), Some(left)) = (copies.first_mut(), buffer.first().map(<[u8]>::len)) {

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 
 use cpython::build::Builder;
-use cpython::{Hot, Obj, Python, Raised, Ref, Slot, context};
+use cpython::{GcFields, Hot, Obj, Python, Raised, Ref, Slot, Visit, context};
 
 use super::imports;
 use super::reports::{log, warn_unclosed};
@@ -92,6 +92,22 @@ enum SetupStep {
     Done,
 }
 
+/// The steps in setting up a new transport that are left.
+struct Setup {
+    step: SetupStep,
+    /// The protocol's bound `connection_made`.
+    made: Obj,
+    /// The context in which `connection_made` is called and the waiter is woken.
+    context: Obj,
+    waiter: Option<Obj>,
+}
+
+/// A call of `connection_lost` that is scheduled.
+struct Lost {
+    context: Obj,
+    exception: Option<Obj>,
+}
+
 /// The loop and protocol of a transport, its state, and the callbacks that wait for their turn.
 pub(crate) struct Core {
     /// The loop, until the connection is lost.
@@ -104,20 +120,36 @@ pub(crate) struct Core {
     paused: Cell<bool>,
     /// `close()` was called, or an error has closed it.
     pub(super) closing: Cell<bool>,
-    setup: Cell<SetupStep>,
-    /// The protocol's bound `connection_made`.
-    made: Slot,
-    /// The context in which `connection_made` is called and the waiter is woken.
-    setup_context: Slot,
-    waiter: Slot,
-    /// An entry in the loop's queue will call `connection_lost`, in `lost_context`, with
-    /// `lost_exception`.
-    lost_scheduled: Cell<bool>,
-    lost_context: Slot,
-    lost_exception: Slot,
+    /// The steps for an entry in the loop's queue, as the next field. They lie in boxes, because
+    /// they are there for one iteration of a connection's life.
+    setup: Cell<Option<Box<Setup>>>,
+    lost: Cell<Option<Box<Lost>>>,
 }
 
-cpython::holds!(Core: event_loop, protocol, made, setup_context, waiter, lost_context, lost_exception);
+impl GcFields for Core {
+    fn visit(&self, visit: &mut Visit<'_>) {
+        visit.slot(&self.event_loop);
+        visit.slot(&self.protocol);
+        if let Some(setup) = self.setup.take() {
+            visit.object(&setup.made);
+            visit.object(&setup.context);
+            setup.waiter.iter().for_each(|waiter| visit.object(waiter));
+            self.setup.set(Some(setup));
+        }
+        if let Some(lost) = self.lost.take() {
+            visit.object(&lost.context);
+            let exception = lost.exception.iter();
+            exception.for_each(|exception| visit.object(exception));
+            self.lost.set(Some(lost));
+        }
+    }
+    fn let_go(&self) {
+        self.event_loop.set(None);
+        self.protocol.set(None);
+        self.setup.set(None);
+        self.lost.set(None);
+    }
+}
 
 impl Core {
     pub(super) fn new(event_loop: &Ref<EventLoop>, fd: i32) -> Core {
@@ -127,13 +159,8 @@ impl Core {
             protocol: Slot::default(),
             paused: Cell::new(false),
             closing: Cell::new(false),
-            setup: Cell::new(SetupStep::Done),
-            made: Slot::default(),
-            setup_context: Slot::default(),
-            waiter: Slot::default(),
-            lost_scheduled: Cell::new(false),
-            lost_context: Slot::default(),
-            lost_exception: Slot::default(),
+            setup: Cell::new(None),
+            lost: Cell::new(None),
         }
     }
 
@@ -313,14 +340,16 @@ pub(crate) fn start<T: Transport>(
         }
         return Ok(());
     }
-    let core = this.core();
-    core.made.set(Some(made));
-    core.waiter.set(waiter);
     // Each of asyncio's callbacks has a copy of the context: `data_received` does not see what
     // `connection_made` sets.
-    core.setup_context.set(Some(callback_context(this)?));
+    let context = callback_context(this)?;
     this.set_reading_context(callback_context(this)?);
-    core.setup.set(SetupStep::CallConnectionMade);
+    this.core().setup.set(Some(Box::new(Setup {
+        step: SetupStep::CallConnectionMade,
+        made,
+        context,
+        waiter,
+    })));
     EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
     Ok(())
 }
@@ -348,45 +377,42 @@ fn call_soon<T: Transport>(
 
 /// Runs the transport's entry in the loop's queue.
 pub(crate) fn run_deferred<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgram> {
-    if this.core().setup.get() != SetupStep::Done {
-        return run_setup(this);
+    if let Some(setup) = this.core().setup.take() {
+        return run_setup(this, setup);
     }
-    if this.core().lost_scheduled.replace(false) {
-        return run_lost(this);
+    match this.core().lost.take() {
+        Some(lost) => run_lost(this, *lost),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn run_setup<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgram> {
+fn run_setup<T: Transport>(this: &Ref<T>, mut setup: Box<Setup>) -> Result<(), EndsProgram> {
     let py = this.py();
     let core = this.core();
     let Some(event_loop) = core.event_loop.get() else {
         return Ok(());
     };
     let result = loop {
-        let result = match core.setup.get() {
+        let result = match setup.step {
             SetupStep::CallConnectionMade => {
-                core.setup.set(SetupStep::StartReading);
-                let made = core.made.take();
-                let context = core.setup_context.get();
+                setup.step = SetupStep::StartReading;
                 let transport = std::slice::from_ref(this.as_obj());
-                run_callback(&event_loop, context, made, transport)
+                run_callback(&event_loop, &setup.context, &setup.made, transport)
             }
             SetupStep::StartReading => {
-                core.setup.set(SetupStep::WakeWaiter);
+                setup.step = SetupStep::WakeWaiter;
                 T::start_reading_in_context(this).or_else(|raised| {
                     let event_loop = Some(event_loop.clone());
                     method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
                 })
             }
             SetupStep::WakeWaiter => {
-                core.setup.set(SetupStep::Done);
-                let context = core.setup_context.take();
-                match core.waiter.take() {
+                setup.step = SetupStep::Done;
+                match setup.waiter.take() {
                     Some(waiter) => {
                         let set_result = imports(py).set_result_unless_cancelled.get(py);
                         let args = [waiter, Obj::none(py)];
-                        run_callback(&event_loop, context, Some(set_result.clone()), &args)
+                        run_callback(&event_loop, &setup.context, set_result, &args)
                     }
                     None => Ok(()),
                 }
@@ -397,8 +423,9 @@ fn run_setup<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgram> {
             break result;
         }
     };
-    if result.is_err() && core.setup.get() != SetupStep::Done {
+    if result.is_err() && setup.step != SetupStep::Done {
         // The program ends, or runs the loop again: the steps that are left stay scheduled.
+        this.core().setup.set(Some(setup));
         EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
     }
     result
@@ -407,20 +434,17 @@ fn run_setup<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgram> {
 /// Calls a function as a Handle does: in its context, with failures reported.
 pub(crate) fn run_callback(
     event_loop: &Ref<EventLoop>,
-    context: Option<Obj>,
-    callback: Option<Obj>,
+    context: &Obj,
+    callback: &Obj,
     args: &[Obj],
 ) -> Result<(), EndsProgram> {
-    let (Some(context), Some(callback)) = (context, callback) else {
-        return Ok(());
-    };
-    let result = context::run(&context, || match args {
+    let result = context::run(context, || match args {
         [one] => callback.call1(one),
         args => callback.call(&args.iter().collect::<Vec<_>>()),
     });
     match result {
         Ok(_) => Ok(()),
-        Err(raised) => callback_failed(event_loop.as_obj(), &callback, args, raised),
+        Err(raised) => callback_failed(event_loop.as_obj(), callback, args, raised),
     }
 }
 
@@ -441,26 +465,18 @@ pub(crate) fn schedule_lost<T: Transport>(
         let exception = exception.unwrap_or_else(|| Obj::none(py));
         return call_soon(this, &event_loop, &[&lost, &exception]);
     }
-    core.lost_context.set(Some(callback_context(this)?));
-    core.lost_exception.set(exception);
-    core.lost_scheduled.set(true);
+    let context = callback_context(this)?;
+    core.lost.set(Some(Box::new(Lost { context, exception })));
     EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
     Ok(())
 }
 
-fn run_lost<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgram> {
-    let core = this.core();
-    let Some(event_loop) = core.event_loop.get() else {
+fn run_lost<T: Transport>(this: &Ref<T>, lost: Lost) -> Result<(), EndsProgram> {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
     };
-    let exception = core
-        .lost_exception
-        .take()
-        .unwrap_or_else(|| Obj::none(this.py()));
-    let Some(context) = core.lost_context.take() else {
-        return Ok(());
-    };
-    match context::run(&context, || call_connection_lost(this, &exception)) {
+    let exception = lost.exception.unwrap_or_else(|| Obj::none(this.py()));
+    match context::run(&lost.context, || call_connection_lost(this, &exception)) {
         Ok(()) => Ok(()),
         Err(raised) => {
             let method = "_call_connection_lost";

@@ -140,8 +140,11 @@ pub(super) fn run_deferred(this: &Ref<ReadPipeTransport>) -> Result<(), EndsProg
     let (Some(eof), Some(event_loop)) = (this.eof.take(), this.core().event_loop.get()) else {
         return transport::run_deferred(this);
     };
-    let context = this.eof_context.take();
-    if let Err(raised) = run_callback(&event_loop, context, Some(eof), &[]) {
+    let result = match this.eof_context.take() {
+        Some(context) => run_callback(&event_loop, &context, &eof, &[]),
+        None => Ok(()),
+    };
+    if let Err(raised) = result {
         // The program ends, or runs the loop again: `connection_lost` stays scheduled.
         EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
         return Err(raised);
