@@ -472,12 +472,12 @@ def test_debug_mode_from_outside(aio, switch):
 def test_slow_callbacks_are_reported_in_debug_mode(agree):
     async def scenario(case):
         def slow():
-            time.sleep(0.02)
+            time.sleep(0.3)
 
         async def slow_task():
-            time.sleep(0.02)
+            time.sleep(0.3)
 
-        case.loop.slow_callback_duration = 0.01
+        case.loop.slow_callback_duration = 0.2
         case.loop.call_soon(slow)
         await asyncio.sleep(0)
         await case.loop.create_task(slow_task(), name="slow task")

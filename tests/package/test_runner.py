@@ -613,7 +613,7 @@ def test_uninstall_leaves_later_children_alone(write, python):
         path = os.environ["PYTHONPATH"]
         aioxide.uninstall()
         subprocess.run([sys.executable, "-c", {WHAT_IT_IS!r}])
-        print([name for name in os.environ if "AIOXIDE" in name], path != os.environ.get("PYTHONPATH"))
+        print([name for name in os.environ if "AIOXIDE_CHILDREN" in name], path != os.environ.get("PYTHONPATH"))
         """,
     )
     shown = python(*RUNNER, "--children", "program.py")
