@@ -60,6 +60,10 @@ enum ReadStage {
     Rest,
 }
 
+/// Bytes that were read already.
+#[derive(Default)]
+struct Collected(Vec<u8>);
+
 /// The value of the coroutine object.
 pub(super) struct ReadCoroutine {
     kind: Cell<ReadKind>,
@@ -70,7 +74,7 @@ pub(super) struct ReadCoroutine {
     /// The separator: bytes, or a tuple of bytes; none means a newline.
     separator: Slot,
     /// The bytes that `read()` until the end has read so far.
-    collected: Cell<Option<Box<Vec<u8>>>>,
+    collected: Cell<Option<Box<Collected>>>,
     stage: Cell<ReadStage>,
     state: CoroutineState,
 }
@@ -200,8 +204,8 @@ impl ReadCoroutine {
         let Some(mut collected) = this.collected.take() else {
             return Ok(Turn::Return(rest));
         };
-        collected.extend_from_slice(rest.as_bytes().unwrap_or_default());
-        Obj::bytes(this.py(), &collected).map(Turn::Return)
+        collected.0.extend_from_slice(rest.as_bytes().unwrap_or_default());
+        Obj::bytes(this.py(), &collected.0).map(Turn::Return)
     }
 
     fn wait(
@@ -247,7 +251,7 @@ impl ReadCoroutine {
                 let block = &bytes[..bytes.len().min(reader.limit.get())];
                 if !block.is_empty() {
                     let mut collected = this.collected.take().unwrap_or_default();
-                    collected.extend_from_slice(block);
+                    collected.0.extend_from_slice(block);
                     this.collected.set(Some(collected));
                 }
                 block.is_empty()
@@ -255,7 +259,7 @@ impl ReadCoroutine {
             if nothing {
                 StreamReader::maybe_resume_transport(reader)?;
                 let collected = this.collected.take().unwrap_or_default();
-                return Obj::bytes(py, &collected).map(Turn::Return);
+                return Obj::bytes(py, &collected.0).map(Turn::Return);
             }
             reader.content.consume(reader.limit.get());
             StreamReader::maybe_resume_transport(reader)?;
