@@ -204,7 +204,9 @@ impl ReadCoroutine {
         let Some(mut collected) = this.collected.take() else {
             return Ok(Turn::Return(rest));
         };
-        collected.0.extend_from_slice(rest.as_bytes().unwrap_or_default());
+        collected
+            .0
+            .extend_from_slice(rest.as_bytes().unwrap_or_default());
         Obj::bytes(this.py(), &collected.0).map(Turn::Return)
     }
 
