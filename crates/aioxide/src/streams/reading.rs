@@ -60,6 +60,10 @@ enum ReadStage {
     Rest,
 }
 
+/// Bytes that were read already.
+#[derive(Default)]
+struct Collected(Vec<u8>);
+
 /// The value of the coroutine object.
 pub(super) struct ReadCoroutine {
     kind: Cell<ReadKind>,
@@ -69,10 +73,8 @@ pub(super) struct ReadCoroutine {
     count: Cell<i64>,
     /// The separator: bytes, or a tuple of bytes; none means a newline.
     separator: Slot,
-    /// The bytes that `read()` until the end has read so far. Few reads need them, and a box takes a
-    /// third of a vector's room.
-    #[expect(clippy::box_collection)]
-    collected: Cell<Option<Box<Vec<u8>>>>,
+    /// The bytes that `read()` until the end has read so far.
+    collected: Cell<Option<Box<Collected>>>,
     stage: Cell<ReadStage>,
     state: CoroutineState,
 }
@@ -202,8 +204,10 @@ impl ReadCoroutine {
         let Some(mut collected) = this.collected.take() else {
             return Ok(Turn::Return(rest));
         };
-        collected.extend_from_slice(rest.as_bytes().unwrap_or_default());
-        Obj::bytes(this.py(), &collected).map(Turn::Return)
+        collected
+            .0
+            .extend_from_slice(rest.as_bytes().unwrap_or_default());
+        Obj::bytes(this.py(), &collected.0).map(Turn::Return)
     }
 
     fn wait(
@@ -249,7 +253,7 @@ impl ReadCoroutine {
                 let block = &bytes[..bytes.len().min(reader.limit.get())];
                 if !block.is_empty() {
                     let mut collected = this.collected.take().unwrap_or_default();
-                    collected.extend_from_slice(block);
+                    collected.0.extend_from_slice(block);
                     this.collected.set(Some(collected));
                 }
                 block.is_empty()
@@ -257,7 +261,7 @@ impl ReadCoroutine {
             if nothing {
                 StreamReader::maybe_resume_transport(reader)?;
                 let collected = this.collected.take().unwrap_or_default();
-                return Obj::bytes(py, &collected).map(Turn::Return);
+                return Obj::bytes(py, &collected.0).map(Turn::Return);
             }
             reader.content.consume(reader.limit.get());
             StreamReader::maybe_resume_transport(reader)?;
