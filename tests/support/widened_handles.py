@@ -20,11 +20,11 @@ def widen(what: str) -> None:
     if more is not None:
         text = text.replace("__slots__ = (", f"__slots__ = ({more!r}, ", 1)
     if what == "timer":
-        timer_text = timer_text.replace("__slots__ = [", "__slots__ = ['_zuletzt', ", 1)
+        timer_text = timer_text.replace("__slots__ = [", "__slots__ = ['_last', ", 1)
     exec(text, vars(events))
     if what == "property":
         names = {"__slots__": ("_kept",), "_callback": property(getattr_kept, setattr_kept)}
-        events.Handle = type("Handle", (events.Handle,), names)  # type: ignore[misc]
+        events.Handle = type("Handle", (events.Handle,), names)  # type: ignore[assignment, misc]
     exec(timer_text, vars(events))
     if hasattr(events, "_ThreadSafeHandle"):
         exec(inspect.getsource(events._ThreadSafeHandle), vars(events))
