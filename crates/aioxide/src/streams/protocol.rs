@@ -293,7 +293,9 @@ pub(super) fn drain_turn(this: &Ref<StreamReaderProtocol>, place: &Slot) -> Resu
 impl Hot for StreamReaderProtocol {
     type Parent = NoParent;
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.StreamReaderProtocol";
-    const DOC: &'static std::ffi::CStr = c"The native part of a StreamReaderProtocol.";
+    const DOC: &'static std::ffi::CStr =
+        c"StreamReaderProtocol(stream_reader, client_connected_cb=None, loop=None)\n--\n\n\
+The native part of a StreamReaderProtocol.";
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {
