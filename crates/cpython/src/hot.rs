@@ -56,7 +56,7 @@ pub trait Hot: Sized + 'static {
     const BASED: bool = true;
 
     /// The fields that lie over slots of the foreign base, if these are where the fields are, with
-    /// their names; see [`members!`](crate::members). They are [`Slot`](crate::Slot)s, and a program
+    /// their names; see [`crate::members!`]. They are [`Slot`](crate::Slot)s, and a program
     /// may put any object into them through the base.
     const MEMBERS: &'static [Member] = &[];
 

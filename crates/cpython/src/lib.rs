@@ -18,7 +18,7 @@
 //! | [`slot`] | [`Slot`], a field that holds a reference and may be replaced at any time |
 //! | [`hot`] | hot types: the trait [`Hot`], references to them, allocation and freelists |
 //! | [`build`] | makes the type object of a hot type |
-//! | [`members`] | values that lie over the slots of a class made in Python |
+//! | [`mod@members`] | values that lie over the slots of a class made in Python |
 //! | `attributes` | where CPython keeps the attributes of objects |
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
 //! | `spare` | objects kept to be used again |

@@ -22,7 +22,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// The field at this offset of the value; see [`members!`](crate::members). The function, which
+    /// The field at this offset of the value; see [`crate::members!`]. The function, which
     /// is not called, proves that the field is a [`Slot`].
     #[doc(hidden)]
     pub const fn new<T>(
@@ -77,8 +77,8 @@ pub(crate) fn place<T: Hot>(base: &Obj) -> Option<usize> {
 /// The offset of the slot of this name in the objects of a class, if the class has one that Python
 /// code can read and write as any object.
 fn slot_offset(class: &Obj, name: &std::ffi::CStr) -> Option<usize> {
-    // SAFETY: attached, as an object is at hand. The class is checked to be one. The found object is
-    // checked to be a member descriptor of the class or of one of its bases, so that its offset
+    // SAFETY: attached, as an object is at hand. The class is checked to be one. The found object
+    // is checked to be a member descriptor of the class or of one of its bases, so that its offset
     // holds for the class's objects.
     unsafe {
         if ffi::PyType_Check(class.as_ptr()) == 0 {
