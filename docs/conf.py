@@ -1,4 +1,4 @@
-"""Sphinx's settings for the documentation; scripts/site.py calls it.
+"""Sphinx's settings for the documentation; scripts/docs_site.py calls it.
 
 The source folder is the repository's root, so that a link works on the site as it does in the
 checkout. Only the documents below are pages; a link to any other file offers that file.

@@ -151,7 +151,7 @@ def docs(options: argparse.Namespace) -> None:
     if sys.version_info < (3, 12):
         raise Missing(f"Sphinx needs Python 3.12 or later; this is {platform.python_version()}")
     say("the documentation's site")
-    run(working().python, ROOT / "scripts" / "site.py")
+    run(working().python, ROOT / "scripts" / "docs_site.py")
 
 
 def miri(options: argparse.Namespace) -> None:

@@ -53,7 +53,9 @@ def chain(name: str, profile: str) -> Chain:
     """The chain of commands for one of the other Pythons."""
     commands = [row_command(name, profile)]
     if name == SITE_ROW:
-        commands.append([CACHE / f"venv-{name}" / "bin" / "python", ROOT / "scripts" / "site.py"])
+        commands.append(
+            [CACHE / f"venv-{name}" / "bin" / "python", ROOT / "scripts" / "docs_site.py"]
+        )
     if name in DOWNSTREAM_VERSIONS:
         commands.append(
             [

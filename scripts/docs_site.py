@@ -1,6 +1,6 @@
 """Build the documentation's site in dist/site, with warnings as errors.
 
-    python scripts/site.py [--output FOLDER]
+    python scripts/docs_site.py [--output FOLDER]
 
 The Python that runs this needs aioxide, whose docstrings the API reference is made from, and has
 to be 3.12 or later, as Sphinx has. The tools of docs/requirements.txt go into .cache/venv-docs;
