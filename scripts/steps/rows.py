@@ -117,9 +117,8 @@ def print_table(wanted: Sequence[str], missing: Sequence[str]) -> None:
     """One row for each Python: its tests and both levels of conformance."""
     print(f"\n{'':10}{'':10}{'':8}{'pytest':>8}{'':23}{'loop':>7}{'':22}{'full':>7}")
     level = f"{'ran':>7}{'passed':>8}{'listed':>8}{'worse':>6}"
-    print(
-        f"{'row':10}{'python':10}{'build':8}{'ran':>8}{'failed':>8}{'again':>7}{'skipped':>8}{level}{level}"
-    )
+    tests = f"{'ran':>8}{'failed':>8}{'again':>7}{'skipped':>8}"
+    print(f"{'row':10}{'python':10}{'build':8}{tests}{level}{level}")
     for name in wanted:
         if name in missing or not _file(name).exists():
             print(f"{name:10}{'missing' if name in missing else 'no result'}")
