@@ -307,7 +307,7 @@ def test_attributes_of_a_protocol(agree):
             protocol._drain_waiters = asyncio.streams.collections.deque([waiter])
             protocol.pause_writing()
             protocol.connection_lost(None)
-            case.record(waiter.done(), closed.result(), protocol._stream_writer)
+            case.record(waiter.done(), closed.result(), getattr(protocol, "_stream_writer", "none"))
             for name in ("_closed", "_drain_waiters", "_strong_reader", "_stream_writer"):
                 setattr(protocol, name, 5)
                 case.record(getattr(protocol, name))
