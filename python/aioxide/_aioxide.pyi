@@ -52,11 +52,10 @@ class Future(asyncio.Future[_T]): ...
 @disjoint_base
 class Task(Future[_T_co], asyncio.Task[_T_co]): ...  # type: ignore[misc, type-var]
 
-@disjoint_base
 class Handle(asyncio.Handle): ...
 
-@disjoint_base
-class TimerHandle(asyncio.TimerHandle): ...
+class TimerHandle(asyncio.TimerHandle):
+    __slots__ = ("_seconds", "_sequence")
 
 @disjoint_base
 class StreamTransport(asyncio.Transport): ...
