@@ -15,7 +15,8 @@ import failing
 import pytest
 
 SOAK = os.environ.get("AIOXIDE_SOAK", "") not in ("", "0")
-# There asyncio takes minutes. The other builds compare; this one has assertions of CPython's to fail.
+# The other builds compare with asyncio. This one, which is slow, has assertions of CPython's that
+# may fail: aioxide alone is played there.
 DEBUG_BUILD = hasattr(sys, "gettotalrefcount")
 ROOT = os.path.dirname(os.path.dirname(injecting.HERE))
 CALLS = os.path.join(ROOT, "crates", "engine", "src", "sys")
