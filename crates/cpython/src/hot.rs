@@ -41,6 +41,9 @@ pub trait Hot: Sized + 'static {
     const DOC: &'static std::ffi::CStr;
     /// The number of freed objects of exactly this type that are kept at most, to be used again.
     const FREELIST: usize = 0;
+    /// The number that are kept until [`trim`](crate::freelist::trim) is called. A burst of objects
+    /// then leaves the memory for the next one.
+    const FREELIST_IN_BURSTS: usize = Self::FREELIST;
     /// Whether new objects are shown to the garbage collector at once. Where they are not, the
     /// object that holds one must traverse it as a part of itself ([`Visit::inside`]), and must
     /// call [`Ref::track`] on one that others may hold in a cycle.

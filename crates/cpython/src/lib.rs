@@ -21,6 +21,7 @@
 //! | [`mod@members`] | values that lie over the slots of a class made in Python |
 //! | `attributes` | where CPython keeps the attributes of objects |
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
+//! | [`freelist`] | gives back the memory of freed objects that a burst has left |
 //! | `spare` | objects kept to be used again |
 //! | `release` | a limit to how deep deallocations nest |
 //! | [`answer`] | the types that functions may return to Python |
@@ -56,6 +57,7 @@ pub mod context;
 pub mod coro;
 pub mod error;
 pub mod foreign;
+pub mod freelist;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;

@@ -318,7 +318,7 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
         );
         let Some(renewable) = emptied else { return };
         let freelist = info.freelist.get();
-        if renewable && (*freelist).len() < T::FREELIST {
+        if renewable && (*freelist).len() < T::FREELIST_IN_BURSTS {
             // The freed object keeps its reference to the type.
             (*freelist).push(object);
         } else {

@@ -342,6 +342,7 @@ impl EventLoop {
         drop(watches);
         drop(selector);
         this.held.close();
+        Spares::trim_all(this.py());
         drop(this.waker.borrow_mut().take());
     }
 

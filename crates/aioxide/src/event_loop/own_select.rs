@@ -10,7 +10,7 @@ use engine::{Nanos, Readiness, Timer};
 
 use super::EventLoop;
 use super::run::LONGEST_WAIT;
-use crate::handles::{Shown, TimerHandle};
+use crate::handles::{Shown, Spares, TimerHandle};
 
 impl EventLoop {
     /// Makes the loop wait by a function of the program's, or, without one, by its own again.
@@ -44,6 +44,7 @@ impl EventLoop {
             }
         };
         this.pacing.begin_poll(None);
+        Spares::trim(py);
         // Another thread that schedules something from now on ends the wait, even one that has not
         // begun.
         this.waiting.set(true);

@@ -8,7 +8,7 @@ use cpython::{Obj, Raised, Ref};
 use engine::{Jump, Nanos, Readiness, Selector, WaitsForReadiness};
 
 use super::EventLoop;
-use crate::handles::{Entry, Handle, TimerEntry};
+use crate::handles::{Entry, Handle, Spares, TimerEntry};
 use crate::interop::{EndsProgram, asyncio, python_side};
 
 /// In an iteration of more entries than this, memory is fetched ahead.
@@ -17,6 +17,9 @@ const MANY_ENTRIES: usize = 512;
 const PREFETCHED: usize = 6;
 /// The longest wait, as in asyncio: a day.
 pub(super) const LONGEST_WAIT: Nanos = 24 * 3600 * 1_000_000_000;
+
+/// The longest wait of a loop that has memory of a burst to give back.
+const SHORT_WAIT: Nanos = 10_000_000;
 
 /// Runs a step or a wake-up of a task of the loop.
 pub(crate) type Stepper = fn(&Ref<EventLoop>, Obj) -> Result<(), EndsProgram>;
@@ -250,6 +253,11 @@ impl EventLoop {
             this.pacing.found(events.len());
             return Ok(());
         }
+        let timeout = if Spares::trim(this.py()) && !this.clock.is_manual() {
+            Some(timeout.map_or(SHORT_WAIT, |timeout| timeout.min(SHORT_WAIT)))
+        } else {
+            timeout
+        };
         this.held.pace.pause(|| this.clock.now());
         this.waiting.set(true);
         // A thread that schedules something from now on sees the flag and ends the wait.

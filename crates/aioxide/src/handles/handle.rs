@@ -500,6 +500,7 @@ impl Hot for Handle {
     const NAME: &'static std::ffi::CStr = c"aioxide.Handle";
     const DOC: &'static std::ffi::CStr = c"Object returned by callback registration methods.";
     const FREELIST: usize = 2048;
+    const FREELIST_IN_BURSTS: usize = super::spares::KEPT_IN_BURSTS;
     const TRACKED: bool = false;
     const FINALIZES: bool = false;
     cpython::hot_type!();

@@ -1,5 +1,6 @@
 //! How objects are made, kept and freed: freelists, cycles, finalisers, weak references.
 
+use cpython::freelist::trim;
 use cpython::{Hot, Obj, Ref};
 
 use crate::toys::{Counted, Node, Plain};
@@ -24,6 +25,7 @@ fn a_freed_object_is_used_again() {
 #[test]
 fn the_freelist_takes_no_more_than_it_may() {
     python(|py| {
+        trim::<Node>(py, usize::MAX);
         let before = Counted::alive();
         let class = Ref::<Node>::class(py);
         let mut made = Vec::new();
@@ -35,13 +37,20 @@ fn the_freelist_takes_no_more_than_it_may() {
         drop(made);
         assert_eq!(Counted::alive(), before);
         // Each object has a reference to its type, even one in the freelist.
-        let freed = with_fifty - class.refcount();
-        assert_eq!(freed, 50 - Node::FREELIST as isize);
-        let again = (0..Node::FREELIST)
+        let freed = |class: &Obj| with_fifty - class.refcount();
+        let (burst, kept) = (Node::FREELIST_IN_BURSTS as isize, Node::FREELIST as isize);
+        assert_eq!(freed(&class), 50 - burst);
+        let again = (0..burst)
             .map(|_| Node::make(py))
             .collect::<Result<Vec<_>, _>>()?;
-        assert_eq!(class.refcount(), with_fifty - freed);
+        assert_eq!(freed(&class), 50 - burst);
         drop(again);
+        assert!(trim::<Node>(py, 1), "there is more to give back");
+        assert_eq!(freed(&class), 50 - burst + 1);
+        assert!(!trim::<Node>(py, usize::MAX));
+        assert_eq!(freed(&class), 50 - kept);
+        assert!(!trim::<Node>(py, 1), "these are kept for good");
+        assert_eq!(freed(&class), 50 - kept);
         Ok(())
     });
 }

@@ -65,6 +65,7 @@ impl Hot for Node {
     const NAME: &'static std::ffi::CStr = c"toys.Node";
     const DOC: &'static std::ffi::CStr = c"A node of a chain.";
     const FREELIST: usize = 3;
+    const FREELIST_IN_BURSTS: usize = 9;
     hot_type!();
     holds!(next, value, on_end);
 
