@@ -126,6 +126,28 @@ RUNS = {
         server.close()
     loop.run_until_complete(main())
     """,
+    "a connection is set up inside connection_made": """
+    seen = []
+    class Nests(asyncio.Protocol):
+        def connection_made(self, transport):
+            seen.append("made")
+            transport.close()
+            wait(asyncio.sleep(0.01))
+            seen.append("left")
+        def connection_lost(self, error):
+            seen.append("lost")
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        connected = asyncio.create_task(loop.create_connection(Nests, *address))
+        connected.add_done_callback(lambda task: seen.append("connected"))
+        await connected
+        while "left" not in seen:
+            await asyncio.sleep(0)
+        server.close()
+    loop.run_until_complete(main())
+    assert seen == ["made", "lost", "connected", "left"], seen
+    """,
     "failures": """
     async def fail():
         await asyncio.sleep(0)

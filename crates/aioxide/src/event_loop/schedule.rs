@@ -21,6 +21,22 @@ impl EventLoop {
         }
     }
 
+    /// Puts an entry before all others of the ready queue.
+    pub(crate) fn schedule_first(this: &Ref<EventLoop>, entry: Entry) {
+        this.ready.borrow_mut().insert(0, entry);
+    }
+
+    /// Takes the first entry out of the ready queue, if it is one of this object.
+    pub(crate) fn unschedule_first(this: &Ref<EventLoop>, object: &Obj) {
+        let mut ready = this.ready.borrow_mut();
+        let first = match ready.get(0) {
+            Some(first) if first.is_of(object) => ready.remove(0),
+            _ => None,
+        };
+        drop(ready);
+        drop(first);
+    }
+
     /// As `schedule`, from another thread, which wakes the loop itself once it no longer has the
     /// GIL. Returns the waker if the loop waits.
     pub(crate) fn schedule_unnoticed(this: &Ref<EventLoop>, entry: Entry) -> Option<Arc<Waker>> {

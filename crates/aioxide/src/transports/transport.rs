@@ -89,7 +89,6 @@ enum SetupStep {
     CallConnectionMade,
     StartReading,
     WakeWaiter,
-    Done,
 }
 
 /// The steps in setting up a new transport that are left.
@@ -387,48 +386,83 @@ pub(crate) fn run_deferred<T: Transport>(this: &Ref<T>) -> Result<(), EndsProgra
 }
 
 fn run_setup<T: Transport>(this: &Ref<T>, mut setup: Box<Setup>) -> Result<(), EndsProgram> {
-    let py = this.py();
-    let core = this.core();
-    let Some(event_loop) = core.event_loop.get() else {
+    let Some(event_loop) = this.core().event_loop.get() else {
         return Ok(());
     };
-    let result = loop {
-        let result = match setup.step {
+    let is_whole = setup.step == SetupStep::CallConnectionMade;
+    loop {
+        let context = setup.context.clone();
+        let rest = match setup.step {
             SetupStep::CallConnectionMade => {
                 setup.step = SetupStep::StartReading;
-                let transport = std::slice::from_ref(this.as_obj());
-                run_callback(&event_loop, &setup.context, &setup.made, transport)
+                let made = setup.made.clone();
+                before_the_rest(this, &event_loop, setup, || {
+                    let transport = std::slice::from_ref(this.as_obj());
+                    run_callback(&event_loop, &context, &made, transport)
+                })
             }
             SetupStep::StartReading => {
                 setup.step = SetupStep::WakeWaiter;
-                T::start_reading_in_context(this).or_else(|raised| {
-                    let event_loop = Some(event_loop.clone());
-                    method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
+                before_the_rest(this, &event_loop, setup, || {
+                    T::start_reading_in_context(this).or_else(|raised| {
+                        let event_loop = Some(event_loop.clone());
+                        method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
+                    })
                 })
             }
             SetupStep::WakeWaiter => {
-                setup.step = SetupStep::Done;
-                match setup.waiter.take() {
-                    Some(waiter) => {
-                        let set_result = imports(py).set_result_unless_cancelled.get(py);
-                        let args = [waiter, Obj::none(py)];
-                        run_callback(&event_loop, &setup.context, set_result, &args)
-                    }
-                    None => Ok(()),
-                }
+                let Some(waiter) = setup.waiter.take() else {
+                    return Ok(());
+                };
+                // If `connection_made` has run the loop again, it is still in the context.
+                let context = if is_whole {
+                    Ok(context)
+                } else {
+                    context::copy(&context)
+                };
+                return wake_waiter(&event_loop, context, waiter);
             }
-            SetupStep::Done => break Ok(()),
         };
-        if result.is_err() {
-            break result;
+        match rest? {
+            Some(rest) => setup = rest,
+            None => return Ok(()),
         }
-    };
-    if result.is_err() && setup.step != SetupStep::Done {
-        // The program ends, or runs the loop again: the steps that are left stay scheduled.
-        this.core().setup.set(Some(setup));
-        EventLoop::schedule(&event_loop, Entry::call(this.as_obj().clone()));
     }
-    result
+}
+
+/// Sets the result of the waiter, in this context.
+fn wake_waiter(
+    event_loop: &Ref<EventLoop>,
+    context: Result<Obj, Raised>,
+    waiter: Obj,
+) -> Result<(), EndsProgram> {
+    let py = event_loop.py();
+    let set_result = imports(py).set_result_unless_cancelled.get(py);
+    let args = [waiter, Obj::none(py)];
+    match context {
+        Ok(context) => run_callback(event_loop, &context, set_result, &args),
+        Err(raised) => callback_failed(event_loop.as_obj(), set_result, &args, raised),
+    }
+}
+
+/// Runs a step while those that are left stand first in the ready queue, as in asyncio. If the step
+/// runs the loop again, that run takes them; if the step ends the program, they stay there.
+/// Otherwise it returns them.
+fn before_the_rest<T: Transport>(
+    this: &Ref<T>,
+    event_loop: &Ref<EventLoop>,
+    rest: Box<Setup>,
+    step: impl FnOnce() -> Result<(), EndsProgram>,
+) -> Result<Option<Box<Setup>>, EndsProgram> {
+    let setup = &this.core().setup;
+    setup.set(Some(rest));
+    EventLoop::schedule_first(event_loop, Entry::call(this.as_obj().clone()));
+    step()?;
+    let rest = setup.take();
+    if rest.is_some() {
+        EventLoop::unschedule_first(event_loop, this.as_obj());
+    }
+    Ok(rest)
 }
 
 /// Calls a function as a Handle does: in its context, with failures reported.
