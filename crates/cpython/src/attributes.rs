@@ -63,7 +63,9 @@ pub fn leave_no_room_for_attributes(class: &Obj) {
         if cfg!(Py_3_14) && ffi::PyType_Check(class.as_ptr()) != 0 {
             let class = class.as_ptr().cast::<ffi::PyTypeObject>();
             #[cfg(Py_GIL_DISABLED)]
-            (*class).tp_flags.fetch_and(!INLINE_VALUES, Ordering::Relaxed);
+            (*class)
+                .tp_flags
+                .fetch_and(!INLINE_VALUES, Ordering::Relaxed);
             #[cfg(not(Py_GIL_DISABLED))]
             {
                 (*class).tp_flags &= !INLINE_VALUES;

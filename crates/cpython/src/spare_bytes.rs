@@ -51,10 +51,7 @@ impl SpareBytes {
     #[inline]
     pub fn keep(&self, bytes: Obj) {
         // CPython shares one object for each of the shortest values.
-        if !bytes.is_unique()
-            || !bytes.is_bytes_exact()
-            || !(2..=LARGEST).contains(&size(&bytes))
-        {
+        if !bytes.is_unique() || !bytes.is_bytes_exact() || !(2..=LARGEST).contains(&size(&bytes)) {
             return;
         }
         // SAFETY: as in `bytes`; the last one is dropped when the field is whole again, and frees
