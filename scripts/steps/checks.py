@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 
 from .environment import FREE_THREADED, PYTHON_VERSION, Environment, need_rust, tools, working
 from .rows import Row
@@ -58,9 +59,10 @@ def test(options: argparse.Namespace) -> None:
     say("all tests pass")
 
 
-def try_on(env: Environment, counts: Row, *conformance: Word) -> None:
-    """Run every test on an environment's Python and its aioxide, even if an earlier one fails."""
-    counts.pytest(env, pytest)
+def try_on(env: Environment, counts: Row, *conformance: Word, tests: Sequence[Word] = ()) -> None:
+    """Run every test on an environment's Python and its aioxide, even if an earlier one fails; of
+    pytest's only those that are given, if some are."""
+    counts.pytest(env, pytest, *tests)
     counts.attempt("stubtest", check_stubs, env)
     if has_suite(env) or os.environ.get("CI"):
         say(f"conformance on Python {platform.python_version()}")

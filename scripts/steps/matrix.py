@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 from . import checks
 from .environment import CACHE, Environment, need_rust, target_folder, tools
@@ -20,6 +21,13 @@ DEBUG_PACKAGE = "python3.14-dbg"
 FREE_THREADED_VERSIONS = ("3.14t", "3.15t")
 ALL_VERSIONS = (*VERSIONS, DEBUG_VERSION, *FREE_THREADED_VERSIONS)
 
+# The tests of objects, whose layout differs there, and of the GIL. What the others try is the same
+# on every build, and each program that they start takes three times as long.
+FREE_THREADED_TESTS = (
+    *("tests/tasks", "tests/sync", "tests/loop", "tests/io"),
+    *("tests/package/test_free_threading.py", "tests/package/test_interpreters.py"),
+)
+
 
 def row(options: argparse.Namespace) -> None:
     """Build and try aioxide on the running interpreter; write down the counts."""
@@ -30,13 +38,16 @@ def row(options: argparse.Namespace) -> None:
     env.install_wheel(options.profile)
     counts.result["build"] = options.profile
     levels: list[str] = []
+    tests: Sequence[Word] = ()
     if options.name in (DEBUG_VERSION, *FREE_THREADED_VERSIONS):
         # These builds are slow, the debug build in everything and the others in each collection of
         # garbage; and what they are to show are memory errors and wrong layouts of objects. One
         # level is enough, and asyncio's own errors are not looked for.
         levels = ["--level", "full"]
         env.variables["AIOXIDE_TESTS_ONLY"] = "aioxide"
-    checks.try_on(env, counts, *levels)
+    if options.name in FREE_THREADED_VERSIONS:
+        tests = FREE_THREADED_TESTS
+    checks.try_on(env, counts, *levels, tests=tests)
 
 
 def row_command(name: str, profile: str) -> list[Word]:
