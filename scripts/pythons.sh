@@ -2,15 +2,18 @@
 # Every CPython that aioxide supports and that is here: pyenv's, uv's, those on PATH, and on a
 # Debian machine the newest from Debian sid in a chroot of their own, for what is missing then
 # (3.14, 3.15) and for debug builds. Of each version the first found is the one that is used.
+# Free-threaded builds have a `t` behind the version: 3.14t, 3.15t.
 #
 #   pythons.sh list                    one line per version: VERSION KIND PATH
 #   pythons.sh setup [PACKAGE ...]     make the chroot (root; about two minutes; kept afterwards)
+#   pythons.sh make VERSION [PYTHON]   make a free-threaded build in seconds, from PyPI's freeze-core
+#                                      and the chroot's library; PYTHON is one that has pip
 #   pythons.sh run VERSION COMMAND …   run COMMAND with VERSION's `python` first on PATH:
 #                                      sid's inside the chroot, where the working directory, /tmp,
 #                                      the Rust toolchain, the checkout and the folder it lies in
 #                                      are the same paths as outside; the others on this system
 #
-# Without root or Debian: `uv python install 3.11 3.12 3.13 3.14 3.15`, or pyenv.
+# Without root or Debian: `uv python install 3.11 3.12 3.13 3.14 3.15 3.14t 3.15t`, or pyenv.
 #
 # Inside the chroot build into a CARGO_TARGET_DIR and a venv of their own: its glibc is newer.
 set -euo pipefail
@@ -19,13 +22,17 @@ ROOT=${AIOXIDE_SID:-/opt/debian-sid}
 MIRROR=${AIOXIDE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 SID_PACKAGES="python3.14-full python3.14-dev libpython3.14-testsuite python3.15-full python3.15-dev libpython3.15-testsuite ca-certificates gcc libc6-dev make pkg-config openssl"
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+MADE=$CHECKOUT/.cache/made
+
+usage() { sed -n '2,/^set/{/^#/p}' "${BASH_SOURCE[0]}"; }
 
 pyenv_versions() {
   local root=${PYENV_ROOT:-$HOME/.pyenv} dir version
   for dir in "$root"/versions/*/; do
     version=$(basename "$dir")
     case $version in
-      *t | *t-dev) ;;  # without the GIL
+      3.1[4-9].*t) echo "${version%.*}t pyenv ${dir}bin/python" ;;
+      *t | *t-dev) ;;
       3.1[1-9].*) echo "${version%.*} pyenv ${dir}bin/python" ;;
     esac
   done | sort -Vr -k3
@@ -38,7 +45,9 @@ uv_versions() {
     version=$(basename "$dir")
     version=${version#cpython-}
     case $version in
-      *+*) ;;  # debug builds, and without the GIL
+      3.1[4-9].*+freethreaded-*)
+        [[ -x ${dir}bin/python ]] && echo "$(cut -d. -f1,2 <<<"$version")t uv ${dir}bin/python" ;;
+      *+*) ;;  # debug builds
       *) [[ -x ${dir}bin/python ]] && echo "$(cut -d. -f1,2 <<<"$version") uv ${dir}bin/python" ;;
     esac
   done | sort -Vr -k3
@@ -46,12 +55,14 @@ uv_versions() {
 
 path_versions() {
   local version
-  for version in 3.11 3.12 3.13 3.14 3.15; do
+  for version in 3.11 3.12 3.13 3.14 3.15 3.14t 3.15t; do
     # The interpreter itself, not a shim or a virtual environment; nothing if it does not start.
     "python$version" -c '
 import sys, sysconfig
-if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED"):
-    print("{0[0]}.{0[1]} path {1}".format(sys.version_info, sys._base_executable))' 2>/dev/null || true
+if sys.implementation.name == "cpython":
+    kind = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    print("{0[0]}.{0[1]}{1} path {2}".format(sys.version_info, kind, sys._base_executable))' \
+      2>/dev/null || true
   done
 }
 
@@ -64,8 +75,15 @@ sid_versions() {
   done
 }
 
+made_versions() {
+  local bin
+  for bin in "$MADE"/*/bin/python; do
+    if [[ -x $bin ]]; then echo "$(basename "${bin%/bin/python}") made $bin"; fi
+  done
+}
+
 versions() {
-  { pyenv_versions; uv_versions; path_versions; sid_versions; } | awk '!seen[$1]++'
+  { pyenv_versions; uv_versions; path_versions; sid_versions; made_versions; } | awk '!seen[$1]++'
 }
 
 mount_once() {
@@ -118,6 +136,17 @@ setup() {
   fi
 }
 
+make() {
+  local version=$1 python=${2:-python3}
+  case $version in
+    3.14t | 3.15t) ;;
+    *) echo "pythons.sh: no way to make $version, only 3.14t and 3.15t" >&2; exit 2 ;;
+  esac
+  [[ -d $ROOT/usr/lib/python${version%t} ]] ||
+    { echo "pythons.sh: no python${version%t} in $ROOT; 'setup' makes it" >&2; exit 2; }
+  "$python" "$CHECKOUT/scripts/free_threaded.py" "${version%t}" "$MADE/$version" "$ROOT"
+}
+
 run() {
   local version=$1 kind path
   shift
@@ -141,7 +170,8 @@ run() {
 case ${1:-} in
   list) versions | sort -V ;;
   setup) shift; setup "$@" ;;
+  make) shift; [[ ${1:-} ]] || { usage; exit 2; }; make "$@" ;;
   enter) shift; mounts; exec chroot "$ROOT" "$@" ;;  # what `inside` starts
-  run) shift; [[ ${2:-} ]] || { sed -n '2,18p' "$0"; exit 2; }; run "$@" ;;
-  *) sed -n '2,18p' "$0"; exit 2 ;;
+  run) shift; [[ ${2:-} ]] || { usage; exit 2; }; run "$@" ;;
+  *) usage; exit 2 ;;
 esac

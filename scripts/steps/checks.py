@@ -4,8 +4,9 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 
-from .environment import PYTHON_VERSION, Environment, need_rust, tools, working
+from .environment import FREE_THREADED, PYTHON_VERSION, Environment, need_rust, tools, working
 from .rows import Row
 from .running import ROOT, Missing, Word, answer, run, say
 
@@ -13,7 +14,9 @@ from .running import ROOT, Missing, Word, answer, run, say
 # seconds it counts as hanging. Most tests have a limit of their own.
 HANGS_AFTER = 3600
 
-TEST_REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+TEST_REQUIREMENTS = [ROOT / "tests" / "requirements.txt"]
+if not FREE_THREADED:
+    TEST_REQUIREMENTS.append(ROOT / "tests" / "requirements-gil.txt")
 LINT_REQUIREMENTS = ROOT / "scripts" / "requirements.txt"
 
 
@@ -25,7 +28,7 @@ def cargo_test(env: Environment) -> None:
 
 def pytest(env: Environment, *arguments: Word) -> None:
     """Run the Python tests."""
-    env.require("test", TEST_REQUIREMENTS)
+    env.require("test", *TEST_REQUIREMENTS)
     say(f"pytest on Python {platform.python_version()}")
     env.run(env.python, "-m", "pytest", "-q", *arguments, timeout=HANGS_AFTER)
 
@@ -43,7 +46,7 @@ def has_suite(env: Environment) -> bool:
 def dev(options: argparse.Namespace) -> None:
     """Build incrementally and install in place."""
     env = working()
-    env.require("test", TEST_REQUIREMENTS)
+    env.require("test", *TEST_REQUIREMENTS)
 
 
 def test(options: argparse.Namespace) -> None:
@@ -56,9 +59,10 @@ def test(options: argparse.Namespace) -> None:
     say("all tests pass")
 
 
-def try_on(env: Environment, counts: Row, *conformance: Word) -> None:
-    """Run every test on an environment's Python and its aioxide, even if an earlier one fails."""
-    counts.pytest(env, pytest)
+def try_on(env: Environment, counts: Row, *conformance: Word, tests: Sequence[Word] = ()) -> None:
+    """Run every test on an environment's Python and its aioxide, even if an earlier one fails; of
+    pytest's only those that are given, if some are."""
+    counts.pytest(env, pytest, *tests)
     counts.attempt("stubtest", check_stubs, env)
     if has_suite(env) or os.environ.get("CI"):
         say(f"conformance on Python {platform.python_version()}")
@@ -79,7 +83,7 @@ def conformance(options: argparse.Namespace) -> None:
 def soak(options: argparse.Namespace) -> None:
     """Run mixed traffic for a long time, after which nothing may be left."""
     env = working()
-    env.require("test", TEST_REQUIREMENTS)
+    env.require("test", *TEST_REQUIREMENTS)
     say(f"soak on Python {platform.python_version()}")
     env.run(env.python, ROOT / "tests" / "soak" / "soak.py", "--seconds", options.seconds)
 
@@ -129,7 +133,7 @@ def stubtest(options: argparse.Namespace) -> None:
 
 def check_stubs(env: Environment) -> None:
     """Run stubtest in an environment that has aioxide."""
-    env.require("test", TEST_REQUIREMENTS)
+    env.require("test", *TEST_REQUIREMENTS)
     say(f"stubtest on Python {platform.python_version()}")
     command: list[Word] = [env.python, "-m", "mypy.stubtest", "aioxide"]
     allowlist = ROOT / "tests" / "stubtest-allowlist.txt"

@@ -7,7 +7,7 @@ from .downstream import DOWNSTREAM_VERSIONS, prepare_downstream
 from .environment import CACHE, PYTHON_VERSION
 from .lanes import Chain, Lanes
 from .machine import machine_packages
-from .matrix import DEBUG_VERSION, PYTHONS, RECIPE, VERSIONS, prepare_matrix, row_command
+from .matrix import ALL_VERSIONS, DEBUG_VERSION, PYTHONS, RECIPE, prepare_matrix, row_command
 from .rows import print_table
 from .running import ROOT, Failed, Word, say
 
@@ -31,7 +31,7 @@ def ci(options: argparse.Namespace) -> None:
     # A test without its server is skipped; here it fails.
     os.environ["CI"] = "1"
     machine_packages()
-    wanted = options.versions or [*VERSIONS, DEBUG_VERSION]
+    wanted = options.versions or list(ALL_VERSIONS)
     missing = prepare_matrix(wanted)
     prepare_downstream([name for name in DOWNSTREAM_VERSIONS if name in wanted])
     here: list[list[Word]] = [[ROOT / "test"]]

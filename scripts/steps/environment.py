@@ -24,7 +24,9 @@ PACKAGE = ROOT / "python" / "aioxide"
 # The files that make up the extension module: a wheel is built again when one of them changes.
 SOURCES = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "crates", "python")
 
-PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Free-threaded builds of Python have a `t` behind the version, in file names too.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}{'t' * FREE_THREADED}"
 
 
 def digest(*paths: pathlib.Path, extra: object = ()) -> str:
@@ -67,6 +69,11 @@ class Environment:
             "VIRTUAL_ENV": str(folder),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
+        if FREE_THREADED:
+            # The import of aioxide turns the GIL on, with a warning. So it is on from the start:
+            # asyncio and aioxide are then tried under the same conditions, and programs whose
+            # output is compared do not warn.
+            self.variables["PYTHON_GIL"] = "1"
         self.variables.pop("PYTHONPATH", None)
         self.variables.pop("PYTHONHOME", None)
         if target:
@@ -123,9 +130,10 @@ class Environment:
         self.run_quietly(self.python, "-m", "pip", "install", *arguments)
         self._stamp(name).write_text(key)
 
-    def require(self, name: str, file: pathlib.Path) -> None:
-        """Install a requirements file."""
-        self.install(name, "-r", file, key=digest(file))
+    def require(self, name: str, *files: pathlib.Path) -> None:
+        """Install requirements files."""
+        arguments = [word for file in files for word in ("-r", file)]
+        self.install(name, *arguments, key=digest(*files))
 
     def install_wheel(self, profile: str) -> None:
         """Build aioxide's wheel with a profile of cargo's and install it, unless nothing

@@ -4,9 +4,10 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 from . import checks
-from .environment import CACHE, Environment, need_rust, target_folder
+from .environment import CACHE, Environment, need_rust, target_folder, tools
 from .rows import Row, print_table
 from .running import ROOT, Failed, Word, answer, run, say
 
@@ -17,6 +18,16 @@ PYTHONS = ROOT / "scripts" / "pythons.sh"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 DEBUG_VERSION = "3.14-dbg"
 DEBUG_PACKAGE = "python3.14-dbg"
+FREE_THREADED_VERSIONS = ("3.14t", "3.15t")
+ALL_VERSIONS = (*VERSIONS, DEBUG_VERSION, *FREE_THREADED_VERSIONS)
+
+# There each collection of garbage looks at every object of the process, and the tests collect
+# several times each. So pytest runs only what CPython's own tests, at the full level, see least of:
+# objects that are used again, contexts, timers, what waits without a Future; and the GIL.
+FREE_THREADED_TESTS = (
+    *("tests/loop", "tests/sync"),
+    *("tests/package/test_free_threading.py", "tests/package/test_interpreters.py"),
+)
 
 
 def row(options: argparse.Namespace) -> None:
@@ -28,12 +39,16 @@ def row(options: argparse.Namespace) -> None:
     env.install_wheel(options.profile)
     counts.result["build"] = options.profile
     levels: list[str] = []
-    if options.name == DEBUG_VERSION:
-        # A debug build is slow and looks for memory errors: one level is enough, and asyncio's own
-        # are not looked for.
+    tests: Sequence[Word] = ()
+    if options.name in (DEBUG_VERSION, *FREE_THREADED_VERSIONS):
+        # These builds are slow, the debug build in everything and the others in each collection of
+        # garbage; and what they are to show are memory errors and wrong layouts of objects. One
+        # level is enough, and asyncio's own errors are not looked for.
         levels = ["--level", "full"]
         env.variables["AIOXIDE_TESTS_ONLY"] = "aioxide"
-    checks.try_on(env, counts, *levels)
+    if options.name in FREE_THREADED_VERSIONS:
+        tests = FREE_THREADED_TESTS
+    checks.try_on(env, counts, *levels, tests=tests)
 
 
 def row_command(name: str, profile: str) -> list[Word]:
@@ -51,8 +66,8 @@ def present_versions() -> set[str]:
 
 
 def prepare_matrix(wanted: list[str]) -> list[str]:
-    """Install the Pythons that only Debian sid has here; return the versions that are still
-    missing."""
+    """Install the Pythons that only Debian sid has here, and make the free-threaded ones; return
+    the versions that are still missing."""
     missing = [name for name in wanted if name not in present_versions()]
     if any(name.startswith(("3.14", "3.15")) for name in missing):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -61,6 +76,10 @@ def prepare_matrix(wanted: list[str]) -> list[str]:
         say("setting up Debian sid's Pythons in a chroot")
         try:
             run("bash", PYTHONS, "setup", *packages)
+            for name in missing:
+                if name in FREE_THREADED_VERSIONS:
+                    say(f"making Python {name}")
+                    run("bash", PYTHONS, "make", name, tools().python)
         except Failed as failure:
             print(failure, file=sys.stderr)
     return [name for name in wanted if name not in present_versions()]
@@ -68,7 +87,7 @@ def prepare_matrix(wanted: list[str]) -> list[str]:
 
 def matrix(options: argparse.Namespace) -> None:
     """Run build, tests and conformance on every Python; print one table at the end."""
-    wanted = options.versions or [*VERSIONS, DEBUG_VERSION]
+    wanted = options.versions or list(ALL_VERSIONS)
     missing = prepare_matrix(wanted)
     failed = []
     for name in wanted:

@@ -167,6 +167,24 @@ def test_pyenv_comes_before_uv(tmp_path):
     assert listed["3.13"][0] == "pyenv"
 
 
-def test_builds_without_the_gil_are_not_used(tmp_path):
-    listed = found(tmp_path, "pyenv/versions/3.14.0t", "uv/cpython-3.14.0+freethreaded-linux")
-    assert listed.get("3.14", ("path",))[0] == "path"
+def test_free_threaded_builds_are_versions_of_their_own(tmp_path):
+    pyenv, uv = "pyenv/versions/3.14.0t", "uv/cpython-3.15.0+freethreaded-linux"
+    older, debug = "pyenv/versions/3.13.0t", "uv/cpython-3.15.0+debug-linux"
+    listed = found(tmp_path, pyenv, uv, older, debug)
+    assert listed["3.14t"] == ("pyenv", tmp_path / pyenv / "bin/python")
+    assert listed["3.15t"] == ("uv", tmp_path / uv / "bin/python")
+    assert "3.13t" not in listed
+    assert all(listed.get(version, ("path",))[0] == "path" for version in ("3.14", "3.15"))
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("3.13t", "pythons.sh: no way to make 3.13t, only 3.14t and 3.15t"),
+        ("3.14t", "pythons.sh: no python3.14 in /nonexistent; 'setup' makes it"),
+    ],
+)
+def test_a_free_threaded_build_that_cannot_be_made(version, told):
+    script = ROOT / "scripts" / "pythons.sh"
+    done = call("bash", script, "make", version, AIOXIDE_SID="/nonexistent")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{told}\n")

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 from unittest import mock
@@ -702,6 +703,8 @@ GEVENT = """
 
 @pytest.mark.parametrize("way_in", [[], ["-m", "aioxide"]], ids=["asyncio", "aioxide"])
 def test_gevent_goes_on_while_the_loop_waits(way_in):
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("gevent has no wheels for free-threaded builds")
     pytest.importorskip("gevent")
     shown = subprocess.run(
         [sys.executable, *way_in, "-c", textwrap.dedent(GEVENT)],

@@ -4,23 +4,43 @@
 //! lie behind the object at first, until something needs the dict. Code that uses an object's
 //! memory again, or passes over the look-up of its attributes, must know whether there are any.
 
+#[cfg(Py_GIL_DISABLED)]
+use std::sync::atomic::Ordering;
+
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
 use crate::hot::UNKNOWN;
 use crate::obj::Obj;
 
+/// The flags of a type.
+///
+/// # Safety
+/// The type is ready.
+#[inline]
+pub(crate) unsafe fn type_flags(class: *mut ffi::PyTypeObject) -> std::ffi::c_ulong {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        return (*class).tp_flags.load(Ordering::Relaxed);
+        #[cfg(not(Py_GIL_DISABLED))]
+        return (*class).tp_flags;
+    }
+}
+
 /// Where objects of the type have their managed dict. Since 3.12 that is the word behind the one of
-/// their managed weak references, whose place the type gives.
+/// their managed weak references, whose place the type gives. In free-threaded builds both lie next
+/// to the object; in the others, two words of the garbage collector's are in between.
 ///
 /// # Safety
 /// The type is ready.
 pub(crate) unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
     const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
-    const WEAK_REFERENCES: isize = -4 * size_of::<usize>() as isize;
+    const WORDS_BEFORE: isize = if cfg!(Py_GIL_DISABLED) { 2 } else { 4 };
+    const WEAK_REFERENCES: isize = -WORDS_BEFORE * size_of::<usize>() as isize;
     // SAFETY: by the contract.
     unsafe {
-        if (*class).tp_flags as std::ffi::c_ulong & MANAGED_DICT == 0 {
+        if type_flags(class) & MANAGED_DICT == 0 {
             return 0;
         }
         if cfg!(Py_3_12) && (*class).tp_weaklistoffset == WEAK_REFERENCES {
@@ -42,7 +62,14 @@ pub fn leave_no_room_for_attributes(class: &Obj) {
     unsafe {
         if cfg!(Py_3_14) && ffi::PyType_Check(class.as_ptr()) != 0 {
             let class = class.as_ptr().cast::<ffi::PyTypeObject>();
-            (*class).tp_flags &= !INLINE_VALUES;
+            #[cfg(Py_GIL_DISABLED)]
+            (*class)
+                .tp_flags
+                .fetch_and(!INLINE_VALUES, Ordering::Relaxed);
+            #[cfg(not(Py_GIL_DISABLED))]
+            {
+                (*class).tp_flags &= !INLINE_VALUES;
+            }
             ffi::PyType_Modified(class);
         }
     }
@@ -95,7 +122,7 @@ pub(crate) unsafe fn inline_values(
 ) -> Result<InlineValues, Raised> {
     let has_them = |class: *mut ffi::PyTypeObject| {
         // SAFETY: only used with ready types.
-        unsafe { (*class).tp_flags as std::ffi::c_ulong & INLINE_VALUES != 0 }
+        unsafe { type_flags(class) & INLINE_VALUES != 0 }
     };
     if cfg!(not(Py_3_14)) || !has_them(class) {
         return Ok(InlineValues::Never);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use pyo3::{Python, ffi};
 
 use crate::args::Args;
-use crate::attributes::{InlineValues, inline_values, managed_dict};
+use crate::attributes::{InlineValues, inline_values, managed_dict, type_flags};
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
 use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, plain_offset};
@@ -468,7 +468,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             if let Some(traverse) = (*base).tp_traverse {
                 info.base_traverse
                     .store(traverse as *mut c_void, Ordering::Relaxed);
-                let visits = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+                let visits = type_flags(base) & ffi::Py_TPFLAGS_HEAPTYPE != 0;
                 info.base_visits_type
                     .store(usize::from(visits), Ordering::Relaxed);
             }

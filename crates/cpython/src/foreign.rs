@@ -490,6 +490,10 @@ impl<T: Hot> ThreadList<T> {
             if !(*node).next.is_null() {
                 return;
             }
+            // Other threads take references to what they find in the list. In free-threaded builds
+            // an object of this thread refuses that until it is told.
+            #[cfg(Py_GIL_DISABLED)]
+            ffi::PyUnstable_EnableTryIncRef(object.as_obj().as_ptr());
             let head = self.head_of_thread();
             (*node).previous = (*head).previous;
             (*node).next = head;

@@ -534,7 +534,7 @@ impl<T: Hot> Ref<T> {
             // SAFETY: the places of weak references and of a dict are words of the object.
             offset == 0 || unsafe { *object.cast::<u8>().offset(offset).cast::<usize>() == 0 }
         };
-        self.0.refcount() == 1
+        self.0.is_unique()
             && Self::is_exact(&self.0)
             && is_empty(info.weakrefs_offset.load(Ordering::Relaxed))
             && !self.has_attributes()

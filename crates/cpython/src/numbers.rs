@@ -64,7 +64,7 @@ impl Numbers {
         if number.class_address() != std::ptr::addr_of!(ffi::PyLong_Type) as usize {
             return Some(number);
         }
-        if number.refcount() != 1 {
+        if !number.is_unique() {
             return None;
         }
         let tag = match TAG.load(Ordering::Relaxed) {

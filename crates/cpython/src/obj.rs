@@ -274,15 +274,42 @@ impl Obj {
         unsafe { ffi::Py_REFCNT(self.as_ptr()) as isize }
     }
 
+    /// Whether only the holder of this reference can reach the object, so that nobody sees it
+    /// change. In free-threaded builds a sum of two counts does not say that while other threads
+    /// run: only an object that this thread has made, and that has been in no other's hands, counts
+    /// there.
+    #[inline]
+    pub fn is_unique(&self) -> bool {
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            // SAFETY: the object is alive.
+            unsafe { ffi::PyUnstable_Object_IsUniquelyReferenced(self.as_ptr()) != 0 }
+        }
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            self.refcount() == 1
+        }
+    }
+
     /// Whether the garbage collector has found the object unreachable and is about to clear it. The
     /// collector must know the object.
     #[inline]
     pub(crate) fn is_being_collected(&self) -> bool {
-        // `_PyGC_PREV_MASK_COLLECTING`, a bit of the last word of the collector's head before the
-        // object.
-        const COLLECTING: usize = 2;
-        // SAFETY: the collector keeps two words before each object that it knows.
-        unsafe { *self.as_ptr().cast::<usize>().sub(1) & COLLECTING != 0 }
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            // `_PyGC_BITS_UNREACHABLE`, in the object's own header.
+            const UNREACHABLE: u8 = 1 << 2;
+            // SAFETY: the object is alive.
+            unsafe { (*self.as_ptr()).ob_gc_bits & UNREACHABLE != 0 }
+        }
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            // `_PyGC_PREV_MASK_COLLECTING`, a bit of the last word of the collector's head before
+            // the object.
+            const COLLECTING: usize = 2;
+            // SAFETY: the collector keeps two words before each object that it knows.
+            unsafe { *self.as_ptr().cast::<usize>().sub(1) & COLLECTING != 0 }
+        }
     }
 
     /// The address of the type, for comparisons.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
+use crate::attributes::type_flags;
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
 use crate::obj::{Obj, done};
@@ -80,7 +81,7 @@ unsafe fn search<T: Hot>(py: Python<'_>, class: *mut ffi::PyTypeObject) -> Resul
                 break;
             };
             let base = base.as_ptr().cast::<ffi::PyTypeObject>();
-            if (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
+            if type_flags(base) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
                 continue;
             }
             let Some(found) = namespace(base).dict_get(&name)? else {

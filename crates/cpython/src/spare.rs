@@ -43,7 +43,7 @@ impl<T: Hot> SpareQueue<T> {
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
         // SAFETY: as in `keep`.
         let kept = unsafe { &mut *self.0.get() };
-        if kept.front()?.as_obj().refcount() != 1 {
+        if !kept.front()?.as_obj().is_unique() {
             return None;
         }
         debug_assert!(kept.front()?.is_unshared());
@@ -81,7 +81,7 @@ impl<T: Hot> Spare<T> {
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
         // SAFETY: as in `keep`; nothing foreign runs.
         let kept = unsafe { &mut *self.0.get() };
-        if kept.as_ref()?.as_obj().refcount() != 1 {
+        if !kept.as_ref()?.as_obj().is_unique() {
             return None;
         }
         debug_assert!(kept.as_ref()?.is_unshared());

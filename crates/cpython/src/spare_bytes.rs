@@ -30,7 +30,7 @@ impl SpareBytes {
         // SAFETY: the GIL is held (token), and nothing foreign runs while the field is borrowed.
         let spare = unsafe { &mut *self.0.get() };
         match spare {
-            Some(bytes) if bytes.refcount() == 1 && size(bytes) == data.len() => {}
+            Some(bytes) if bytes.is_unique() && size(bytes) == data.len() => {}
             _ => return Obj::bytes(py, data),
         }
         let Some(bytes) = spare.take() else {
@@ -51,10 +51,7 @@ impl SpareBytes {
     #[inline]
     pub fn keep(&self, bytes: Obj) {
         // CPython shares one object for each of the shortest values.
-        if bytes.refcount() != 1
-            || !bytes.is_bytes_exact()
-            || !(2..=LARGEST).contains(&size(&bytes))
-        {
+        if !bytes.is_unique() || !bytes.is_bytes_exact() || !(2..=LARGEST).contains(&size(&bytes)) {
             return;
         }
         // SAFETY: as in `bytes`; the last one is dropped when the field is whole again, and frees

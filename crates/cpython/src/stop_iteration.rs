@@ -85,6 +85,9 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         }
         let value = std::ptr::replace(&raw mut (*fields).value, std::ptr::null_mut());
         new_reference(object);
+        // In free-threaded builds the collector's marks are in the header, which is as new now.
+        #[cfg(Py_GIL_DISABLED)]
+        ffi::PyObject_GC_Track(object.cast());
         SPARE.store(object, Ordering::Relaxed);
         ffi::Py_XDECREF(value);
     }

@@ -51,7 +51,7 @@ impl Content {
             return true;
         };
         let exact = shown.is_exact(&Obj::class_of::<pyo3::types::PyByteArray>(py));
-        if exact && shown.refcount() == 1 {
+        if exact && shown.is_unique() {
             let bytes = shown.with_buffer(<[u8]>::to_vec);
             if let Ok(bytes) = bytes {
                 self.unread().borrow_mut().append(&bytes);

@@ -115,7 +115,7 @@ impl ReadCoroutine {
         let spare = value.spare.take()?;
         // The one reference is the reader's. Such objects have no weak references and no
         // attributes.
-        if spare.as_obj().refcount() != 1 {
+        if !spare.as_obj().is_unique() {
             return None;
         }
         let read: &ReadCoroutine = &spare;

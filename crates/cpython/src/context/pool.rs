@@ -80,7 +80,7 @@ impl Pool {
     /// refers to them by then.
     #[inline]
     pub fn is_fresh(&self, context: &Obj) -> bool {
-        context.refcount() == 1 && self.has_variables_of(context) && !context.is_being_collected()
+        context.is_unique() && self.has_variables_of(context) && !context.is_being_collected()
     }
 
     /// A copy of the current context, as `contextvars.copy_context()`.
@@ -155,7 +155,7 @@ impl Pool {
     #[inline(always)]
     pub fn leave_stage(&self) {
         let is_fresh = |context: &Obj| {
-            context.refcount() == 1
+            context.is_unique()
                 && fields().is_some_and(|fields| {
                     // SAFETY: the field holds nothing but contexts, the place was verified.
                     unsafe { word(context.as_ptr(), fields.variables) == self.variables.get() }
