@@ -4,6 +4,8 @@
 //! lie behind the object at first, until something needs the dict. Code that uses an object's
 //! memory again, or passes over the look-up of its attributes, must know whether there are any.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
@@ -48,77 +50,61 @@ pub fn leave_no_room_for_attributes(class: &Obj) {
     }
 }
 
-/// How objects of a type have attributes that lie behind them, before there is a dict of them.
-pub(crate) enum InlineValues {
-    /// They have none. Before 3.14 no object has any.
-    Never,
-    /// They begin at this byte of an object of exactly the type.
-    At(isize),
-    /// They may have them, and it cannot be found out.
-    Unknown,
+/// Whether attributes lie behind an object, or have lain there. Objects of hot types have no room
+/// for any; those of a class derived from one may have it.
+#[inline]
+pub(crate) fn has_inline_values(object: &Obj) -> bool {
+    // SAFETY: the object and its class are alive.
+    unsafe {
+        let class = ffi::Py_TYPE(object.as_ptr());
+        cfg!(Py_3_14)
+            && (*class).tp_flags as std::ffi::c_ulong & INLINE_VALUES != 0
+            && (!HEAD_IS_KNOWN.load(Ordering::Relaxed) || head_shows_values(object))
+    }
 }
 
-/// Whether attributes lie behind an object from byte `place` on, or have lain there.
+/// Whether the head of the values is laid out as [`head_shows_values`] reads it.
+static HEAD_IS_KNOWN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the head of an object's values says that there are any, or have been.
 ///
 /// # Safety
-/// The object's type has such attributes. They begin at `place`, with a head laid out as a probe
-/// has shown.
-#[inline(always)]
-pub(crate) unsafe fn has_inline_values(object: *mut ffi::PyObject, place: isize) -> bool {
+/// The object's class leaves room for attributes.
+unsafe fn head_shows_values(object: &Obj) -> bool {
     // The head is four bytes (`struct _dictvalues`): the room, the number of values, whether they
     // are part of the object, and whether they are in use.
     const ALL_BUT_ROOM: u32 = u32::from_ne_bytes([0, 0xff, 0xff, 0xff]);
     const NONE_YET: u32 = u32::from_ne_bytes([0, 0, 1, 1]);
-    // SAFETY: by the contract; the values are aligned as words are.
-    let head = unsafe { *object.cast::<u8>().offset(place).cast::<u32>() };
+    // SAFETY: the values lie where the object ends, and are aligned as words are.
+    let head = unsafe {
+        let place = (*ffi::Py_TYPE(object.as_ptr())).tp_basicsize;
+        *object.as_ptr().cast::<u8>().offset(place).cast::<u32>()
+    };
     head & ALL_BUT_ROOM != NONE_YET
 }
 
-/// As [`has_inline_values`], for an object whose class may be derived from the type. The values
-/// begin where its own class says.
-///
-/// # Safety
-/// As for [`has_inline_values`].
-#[inline(always)]
-pub(crate) unsafe fn has_inline_values_at_end(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: the object's type is alive; the values lie where the object ends.
-    unsafe { has_inline_values(object, (*ffi::Py_TYPE(object)).tp_basicsize) }
-}
-
-/// How objects of the type have attributes that lie behind them.
-///
-/// # Safety
-/// The type is ready.
-pub(crate) unsafe fn inline_values(
-    py: Python<'_>,
-    class: *mut ffi::PyTypeObject,
-) -> Result<InlineValues, Raised> {
-    let has_them = |class: *mut ffi::PyTypeObject| {
-        // SAFETY: only used with ready types.
-        unsafe { (*class).tp_flags as std::ffi::c_ulong & INLINE_VALUES != 0 }
-    };
-    if cfg!(not(Py_3_14)) || !has_them(class) {
-        return Ok(InlineValues::Never);
+/// Finds out, once, whether the running version lays out the head of such values as it is read
+/// here. An object of a probe class shows it.
+pub(crate) fn look_at_inline_values(py: Python<'_>) -> Result<(), Raised> {
+    if cfg!(not(Py_3_14)) || HEAD_IS_KNOWN.load(Ordering::Relaxed) {
+        return Ok(());
     }
-    // An object of a probe class shows whether its values lie there and say that they are in use.
-    let probe_class = Obj::class_of::<pyo3::types::PyType>(py).call(&[
+    let class = Obj::class_of::<pyo3::types::PyType>(py).call(&[
         &Obj::str(py, "probe")?,
         &Obj::tuple(py, &[])?,
         &Obj::dict(py)?,
     ])?;
-    let probe = probe_class.call0()?;
-    if !has_them(probe_class.as_ptr().cast()) {
-        return Ok(InlineValues::Unknown);
+    let probe = class.call0()?;
+    // SAFETY: the class is alive.
+    let flags = unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_flags };
+    if flags as std::ffi::c_ulong & INLINE_VALUES == 0 {
+        return Ok(());
     }
     // SAFETY: objects of this class have such attributes.
-    let before = unsafe { has_inline_values_at_end(probe.as_ptr()) };
-    probe.set_attr(pyo3::intern!(py, "attribute"), &probe_class)?;
+    let before = unsafe { head_shows_values(&probe) };
+    probe.set_attr(pyo3::intern!(py, "attribute"), &class)?;
     // SAFETY: as above.
-    let after = unsafe { has_inline_values_at_end(probe.as_ptr()) };
-    Ok(if !before && after {
-        // SAFETY: by the contract.
-        InlineValues::At(unsafe { (*class).tp_basicsize })
-    } else {
-        InlineValues::Unknown
-    })
+    let after = unsafe { head_shows_values(&probe) };
+    HEAD_IS_KNOWN.store(!before && after, Ordering::Relaxed);
+    Ok(())
 }

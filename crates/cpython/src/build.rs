@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use pyo3::{Python, ffi};
 
 use crate::args::Args;
-use crate::attributes::{InlineValues, inline_values, managed_dict};
+use crate::attributes::{look_at_inline_values, managed_dict};
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
 use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, plain_offset};
@@ -452,6 +452,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             &mut spec,
             bases.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr),
         ))?;
+        leave_no_room_for_attributes(&class);
+        look_at_inline_values(py)?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
         if !T::Parent::have_child(&class, base, base_size) {
             let text = "parent and child differ in layout, or the parent is not built";
@@ -495,14 +497,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             (false, UNKNOWN) => TYPE_WORD,
             (false, place) => place,
         };
-        let (managed, attributes, values) = match inline_values(py, pointer)? {
-            InlineValues::Never => (managed, attributes, 0),
-            InlineValues::At(place) => (managed, attributes, place),
-            InlineValues::Unknown => (UNKNOWN, TYPE_WORD, UNKNOWN),
-        };
         info.managed_dict.store(managed, Ordering::Relaxed);
         info.attributes.store(attributes, Ordering::Relaxed);
-        info.inline_values.store(values, Ordering::Relaxed);
         info.offset
             .store(offset_after::<T>(base_size), Ordering::Relaxed);
         // The type lives as long as the process: its address is in `info`.
