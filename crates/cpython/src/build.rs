@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use pyo3::{Python, ffi};
 
 use crate::args::Args;
-use crate::attributes::{InlineValues, inline_values, managed_dict, type_flags};
+use crate::attributes::{leave_no_room, managed_dict, type_flags};
 use crate::error::Raised;
 use crate::functions::{keep, method_def};
 use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, plain_offset};
@@ -22,7 +22,6 @@ use crate::trampolines::{
 };
 
 pub use crate::answer::Answer;
-pub use crate::attributes::leave_no_room_for_attributes;
 pub use crate::functions::{MethodDef, bound_method, bound_method0, function};
 pub use crate::trampolines::Next;
 
@@ -453,6 +452,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             bases.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr),
         ))?;
         let pointer = class.as_ptr().cast::<ffi::PyTypeObject>();
+        leave_no_room(pointer);
         if !T::Parent::have_child(&class, base, base_size) {
             let text = "parent and child differ in layout, or the parent is not built";
             return Err(Raised::runtime_error(py, text));
@@ -495,14 +495,8 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             (false, UNKNOWN) => TYPE_WORD,
             (false, place) => place,
         };
-        let (managed, attributes, values) = match inline_values(py, pointer)? {
-            InlineValues::Never => (managed, attributes, 0),
-            InlineValues::At(place) => (managed, attributes, place),
-            InlineValues::Unknown => (UNKNOWN, TYPE_WORD, UNKNOWN),
-        };
         info.managed_dict.store(managed, Ordering::Relaxed);
         info.attributes.store(attributes, Ordering::Relaxed);
-        info.inline_values.store(values, Ordering::Relaxed);
         info.offset
             .store(offset_after::<T>(base_size), Ordering::Relaxed);
         // The type lives as long as the process: its address is in `info`.

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Orderin
 
 use pyo3::{Python, ffi};
 
-use crate::attributes::{has_inline_values, has_inline_values_at_end};
+use crate::attributes::leave_no_room;
 use crate::build::Builder;
 use crate::error::Raised;
 use crate::lifecycle::Visit;
@@ -302,10 +302,6 @@ pub struct TypeInfo {
     /// whichever way it is kept; 0 if objects have none. Where the place is not known, this is the
     /// word of the object's type ([`TYPE_WORD`]), which is never null.
     pub(crate) attributes: AtomicIsize,
-    /// Where attributes may lie behind an object of exactly the type, before there is a dict of
-    /// them. 0 if no object has any; [`UNKNOWN`] if the place is not known, which makes the two
-    /// fields above unknown as well.
-    pub(crate) inline_values: AtomicIsize,
     pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
@@ -334,7 +330,6 @@ impl TypeInfo {
             watches_dict: AtomicBool::new(false),
             managed_dict: AtomicIsize::new(0),
             attributes: AtomicIsize::new(0),
-            inline_values: AtomicIsize::new(0),
             freelist: UnsafeCell::new(Vec::new()),
         }
     }
@@ -544,32 +539,16 @@ impl<T: Hot> Ref<T> {
     /// its `__dict__`.
     #[inline(always)]
     pub fn has_attributes(&self) -> bool {
-        // SAFETY: of whichever class derived from the type, its end is where such attributes lie.
-        self.has_attributes_and(|_| unsafe { has_inline_values_at_end(self.0.as_ptr()) })
+        let place = T::info().attributes.load(Ordering::Relaxed);
+        // SAFETY: the place is a word of the object.
+        place != 0 && unsafe { *self.0.as_ptr().cast::<u8>().offset(place).cast::<usize>() != 0 }
     }
 
     /// The object as one of exactly this type, if it is one and has no attributes of its own. Then
     /// its methods are those of the type and need not be called by name.
     #[inline(always)]
     pub fn of_bare(object: &Obj) -> Option<&Ref<T>> {
-        Self::of_exact(object).filter(|this| {
-            // SAFETY: the object is of exactly the type.
-            !this.has_attributes_and(|place| unsafe { has_inline_values(object.as_ptr(), place) })
-        })
-    }
-
-    #[inline(always)]
-    fn has_attributes_and(&self, has_inline_values: impl FnOnce(isize) -> bool) -> bool {
-        let place = T::info().attributes.load(Ordering::Relaxed);
-        if place == 0 {
-            return false;
-        }
-        // SAFETY: the place is a word of the object.
-        if unsafe { *self.0.as_ptr().cast::<u8>().offset(place).cast::<usize>() != 0 } {
-            return true;
-        }
-        let place = T::info().inline_values.load(Ordering::Relaxed);
-        cfg!(Py_3_14) && place != 0 && has_inline_values(place)
+        Self::of_exact(object).filter(|this| !this.has_attributes())
     }
 
     /// The object as one of exactly this type, if it is one.
@@ -756,6 +735,9 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
         if class == T::info().class() {
             return allocate::<T>(py);
         }
+        // CPython takes a class and the one it is derived from to be alike in this. Every object of
+        // the class is made here, so there is none before the first.
+        leave_no_room(class);
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
         if object.is_null() {

@@ -36,6 +36,7 @@
 //! | [`context`] | `contextvars` contexts |
 //! | [`numbers`] | ints that get a new value instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
+//! | [`tagged_slot`] | a field of eight bytes with such a reference, or with a box |
 //! | [`thread_exit`] | stops threads that CPython would end at the interpreter's end |
 //! | [`watch`] | whether a dict has changed since the last look at it |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
@@ -75,6 +76,7 @@ mod spare_bytes;
 pub mod stack;
 mod stop_iteration;
 pub mod tagged;
+pub mod tagged_slot;
 pub mod thread_exit;
 mod trampolines;
 pub mod watch;

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
-use crate::attributes::has_inline_values;
 use crate::error::preserving;
 use crate::hot::{Hot, Payload, Ref, TypeInfo, UNKNOWN, value_of};
 use crate::obj::{Obj, new_reference};
@@ -211,13 +210,11 @@ unsafe fn foreign_part<'a>(info: &TypeInfo, object: *mut ffi::PyObject) -> &'a [
 #[inline]
 unsafe fn foreign_part_is_empty(info: &TypeInfo, object: *mut ffi::PyObject) -> bool {
     let dict = info.managed_dict.load(Ordering::Relaxed);
-    let values = info.inline_values.load(Ordering::Relaxed);
-    // SAFETY: where the dict's place is known, it is a word that belongs to the object, and the
-    // place of attributes behind it is known too.
+    // SAFETY: where the dict's place is known, it is a word that belongs to the object. There are
+    // no attributes behind objects of exactly a hot type.
     unsafe {
         dict != UNKNOWN
             && (dict == 0 || *object.cast::<u8>().offset(dict).cast::<usize>() == 0)
-            && (values == 0 || !has_inline_values(object, values))
             && all_zero(foreign_part(info, object))
     }
 }
@@ -385,7 +382,6 @@ unsafe fn empty<T: Hot>(object: *mut ffi::PyObject, exact: bool) -> bool {
         base(object);
         let part = foreign_part(info, object);
         std::ptr::write_bytes(part.as_ptr().cast_mut(), 0, part.len());
-        // Attributes that lay behind the object were cleared for good.
-        info.inline_values.load(Ordering::Relaxed) == 0
+        true
     }
 }

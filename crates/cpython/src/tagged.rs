@@ -23,6 +23,21 @@ impl Tagged {
         Tagged(joined, PhantomData)
     }
 
+    /// The word that holds both; [`Tagged::from_word`] takes it back.
+    #[inline]
+    pub(crate) fn into_word(self) -> usize {
+        ManuallyDrop::new(self).0.get()
+    }
+
+    /// What [`Tagged::into_word`] has given; nothing for 0.
+    ///
+    /// # Safety
+    /// The word is one that was given, and is taken back once.
+    #[inline]
+    pub(crate) unsafe fn from_word(word: usize) -> Option<Tagged> {
+        NonZeroUsize::new(word).map(|word| Tagged(word, PhantomData))
+    }
+
     /// The tag.
     #[inline]
     pub fn tag(&self) -> u8 {

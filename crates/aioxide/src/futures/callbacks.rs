@@ -1,107 +1,12 @@
-//! The waiters of a Future, which are called when it is done.
+//! The waiters of a Future are called when it is done.
 
-use cpython::{Obj, Raised, Ref, Slot, Visit};
+use cpython::{Obj, Raised, Ref};
 
 use super::future::Future;
+use super::waiters::Waiter;
 use crate::event_loop::EventLoop;
 use crate::handles::{Callback, Entry, served};
 use crate::interop::asyncio;
-
-/// A waiter of a Future.
-#[derive(Clone)]
-pub(crate) enum Waiter {
-    /// A Python callable that gets the Future, and its context.
-    Function(Obj, Obj),
-    /// A native Task that awaits it.
-    Task(Obj),
-    /// A native object that watches the Future, and is called in its turn.
-    Watcher(Obj),
-}
-
-/// The first waiter of a Future, or none; few Futures have more.
-#[derive(Default)]
-pub(super) struct FirstWaiter {
-    target: Slot,
-    /// The context of a function; empty for a Task; for a watcher, the target a second time.
-    context: Slot,
-}
-
-impl FirstWaiter {
-    #[inline]
-    pub(super) fn take(&self) -> Option<Waiter> {
-        self.target.take().map(|target| match self.context.take() {
-            None => Waiter::Task(target),
-            Some(same) if same.is(&target) => Waiter::Watcher(target),
-            Some(context) => Waiter::Function(target, context),
-        })
-    }
-
-    /// Takes the waiter out if it is a native Task.
-    #[inline]
-    pub(super) fn take_task(&self) -> Option<Obj> {
-        if self.context.is_some() {
-            return None;
-        }
-        self.target.take()
-    }
-
-    /// Whether there is no waiter yet.
-    #[inline]
-    pub(super) fn is_free(&self) -> bool {
-        self.target.is_none()
-    }
-
-    /// Makes a native Task the first.
-    #[inline]
-    pub(super) fn set_task(&self, task: Obj) {
-        self.target.set(Some(task));
-    }
-
-    #[inline]
-    fn set(&self, waiter: Waiter) {
-        let (target, context) = match waiter {
-            Waiter::Function(function, context) => (function, Some(context)),
-            Waiter::Task(task) => (task, None),
-            Waiter::Watcher(watcher) => (watcher.clone(), Some(watcher)),
-        };
-        self.context.set(context);
-        self.target.set(Some(target));
-    }
-
-    fn get(&self) -> Option<Waiter> {
-        self.target.get().map(|target| match self.context.get() {
-            None => Waiter::Task(target),
-            Some(same) if same.is(&target) => Waiter::Watcher(target),
-            Some(context) => Waiter::Function(target, context),
-        })
-    }
-
-    /// Whether the waiter is a watcher.
-    #[inline]
-    fn is_watcher(&self) -> bool {
-        self.target.holds_same(&self.context)
-    }
-
-    /// Takes the waiter out if it is a watcher.
-    #[inline]
-    fn take_watcher(&self) -> Option<Obj> {
-        if !self.is_watcher() {
-            return None;
-        }
-        self.context.set(None);
-        self.target.take()
-    }
-
-    /// Whether the waiter is this very watcher.
-    fn watches(&self, watcher: &Obj) -> bool {
-        self.target.holds(watcher) && self.context.holds(watcher)
-    }
-
-    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
-        visit.slot(&self.target);
-        visit.slot(&self.context);
-    }
-}
 
 impl Waiter {
     /// A callable that gets the Future.
@@ -134,25 +39,11 @@ impl Waiter {
         }
     }
 
-    pub(super) fn visit(&self, visit: &mut Visit<'_>) {
-        match self {
-            Waiter::Function(function, context) => {
-                visit.object(function);
-                visit.object(context);
-            }
-            Waiter::Task(target) | Waiter::Watcher(target) => visit.object(target),
-        }
-    }
-
     fn matches(&self, function: &Obj, future: &Obj) -> Result<bool, Raised> {
         match self {
             Waiter::Function(own, _) => own.equals(function),
             Waiter::Task(_) | Waiter::Watcher(_) => self.show(future)?.0.equals(function),
         }
-    }
-
-    fn is_watcher(&self, watcher: &Obj) -> bool {
-        matches!(self, Waiter::Watcher(own) if own.is(watcher))
     }
 
     /// Schedules the call of the callable or of the watcher, or the task's wake-up.
@@ -234,7 +125,7 @@ impl Future {
         value: &Future,
         native: Option<&Ref<EventLoop>>,
     ) -> bool {
-        if !value.first.is_watcher() {
+        if !value.waiters.is_watcher() {
             return false;
         }
         if let Some(native) = native.filter(|native| EventLoop::is_fast(native)) {
@@ -260,15 +151,15 @@ impl Future {
     /// Whether the first waiter, a watcher, has counted the Future at once. Then it is removed.
     #[inline]
     fn is_counted(this: &Ref<Future>, value: &Future) -> bool {
-        let Some(counting) = served::counting(value.first.target.class_address()) else {
+        let Some(counting) = served::counting(value.waiters.class_address()) else {
             return false;
         };
-        let Some(watcher) = value.first.take_watcher() else {
+        let Some(watcher) = value.waiters.take_watcher() else {
             return false;
         };
         let counted = (counting.count)(&watcher, this.as_obj());
         if !counted {
-            value.first.set(Waiter::Watcher(watcher));
+            value.waiters.set(Waiter::Watcher(watcher));
         }
         counted
     }
@@ -277,8 +168,8 @@ impl Future {
     #[inline(always)]
     pub(crate) fn add_watcher(this: &Ref<Future>, watcher: &Obj) -> Result<(), Raised> {
         let value: &Future = this;
-        if value.is_pending() && value.first.is_free() {
-            value.first.set(Waiter::Watcher(watcher.clone()));
+        if value.is_pending() && value.waiters.is_free() {
+            value.waiters.set(Waiter::Watcher(watcher.clone()));
             return Ok(());
         }
         Future::add_waiter(this, Waiter::Watcher(watcher.clone()))
@@ -289,10 +180,10 @@ impl Future {
         if !self.is_pending() {
             return;
         }
-        if self.first.watches(watcher) {
-            drop(self.first.take());
+        if self.waiters.watches(watcher) {
+            drop(self.waiters.take());
             self.move_up();
-        } else if let Some(fields) = self.rare.get() {
+        } else if let Some(fields) = self.waiters.rare() {
             let all = fields.more.take();
             let (own, others) = all
                 .into_iter()
@@ -309,8 +200,8 @@ impl Future {
         if self.is_pending() {
             return None;
         }
-        let watcher = self.first.take_watcher()?;
-        if self.rare.get().is_some() {
+        let watcher = self.waiters.take_watcher()?;
+        if self.waiters.rare().is_some() {
             self.move_up();
         }
         Some(watcher)
@@ -319,12 +210,12 @@ impl Future {
     /// Moves the second waiter to the free place of the first.
     #[inline(never)]
     fn move_up(&self) {
-        let Some(fields) = self.rare.get() else {
+        let Some(fields) = self.waiters.rare() else {
             return;
         };
         let mut more = fields.more.take();
         if !more.is_empty() {
-            self.first.set(more.remove(0));
+            self.waiters.set(more.remove(0));
         }
         fields.more.set(more);
     }
@@ -332,8 +223,8 @@ impl Future {
     /// Appends a waiter.
     #[inline]
     pub(super) fn keep_waiter(&self, waiter: Waiter) {
-        if self.first.target.is_none() {
-            self.first.set(waiter);
+        if self.waiters.is_free() {
+            self.waiters.set(waiter);
         } else {
             self.keep_another_waiter(waiter);
         }
@@ -341,7 +232,7 @@ impl Future {
 
     #[inline(never)]
     fn keep_another_waiter(&self, waiter: Waiter) {
-        let fields = self.rare.make();
+        let fields = self.waiters.make_rare();
         let mut more = fields.more.take();
         more.push(waiter);
         fields.more.set(more);
@@ -350,7 +241,7 @@ impl Future {
     /// Takes out all waiters but the first, in order.
     #[inline]
     pub(super) fn take_other_waiters(&self) -> Option<Vec<Waiter>> {
-        self.rare.get().map(|fields| fields.more.take())
+        self.waiters.rare().map(|fields| fields.more.take())
     }
 
     /// Copies of all waiters, in order.
@@ -358,8 +249,8 @@ impl Future {
         if !self.is_pending() {
             return Vec::new();
         }
-        let mut all: Vec<Waiter> = self.first.get().into_iter().collect();
-        if let Some(fields) = self.rare.get() {
+        let mut all: Vec<Waiter> = self.waiters.get().into_iter().collect();
+        if let Some(fields) = self.waiters.rare() {
             let more = fields.more.take();
             all.extend(more.iter().cloned());
             fields.more.set(more);
@@ -380,7 +271,7 @@ impl Future {
             }
         }
         if removed > 0 {
-            let old = (this.first.take(), this.take_other_waiters());
+            let old = (this.waiters.take(), this.take_other_waiters());
             for waiter in kept {
                 this.keep_waiter(waiter);
             }

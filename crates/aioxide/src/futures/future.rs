@@ -6,10 +6,9 @@ use cpython::error::{set_cause, set_context, set_traceback, traceback};
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use pyo3::types::{PyAnyMethods, PyTypeMethods};
 
-use super::callbacks::{FirstWaiter, Waiter};
 use super::flags::{Flag, Flags};
 use super::mirror;
-use super::rare::RareBox;
+use super::waiters::{Waiter, Waiters};
 use crate::event_loop::EventLoop;
 use crate::handles::{reports, served};
 use crate::interop::asyncio;
@@ -41,10 +40,9 @@ enum Phase {
 pub(crate) struct Future {
     /// Empty until `__init__` has run.
     event_loop: Slot,
-    /// The first waiter.
-    pub(super) first: FirstWaiter,
+    /// The first waiter, or the box with it and the rare fields.
+    pub(crate) waiters: Waiters,
     outcome: Slot,
-    pub(crate) rare: RareBox,
     phase: Cell<Phase>,
     pub(crate) flags: Flags,
     /// Of a Task: `cancelling()`. The field lies here because there is room for it.
@@ -75,9 +73,8 @@ impl Future {
     fn with_loop(event_loop: Option<Obj>, flags: Flags) -> Future {
         Future {
             event_loop: Slot::new(event_loop),
-            first: FirstWaiter::default(),
+            waiters: Waiters::default(),
             outcome: Slot::default(),
-            rare: RareBox::default(),
             phase: Cell::new(Phase::Pending),
             flags,
             cancel_requests: Cell::new(0),
@@ -145,7 +142,7 @@ impl Future {
     #[cold]
     pub(crate) fn remember_source(&self, py: Python<'_>) -> Result<(), Raised> {
         let stack = asyncio(py).extract_stack.get(py).call0()?;
-        self.rare.make().source_traceback.set(Some(stack));
+        self.waiters.make_rare().source_traceback.set(Some(stack));
         Ok(())
     }
 
@@ -295,7 +292,10 @@ impl Future {
             exception = replacement;
         }
         if let Some(traceback) = traceback(&exception) {
-            this.rare.make().outcome_traceback.set(Some(traceback));
+            this.waiters
+                .make_rare()
+                .outcome_traceback
+                .set(Some(traceback));
         }
         let planned = this.outcome.replace(Some(exception));
         Future::finish(this, this, Phase::Failed);
@@ -320,7 +320,10 @@ impl Future {
 
     /// As [`Future::cancel`], and keeps the exception with which a coroutine ended.
     pub(crate) fn cancel_with(this: &Ref<Future>, exception: Obj) -> Result<bool, Raised> {
-        this.rare.make().cancelled_exception.set(Some(exception));
+        this.waiters
+            .make_rare()
+            .cancelled_exception
+            .set(Some(exception));
         Future::cancel(this, None)
     }
 
@@ -332,13 +335,14 @@ impl Future {
         value: &Future,
         native: Option<&Ref<EventLoop>>,
     ) -> Result<(), Raised> {
-        if value.rare.get().is_none() {
-            if let Some(task) = value.first.take_task() {
-                return Future::wake(this, value, task, native);
-            }
-            if Future::notify_only_watcher(this, value, native) {
-                return Ok(());
-            }
+        if value.waiters.is_empty() {
+            return Ok(());
+        }
+        if let Some(task) = value.waiters.take_task() {
+            return Future::wake(this, value, task, native);
+        }
+        if value.waiters.rare().is_none() && Future::notify_only_watcher(this, value, native) {
+            return Ok(());
         }
         Future::schedule_all(this, value)
     }
@@ -346,7 +350,7 @@ impl Future {
     #[inline(never)]
     fn schedule_all(this: &Ref<Future>, value: &Future) -> Result<(), Raised> {
         let more = value.take_other_waiters();
-        if let Some(first) = value.first.take() {
+        if let Some(first) = value.waiters.take() {
             first.schedule(this, value)?;
         }
         for waiter in more.into_iter().flatten() {
@@ -358,8 +362,8 @@ impl Future {
     /// Wakes the task when the Future is done; at once if it is. `value` is the Future's.
     #[inline(always)]
     pub(crate) fn add_task(this: &Ref<Future>, value: &Future, task: Obj) -> Result<(), Raised> {
-        if value.is_pending() && value.first.is_free() {
-            value.first.set_task(task);
+        if value.is_pending() && value.waiters.is_free() {
+            value.waiters.set_task(task);
             return Ok(());
         }
         Future::add_waiter(this, Waiter::task(task))
@@ -420,8 +424,8 @@ impl Future {
                 this.flags.set(Flag::LogTraceback, false);
                 let exception = this.outcome.get().unwrap_or_else(|| Obj::none(py));
                 let kept = this
-                    .rare
-                    .get()
+                    .waiters
+                    .rare()
                     .and_then(|rare| rare.outcome_traceback.take())
                     .unwrap_or_else(|| Obj::none(py));
                 set_traceback(&exception, &kept);
@@ -486,8 +490,8 @@ impl Future {
     /// `_make_cancelled_error()`: the coroutine's own CancelledError the first time.
     pub(crate) fn make_cancelled_error(this: &Ref<Future>) -> Result<Obj, Raised> {
         if let Some(exception) = this
-            .rare
-            .get()
+            .waiters
+            .rare()
             .and_then(|rare| rare.cancelled_exception.take())
         {
             return Ok(exception);
@@ -542,13 +546,15 @@ impl Future {
 
     /// The message that `cancel()` was given.
     pub(crate) fn cancel_message(&self) -> Option<Obj> {
-        self.rare.get().and_then(|rare| rare.cancel_message.get())
+        self.waiters
+            .rare()
+            .and_then(|rare| rare.cancel_message.get())
     }
 
     /// Keeps the message that `cancel()` was given.
     pub(crate) fn set_cancel_message(&self, message: Option<Obj>) {
-        if message.is_some() || self.rare.get().is_some() {
-            self.rare.make().cancel_message.set(message);
+        if message.is_some() || self.waiters.rare().is_some() {
+            self.waiters.make_rare().cancel_message.set(message);
         }
     }
 
@@ -566,22 +572,25 @@ impl Future {
 
     /// The place where the Future was made, in debug mode.
     pub(crate) fn source_traceback(&self) -> Option<Obj> {
-        self.rare.get().and_then(|rare| rare.source_traceback.get())
+        self.waiters
+            .rare()
+            .and_then(|rare| rare.source_traceback.get())
     }
 
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
         visit.slot(&self.event_loop);
-        self.first.visit(visit);
         visit.slot(&self.outcome);
-        self.rare.visit(visit);
+        self.waiters.visit(visit);
     }
 
     /// Releases everything that the Future holds.
     pub(super) fn forget(&self) {
-        drop(self.first.take());
+        drop(self.waiters.take());
         self.event_loop.set(None);
         self.outcome.set(None);
-        self.rare.forget();
+        if let Some(rare) = self.waiters.rare() {
+            rare.forget();
+        }
     }
 }
 

@@ -4,10 +4,10 @@ use cpython::build::{Builder, Next};
 use cpython::{Args, Hot, NoParent, Obj, Raised, Ref, Visit, context};
 
 use super::await_future::{FutureIter, step as await_step};
-use super::callbacks::Waiter;
 use super::flags::Flag;
 use super::future::{Future, FutureState};
 use super::mirror;
+use super::waiters::Waiter;
 use crate::interop::asyncio;
 
 impl Future {

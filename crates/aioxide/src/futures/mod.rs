@@ -2,7 +2,8 @@
 //!
 //! - [`any_loop`]: making a future of any loop.
 //! - [`future`]: the value of a Future, its methods and its end.
-//! - [`callbacks`]: the waiters of a Future, which are called when it is done.
+//! - [`callbacks`]: the calls of a Future's waiters when it is done.
+//! - [`waiters`]: the first waiter, and where the others are.
 //! - [`flags`] and [`rare`]: yes-or-no facts in a byte, and the fields that few Futures need.
 //! - [`interface`]: the Python side: methods, properties, texts.
 //! - [`await_future`]: the iterator of `await future`.
@@ -14,6 +15,7 @@ mod flags;
 mod future;
 mod interface;
 mod rare;
+mod waiters;
 
 pub(crate) use any_loop::{create_future, makes_native_futures, with_native_futures};
 pub(crate) use await_future::{FutureIter, Thrown, is_exit, step as await_step};

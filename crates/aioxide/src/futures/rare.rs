@@ -1,11 +1,11 @@
 //! The fields that few Futures need. They are in a box of their own, so that other Futures do not
 //! pay for them.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 
 use cpython::{Slot, Visit};
 
-use super::callbacks::Waiter;
+use super::waiters::Waiter;
 
 /// The fields in the box.
 #[derive(Default)]
@@ -17,6 +17,8 @@ pub(crate) struct RareFields {
     pub(super) cancel_message: Slot,
     /// The CancelledError that ended the coroutine, raised again by `result()`.
     pub(super) cancelled_exception: Slot,
+    /// The first waiter, once there is the box.
+    pub(super) first: Cell<Option<Waiter>>,
     /// All waiters but the first.
     pub(super) more: Cell<Vec<Waiter>>,
     /// Of a Task: the exception that its next step throws, if it was scheduled with one.
@@ -25,52 +27,28 @@ pub(crate) struct RareFields {
     pub(crate) name: Slot,
 }
 
-/// The box. It is made when first needed and never removed.
-#[derive(Default)]
-pub(crate) struct RareBox(OnceCell<Box<RareFields>>);
-
-impl RareBox {
-    /// The fields, if the box was made.
-    #[inline]
-    pub(crate) fn get(&self) -> Option<&RareFields> {
-        self.0.get().map(|fields| &**fields)
-    }
-
-    /// The fields, in a box that is made if there is none.
-    #[cold]
-    pub(crate) fn make(&self) -> &RareFields {
-        self.0.get_or_init(Box::default)
-    }
-
-    /// Takes the exception that the next step of a Task throws.
-    #[inline]
-    pub(crate) fn take_error(&self) -> Option<cpython::Obj> {
-        self.get().and_then(|fields| fields.error.take())
-    }
-
+impl RareFields {
     pub(super) fn visit(&self, visit: &mut Visit<'_>) {
-        let Some(fields) = self.get() else { return };
-        for slot in fields.slots() {
+        for slot in self.slots() {
             visit.slot(slot);
         }
-        let more = fields.more.take();
-        for waiter in &more {
+        let (first, more) = (self.first.take(), self.more.take());
+        for waiter in first.iter().chain(&more) {
             waiter.visit(visit);
         }
-        fields.more.set(more);
+        self.first.set(first);
+        self.more.set(more);
     }
 
     /// Releases what can be part of a cycle.
     pub(super) fn forget(&self) {
-        let Some(fields) = self.get() else { return };
-        for slot in fields.slots() {
+        for slot in self.slots() {
             slot.set(None);
         }
-        drop(fields.more.take());
+        drop(self.first.take());
+        drop(self.more.take());
     }
-}
 
-impl RareFields {
     fn slots(&self) -> [&Slot; 6] {
         [
             &self.outcome_traceback,

@@ -83,7 +83,7 @@ fn keep(this: &Ref<Task>, name: Obj) {
     } else if let Some(mirror) = mirror(this.py()) {
         mirror.set_name(this, name);
     } else {
-        this.parent().rare.make().name.set(Some(name));
+        this.parent().waiters.make_rare().name.set(Some(name));
     }
 }
 
@@ -93,7 +93,10 @@ fn kept(this: &Ref<Task>) -> Option<Obj> {
     } else if let Some(mirror) = mirror(this.py()) {
         mirror.name(this)
     } else {
-        this.parent().rare.get().and_then(|rare| rare.name.get())
+        this.parent()
+            .waiters
+            .rare()
+            .and_then(|rare| rare.name.get())
     }
 }
 

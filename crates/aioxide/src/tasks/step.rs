@@ -30,7 +30,7 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), EndsPr
         Err(raised) => return report(task, raised),
     };
     let waiter = task.waiter.take();
-    let error = match task.parent_value().rare.take_error() {
+    let error = match task.parent_value().waiters.take_error() {
         Some(error) => Some(error),
         None => outcome_of(waiter.as_ref()),
     };

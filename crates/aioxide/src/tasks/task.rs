@@ -187,7 +187,7 @@ impl Task {
             return Ok(());
         };
         if error.is_some() {
-            this.parent().rare.make().error.set(error);
+            this.parent().waiters.make_rare().error.set(error);
         }
         if let Some(native) = Ref::<EventLoop>::of(&event_loop) {
             if EventLoop::is_fast(native) {
@@ -213,7 +213,7 @@ impl Task {
         static STEP: MethodDef = MethodDef::new(c"task_step", c"Drive the coroutine one step.");
         bound_method0(this, &STEP, |this: &Ref<Task>| {
             stop_at_exit();
-            super::step::step(this, this.parent_value().rare.take_error())
+            super::step::step(this, this.parent_value().waiters.take_error())
         })
     }
 

@@ -1,6 +1,7 @@
 //! [`Slot`] and [`Tagged`]: references that may be replaced at any time.
 
 use cpython::tagged::Tagged;
+use cpython::tagged_slot::TaggedSlot;
 use cpython::{Obj, Slot};
 
 use crate::toys::Node;
@@ -87,6 +88,50 @@ fn a_tag_travels_with_its_reference() {
         }
         let optional = size_of::<Option<Tagged>>();
         assert_eq!(optional, size_of::<usize>());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_tagged_slot_holds_a_reference_or_a_box() {
+    python(|py| {
+        let (list, other) = (Obj::list(py)?, Obj::list(py)?);
+        let slot = TaggedSlot::<(Option<Tagged>, u64)>::default();
+        assert!(slot.is_empty() && slot.take().is_none() && slot.boxed().is_none());
+        for tag in 0..7 {
+            assert!(slot.put(Tagged::new(list.clone(), tag)).is_ok());
+            assert_eq!(slot.tag(), Some(tag));
+            assert!(slot.holds(&list) && !slot.holds(&other));
+            assert_eq!(slot.class_address(), list.class_address());
+            assert!(slot.take_tagged((tag + 1) % 7).is_none());
+            assert!(slot.get().is_some_and(|held| held.is(&list)));
+            assert!(slot.take_tagged(tag).is_some_and(|held| held.is(&list)));
+            assert!(slot.is_empty());
+            assert_eq!(list.refcount(), 1);
+        }
+        assert!(
+            slot.put(Tagged::new(list.clone(), 7)).is_err(),
+            "the tag of boxes"
+        );
+        assert!(slot.put(Tagged::new(list.clone(), 1)).is_ok());
+        assert!(slot.put(Tagged::new(other.clone(), 2)).is_ok(), "another");
+        assert_eq!((list.refcount(), other.refcount()), (1, 2));
+        let (held, number) = slot.boxed_or_make(|held| (held, 5));
+        assert!(held.as_ref().is_some_and(|held| held.tag() == 2) && *number == 5);
+        assert_eq!(slot.boxed_or_make(|_| (None, 6)).1, 5, "it is made once");
+        assert!(slot.take().is_none() && slot.tag().is_none() && slot.get().is_none());
+        assert!(slot.take_tagged(2).is_none() && !slot.is_empty() && !slot.holds(&other));
+        assert!(
+            slot.put(Tagged::new(list.clone(), 0)).is_err(),
+            "there is a box"
+        );
+        assert_eq!(slot.class_address(), 0);
+        drop(slot);
+        assert_eq!((list.refcount(), other.refcount()), (1, 1));
+        let slot = TaggedSlot::<u64>::default();
+        assert!(slot.put(Tagged::new(list.clone(), 3)).is_ok());
+        drop(slot);
+        assert_eq!(list.refcount(), 1);
         Ok(())
     });
 }
