@@ -86,6 +86,7 @@ mod tests {
 
     fn readable(token: u64) -> Readiness {
         Readiness {
+            special: false,
             token,
             readable: true,
             writable: false,

@@ -1,7 +1,7 @@
 //! Writes that are held back until the end of the iteration. So two writes of one connection leave
 //! by one system call, and writes of several connections wake their common peer once.
 //!
-//! The room `transports` decides which connections hold. The loop sends what is held when 16
+//! The room `transports` decides which connections hold. The loop sends what is held when 64
 //! connections hold something, when the first has waited for a millisecond, and when the iteration
 //! ends. If a callback blocks before that, a thread that looks every four milliseconds sends it, so
 //! a write leaves even if the program blocks right after it.

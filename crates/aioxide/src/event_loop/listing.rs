@@ -83,8 +83,10 @@ impl EventLoop {
         Ok(true)
     }
 
-    /// Takes out of the queue the entry that runs after `after` others.
+    /// Takes out of the queue the entry that runs after `after` others. If it was about a
+    /// descriptor, that is reported again.
     pub(crate) fn remove_ready(this: &Ref<EventLoop>, after: usize) {
+        EventLoop::report_levels(this);
         let entry = this.ready.borrow_mut().remove(after);
         if let Some(entry) = entry {
             entry.let_go();

@@ -79,6 +79,7 @@ impl Epoll {
                 token: event.u64,
                 readable: flags & !(libc::EPOLLOUT as u32) != 0,
                 writable: flags & !(libc::EPOLLIN as u32) != 0,
+                special: flags & !((libc::EPOLLIN | libc::EPOLLOUT) as u32) != 0,
             }
         }));
         Ok(())
@@ -181,6 +182,9 @@ fn mask(interest: Interest) -> u32 {
     }
     if interest.contains(Interest::WRITE) {
         mask |= libc::EPOLLOUT as u32;
+    }
+    if interest.contains(Interest::EDGE) {
+        mask |= (libc::EPOLLET | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
     }
     mask
 }
