@@ -276,7 +276,7 @@ impl EventLoop {
             let watch = watches.entry(fd);
             let released = watch.side(side).take();
             let before = watch.interest;
-            let after = before - interest_of(side);
+            let after = before - interest_of(side) - Interest::EDGE;
             watch.interest = after;
             watch.once &= before == after;
             let file = watch.file.take_if(|_| after.is_empty());
