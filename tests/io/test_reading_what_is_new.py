@@ -155,28 +155,6 @@ def test_pausing_with_bytes_on_their_way(run, family):
     run(main)
 
 
-def test_an_iteration_inside_of_data_received(run, family):
-    """Such as nest_asyncio's: what is left after a short buffer is read in it."""
-
-    async def main():
-        loop = asyncio.get_running_loop()
-
-        class Nesting(BufferedJournal):
-            def buffer_updated(self, nbytes):
-                super().buffer_updated(nbytes)
-                if len(self.received) == 8:
-                    for _ in range(20):
-                        loop.call_soon(int)
-                        loop._run_once()
-
-        make = lambda: Nesting(size=8)  # noqa: E731
-        async with connected(family, make) as (transport, protocol, peer):
-            peer.send(bytes(32))
-            await until(lambda: len(protocol.received) == 32)
-
-    run(main)
-
-
 def test_more_connections_than_one_look_reports(run):
     async def main():
         async with contextlib.AsyncExitStack() as stack:
