@@ -484,6 +484,13 @@ impl EventLoop {
         }
     }
 
+    /// Has the selector report a descriptor as long as it is ready, because something may be left.
+    pub(crate) fn report_rest(this: &Ref<EventLoop>, fd: i32) {
+        if let Some(watch) = this.watches.borrow_mut().get_mut(fd) {
+            report_level(this.selector.borrow().as_deref(), fd, watch);
+        }
+    }
+
     /// Has the selector report all descriptors as long as they are ready, because the program may
     /// drop what it has reported.
     pub(super) fn report_levels(this: &Ref<EventLoop>) {
@@ -586,8 +593,12 @@ fn report_level(selector: Option<&Selector>, fd: i32, watch: &mut FdWatch) {
     if watch.interest.contains(Interest::EDGE) {
         watch.interest = watch.interest - Interest::EDGE;
         if let Some(selector) = selector {
-            // This fails for a descriptor that the program has closed, which is never ready.
-            let _ = selector.modify(fd, u64::from(fd.unsigned_abs()), watch.interest);
+            let token = u64::from(fd.unsigned_abs());
+            let modified = selector.modify(fd, token, watch.interest);
+            // Both fail for a descriptor that the program has closed, which is never ready.
+            if modified.is_err() && selector.unregister(fd).is_ok() {
+                let _ = selector.register(fd, token, watch.interest);
+            }
         }
     }
 }

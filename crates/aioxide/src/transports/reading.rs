@@ -163,13 +163,7 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram
 #[cold]
 fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), EndsProgram> {
     // Perhaps nothing was read.
-    let raised = match this.socket.note_rest(this.as_obj()) {
-        Ok(()) => raised,
-        Err(other) => {
-            drop(other.take(this.py()));
-            raised
-        }
-    };
+    this.socket.note_rest();
     let event_loop = this.core().event_loop.get();
     method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
 }
@@ -232,7 +226,7 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Received::Data(data) => {
             let size = data.as_bytes().map_or(0, <[u8]>::len);
             if size == SCRATCH || size == ROOM {
-                this.socket.note_rest(this.as_obj())?;
+                this.socket.note_rest();
             }
             this.reading
                 .last_read_was_large
@@ -269,7 +263,7 @@ fn read_for_taker(
         })
     });
     if is_full {
-        this.socket.note_rest(this.as_obj())?;
+        this.socket.note_rest();
     }
     let taken = match received {
         Ok(Some(Ok(taken))) => taken,
@@ -334,7 +328,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         }
         Err(raised) => {
             drop(raised.take(py));
-            this.socket.note_rest(this.as_obj())?;
+            this.socket.note_rest();
             return on_useless_buffer(this, &room);
         }
     };
@@ -347,7 +341,7 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Err(error) => return on_read_error(this, os_exception(py, error)),
     };
     if count == size {
-        this.socket.note_rest(this.as_obj())?;
+        this.socket.note_rest();
     }
     let updated = receiver(this, "buffer_updated")
         .and_then(|updated| updated.call1(&Obj::int(py, count as i64)?));

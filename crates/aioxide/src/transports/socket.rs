@@ -77,10 +77,11 @@ impl Socket {
     /// Notes that a read may have left something: from now on the selector reports the descriptor
     /// as long as it is ready.
     #[cold]
-    pub(super) fn note_rest(&self, transport: &Obj) -> Result<(), Raised> {
-        match self.empties.replace(false) && self.watches_read.get() {
-            true => self.update_watch(transport),
-            false => Ok(()),
+    pub(super) fn note_rest(&self) {
+        if self.empties.replace(false) && self.watches_read.get() {
+            if let Some(event_loop) = self.core.event_loop.get() {
+                EventLoop::report_rest(&event_loop, self.core.fd);
+            }
         }
     }
 }
