@@ -2,8 +2,7 @@
 //!
 //! A front over epoll, or over `poll` where there is no epoll. Both keep one contract, tested by
 //! the same tests:
-//! - Level-triggered: a descriptor is reported at every wait while it is ready. Only with
-//!   [`Interest::EDGE`] it need not be.
+//! - Level-triggered: a descriptor is reported at every wait while it is ready.
 //! - One registration per descriptor, with a token of the caller's choice that comes back with
 //!   every event.
 //! - Errors and hang-ups count as readable and as writable, as in Python's `selectors`, whatever
@@ -17,7 +16,8 @@
 //! The selector is close-on-exec. After a fork, parent and child share one epoll: the child must
 //! drop its selector without unregistering anything and make a new one.
 //!
-//! It refuses an interest in nothing, which would still report hang-ups for ever.
+//! It offers no edge-triggering, which would make one unread byte a lost wake-up. It refuses an
+//! interest in nothing, which would still report hang-ups for ever.
 
 use std::io;
 use std::ops::{BitOr, Sub};
@@ -43,12 +43,6 @@ impl Interest {
     pub const READ: Interest = Interest(1);
     /// Interest in writing: `add_writer`.
     pub const WRITE: Interest = Interest(2);
-    /// Besides [`READ`](Interest::READ): it is enough to report what is new. The descriptor may be
-    /// reported only when bytes come, or the end or an error, and when it is registered or modified
-    /// while there is something to read. So one unread byte is a lost wake-up: whoever leaves any,
-    /// or gets a [`Readiness`] that is `special`, has to modify the descriptor, without `EDGE` if
-    /// that may go on. It saves the system the second look at each descriptor that it has reported.
-    pub const EDGE: Interest = Interest(4);
 
     /// Whether this includes all of `other`.
     #[inline]
@@ -90,9 +84,6 @@ pub struct Readiness {
     pub readable: bool,
     /// Whether the descriptor can be written, or has an error or hang-up to report.
     pub writable: bool,
-    /// Whether there is something besides bytes and room: the end, an error, a hang-up or urgent
-    /// data. Of a descriptor that is registered with [`Interest::EDGE`] it says so in any case.
-    pub special: bool,
 }
 
 /// A system call to wait by.
@@ -238,7 +229,7 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 fn check_interest(interest: Interest) -> io::Result<()> {
-    if (interest - Interest::EDGE).is_empty() {
+    if interest.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "interest in nothing",
@@ -292,13 +283,11 @@ mod tests {
         events
     }
 
-    /// An event; a pair reports nothing special but that its peer is gone, and then both others.
     fn event(token: u64, readable: bool, writable: bool) -> Readiness {
         Readiness {
             token,
             readable,
             writable,
-            special: readable && writable,
         }
     }
 
@@ -371,44 +360,6 @@ mod tests {
             selector.unregister(fd).unwrap();
             assert_eq!(code(selector.unregister(fd)), Some(libc::ENOENT));
             assert_eq!(code(selector.arm(fd, 1, Interest::NONE, false)), None);
-        }
-    }
-
-    #[test]
-    fn edges_report_what_is_new() {
-        for selector in selectors() {
-            let (ours, mut peer) = pair();
-            let fd = ours.as_raw_fd();
-            let edge = Interest::READ | Interest::EDGE;
-            peer.write_all(b"a").unwrap();
-            selector.register(fd, 1, edge).unwrap();
-            assert_eq!(ready(&selector), [event(1, true, false)]);
-            // What is left may be reported or not; modified, the descriptor is reported.
-            let _ = ready(&selector);
-            for interest in [edge, Interest::READ, Interest::READ] {
-                selector.modify(fd, 2, interest).unwrap();
-                assert_eq!(ready(&selector), [event(2, true, false)]);
-            }
-            (&ours).read_exact(&mut [0]).unwrap();
-            selector.modify(fd, 3, edge).unwrap();
-            assert_eq!(ready(&selector), []);
-            for _ in 0..2 {
-                peer.write_all(b"b").unwrap();
-                assert_eq!(ready(&selector), [event(3, true, false)]);
-                (&ours).read_exact(&mut [0]).unwrap();
-            }
-            assert_eq!(ready(&selector), []);
-            // The end comes with the last bytes.
-            peer.write_all(b"c").unwrap();
-            peer.shutdown(Shutdown::Write).unwrap();
-            let [last] = ready(&selector)[..] else {
-                panic!("one event");
-            };
-            assert!(last.readable && (last.special || selector.backend() == Backend::Poll));
-            (&ours).read_exact(&mut [0]).unwrap();
-            selector.modify(fd, 4, Interest::READ).unwrap();
-            assert!(ready(&selector)[0].readable);
-            assert_eq!(code(selector.modify(fd, 5, Interest::EDGE)), None);
         }
     }
 

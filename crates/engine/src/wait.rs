@@ -86,7 +86,6 @@ mod tests {
 
     fn readable(token: u64) -> Readiness {
         Readiness {
-            special: false,
             token,
             readable: true,
             writable: false,

@@ -83,10 +83,8 @@ impl EventLoop {
         Ok(true)
     }
 
-    /// Takes out of the queue the entry that runs after `after` others. If it was about a
-    /// descriptor, that is reported again.
+    /// Takes out of the queue the entry that runs after `after` others.
     pub(crate) fn remove_ready(this: &Ref<EventLoop>, after: usize) {
-        EventLoop::report_levels(this);
         let entry = this.ready.borrow_mut().remove(after);
         if let Some(entry) = entry {
             entry.let_go();

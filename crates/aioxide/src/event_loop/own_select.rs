@@ -15,9 +15,6 @@ use crate::handles::{Shown, TimerHandle};
 impl EventLoop {
     /// Makes the loop wait by a function of the program's, or, without one, by its own again.
     pub(crate) fn set_select(this: &Ref<EventLoop>, select: Option<Obj>) {
-        if select.is_some() {
-            EventLoop::report_levels(this);
-        }
         this.select.set(select);
         this.update_replaced();
     }

@@ -8,7 +8,7 @@
 
 use cpython::context::BoundContext;
 use cpython::{Args, Obj, Raised, Ref, Visit, context};
-use engine::{Interest, Readiness, Selector};
+use engine::{Interest, Readiness};
 
 use super::EventLoop;
 use crate::handles::{Callback, Entry, Handle};
@@ -166,11 +166,15 @@ impl EventLoop {
         this: &Ref<EventLoop>,
         fd: i32,
         io: &Obj,
-        mut interest: Interest,
+        read: bool,
+        write: bool,
     ) -> Result<(), Raised> {
-        // A `select` of the program's may drop events, and get them again at the next call.
-        if this.select.is_some() {
-            interest = interest - Interest::EDGE;
+        let mut interest = Interest::NONE;
+        if read {
+            interest = interest | Interest::READ;
+        }
+        if write {
+            interest = interest | Interest::WRITE;
         }
         if interest.is_empty() {
             let released = this.watches.borrow_mut().remove(fd);
@@ -217,7 +221,7 @@ impl EventLoop {
         operation: &Obj,
     ) -> Result<(), Raised> {
         let (before, once) = this.interest(fd);
-        let after = (before - Interest::EDGE) | interest_of(side);
+        let after = before | interest_of(side);
         let arm = before.is_empty();
         if arm {
             EventLoop::arm(this, fd, after)?;
@@ -276,7 +280,7 @@ impl EventLoop {
             let watch = watches.entry(fd);
             let released = watch.side(side).take();
             let before = watch.interest;
-            let after = before - interest_of(side) - Interest::EDGE;
+            let after = before - interest_of(side);
             watch.interest = after;
             watch.once &= before == after;
             let file = watch.file.take_if(|_| after.is_empty());
@@ -382,7 +386,7 @@ impl EventLoop {
         file: Option<Obj>,
     ) -> Result<(), Raised> {
         let (before, once) = this.interest(fd);
-        let after = (before - Interest::EDGE) | interest_of(side);
+        let after = before | interest_of(side);
         if before != after || once {
             EventLoop::update_selector(this, fd, before, after)?;
         }
@@ -484,33 +488,12 @@ impl EventLoop {
         }
     }
 
-    /// Has the selector report a descriptor as long as it is ready, because something may be left.
-    pub(crate) fn report_rest(this: &Ref<EventLoop>, fd: i32) {
-        if let Some(watch) = this.watches.borrow_mut().get_mut(fd) {
-            report_level(this.selector.borrow().as_deref(), fd, watch);
-        }
-    }
-
-    /// Has the selector report all descriptors as long as they are ready, because the program may
-    /// drop what it has reported.
-    pub(super) fn report_levels(this: &Ref<EventLoop>) {
-        let selector = this.selector.borrow();
-        for (fd, watch) in this.watches.borrow_mut().0.iter_mut().enumerate() {
-            if let Some(watch) = watch {
-                report_level(selector.as_deref(), fd as i32, watch);
-            }
-        }
-    }
-
     #[inline]
     fn deliver_readiness(this: &Ref<EventLoop>, fd: i32, event: &Readiness) {
         let mut watches = this.watches.borrow_mut();
         let Some(watch) = watches.get_mut(fd) else {
             return;
         };
-        if event.special {
-            report_level(this.selector.borrow().as_deref(), fd, watch);
-        }
         let readable = event.readable && watch.interest.contains(Interest::READ);
         let writable = event.writable && watch.interest.contains(Interest::WRITE);
         let mut ready = this.ready.borrow_mut();
@@ -584,22 +567,6 @@ impl EventLoop {
         let method = || this.as_obj().attr(pyo3::intern!(py, "_process_self_data"));
         Handle::report_call(this.as_obj(), method, &[], None, raised)?;
         Ok(is_done)
-    }
-}
-
-/// Has the selector report the descriptor as long as it is ready.
-#[cold]
-fn report_level(selector: Option<&Selector>, fd: i32, watch: &mut FdWatch) {
-    if watch.interest.contains(Interest::EDGE) {
-        watch.interest = watch.interest - Interest::EDGE;
-        if let Some(selector) = selector {
-            let token = u64::from(fd.unsigned_abs());
-            let modified = selector.modify(fd, token, watch.interest);
-            // Both fail for a descriptor that the program has closed, which is never ready.
-            if modified.is_err() && selector.unregister(fd).is_ok() {
-                let _ = selector.register(fd, token, watch.interest);
-            }
-        }
     }
 }
 

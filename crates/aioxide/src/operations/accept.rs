@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use cpython::build::Builder;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, context};
-use engine::{AcceptError, Burst, Interest, SocketAddrStorage, sys};
+use engine::{AcceptError, Burst, SocketAddrStorage, sys};
 
 use crate::event_loop::EventLoop;
 use crate::handles::reports;
@@ -156,7 +156,7 @@ fn start_watching(this: &Ref<Acceptor>) -> Result<(), Raised> {
     let Some(event_loop) = this.event_loop.get() else {
         return Ok(());
     };
-    EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), Interest::READ)?;
+    EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), true, false)?;
     this.watching.set(true);
     Ok(())
 }
@@ -167,7 +167,7 @@ fn stop_watching(this: &Ref<Acceptor>) -> Result<(), Raised> {
     }
     match this.event_loop.get() {
         Some(event_loop) if !event_loop.is_closed() => {
-            EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), Interest::NONE)
+            EventLoop::watch(&event_loop, this.fd.get(), this.as_obj(), false, false)
         }
         _ => Ok(()),
     }

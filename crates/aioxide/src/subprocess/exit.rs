@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use cpython::{Obj, Raised, Ref, context};
-use engine::{ChildExit, Interest, sys};
+use engine::{ChildExit, sys};
 
 use super::SubprocessTransport;
 use super::calls::{self, ChildCall};
@@ -40,7 +40,7 @@ pub(super) fn watch(this: &Ref<SubprocessTransport>) -> Result<(), Raised> {
         return Ok(());
     };
     let watch = ChildExit::watch(this.pid).map_err(|error| Raised::os_error(this.py(), error))?;
-    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), Interest::READ)?;
+    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), true, false)?;
     *this.exit.watch.borrow_mut() = Some(watch);
     Ok(())
 }
@@ -55,7 +55,7 @@ pub(super) fn on_readable(this: &Ref<SubprocessTransport>) -> Result<(), EndsPro
         let event_loop = Some(event_loop.clone());
         method_failed(event_loop, this.as_obj(), "_process_exited", &[], raised)
     };
-    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), Interest::NONE).or_else(failed)?;
+    EventLoop::watch(&event_loop, watch.fd(), this.as_obj(), false, false).or_else(failed)?;
     drop(watch);
     let exited = take_status(this).and_then(|status| match this.context.get() {
         Some(context) => context::run(&context, || process_exited(this, status)),

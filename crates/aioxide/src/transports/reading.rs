@@ -162,8 +162,6 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram
 /// an `eof_received` whose answer has no truth value, of a failing exception handler.
 #[cold]
 fn read_failed(this: &Ref<StreamTransport>, raised: Raised) -> Result<(), EndsProgram> {
-    // Perhaps nothing was read.
-    this.socket.note_rest();
     let event_loop = this.core().event_loop.get();
     method_failed(event_loop, this.as_obj(), "_start_reading", &[], raised)
 }
@@ -225,9 +223,6 @@ fn read_data(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     match received {
         Received::Data(data) => {
             let size = data.as_bytes().map_or(0, <[u8]>::len);
-            if size == SCRATCH || size == ROOM {
-                this.socket.note_rest();
-            }
             this.reading
                 .last_read_was_large
                 .set((LARGE_READ..ROOM).contains(&size));
@@ -249,10 +244,8 @@ fn read_for_taker(
     protocol: &Obj,
 ) -> Result<(), Raised> {
     let (py, fd) = (this.py(), this.core().fd);
-    let mut is_full = false;
     let received = with_scratch(|scratch| {
         let count = sys::recv(fd, scratch)?;
-        is_full = count == scratch.len();
         let bytes = &scratch[..count];
         Ok(match count {
             0 => None,
@@ -262,9 +255,6 @@ fn read_for_taker(
             }),
         })
     });
-    if is_full {
-        this.socket.note_rest();
-    }
     let taken = match received {
         Ok(Some(Ok(taken))) => taken,
         Ok(Some(Err(data))) => return hand_on(this, &data?),
@@ -318,17 +308,16 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
     let fd = this.core().fd;
     let received = room.with_buffer_mut(|bytes| match bytes {
         [] => None,
-        bytes => Some((sys::recv(fd, bytes), bytes.len())),
+        bytes => Some(sys::recv(fd, bytes)),
     });
-    let (result, size) = match received {
-        Ok(Some(received)) => received,
+    let result = match received {
+        Ok(Some(result)) => result,
         Ok(None) => {
             let raised = Raised::runtime_error(py, "get_buffer() returned an empty buffer");
             return on_protocol_error(this, raised, "get_buffer");
         }
         Err(raised) => {
             drop(raised.take(py));
-            this.socket.note_rest();
             return on_useless_buffer(this, &room);
         }
     };
@@ -340,9 +329,6 @@ fn read_into_buffer(this: &Ref<StreamTransport>) -> Result<(), Raised> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
         Err(error) => return on_read_error(this, os_exception(py, error)),
     };
-    if count == size {
-        this.socket.note_rest();
-    }
     let updated = receiver(this, "buffer_updated")
         .and_then(|updated| updated.call1(&Obj::int(py, count as i64)?));
     match updated {

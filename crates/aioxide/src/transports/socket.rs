@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use cpython::build::Builder;
 use cpython::{Args, Obj, Python, Raised, Ref, Slot};
-use engine::{Interest, SocketAddrStorage};
+use engine::SocketAddrStorage;
 
 use super::descriptor::{Descriptor, OwnedSocket};
 use super::extra_info::{ExtraInfo, get_extra_info};
@@ -25,10 +25,6 @@ pub(crate) struct Socket {
     pub(super) watches_read: Cell<bool>,
     /// Whether the loop watches the descriptor for writing.
     pub(super) watches_write: Cell<bool>,
-    /// Whether a read that brings less than it had room for leaves nothing to read, but the end or
-    /// an error. Then the selector needs to report only what is new. So it is with TCP; a Unix
-    /// socket also ends a read where descriptors were sent along.
-    pub(super) empties: Cell<bool>,
     /// asyncio's `_conn_lost`: not 0 once `connection_lost` is scheduled; counts writes after.
     pub(super) lost: Cell<u32>,
 }
@@ -51,7 +47,6 @@ impl Socket {
             descriptor,
             watches_read: Cell::new(false),
             watches_write: Cell::new(false),
-            empties: Cell::new(false),
             lost: Cell::new(0),
         })
     }
@@ -64,25 +59,8 @@ impl Socket {
         if event_loop.is_closed() {
             return Ok(());
         }
-        let interest = match (self.watches_read.get(), self.watches_write.get()) {
-            (true, false) if self.empties.get() => Interest::READ | Interest::EDGE,
-            (true, false) => Interest::READ,
-            (true, true) => Interest::READ | Interest::WRITE,
-            (false, true) => Interest::WRITE,
-            (false, false) => Interest::NONE,
-        };
-        EventLoop::watch(&event_loop, self.core.fd, transport, interest)
-    }
-
-    /// Notes that a read may have left something: from now on the selector reports the descriptor
-    /// as long as it is ready.
-    #[cold]
-    pub(super) fn note_rest(&self) {
-        if self.empties.replace(false) && self.watches_read.get() {
-            if let Some(event_loop) = self.core.event_loop.get() {
-                EventLoop::report_rest(&event_loop, self.core.fd);
-            }
-        }
+        let (read, write) = (self.watches_read.get(), self.watches_write.get());
+        EventLoop::watch(&event_loop, self.core.fd, transport, read, write)
     }
 }
 

@@ -108,8 +108,7 @@ impl StreamTransport {
         // the option out for Python sockets that were made without naming the protocol, and most
         // servers make their listening sockets so: an answer in two writes then takes 40 ms more.
         if socket.extra.is_ip() {
-            // The option is TCP's: a socket of another protocol refuses it.
-            socket.empties.set(sys::set_nodelay(fd, true).is_ok());
+            let _ = sys::set_nodelay(fd, true);
         }
         let this = Ref::new(
             py,

@@ -79,7 +79,6 @@ impl Epoll {
                 token: event.u64,
                 readable: flags & !(libc::EPOLLOUT as u32) != 0,
                 writable: flags & !(libc::EPOLLIN as u32) != 0,
-                special: flags & !((libc::EPOLLIN | libc::EPOLLOUT) as u32) != 0,
             }
         }));
         Ok(())
@@ -182,9 +181,6 @@ fn mask(interest: Interest) -> u32 {
     }
     if interest.contains(Interest::WRITE) {
         mask |= libc::EPOLLOUT as u32;
-    }
-    if interest.contains(Interest::EDGE) {
-        mask |= (libc::EPOLLET | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
     }
     mask
 }

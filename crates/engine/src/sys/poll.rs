@@ -128,7 +128,6 @@ impl Poll {
                 token: registered.tokens[place_now],
                 readable: request.revents & !libc::POLLOUT != 0,
                 writable: request.revents & !libc::POLLIN != 0,
-                special: request.revents & !(libc::POLLIN | libc::POLLOUT) != 0,
             });
         }
         Ok(())
