@@ -1,4 +1,4 @@
-"""Reading from TCP, which the selector reports only when something comes: nothing is left lying."""
+"""Reading from sockets: whatever comes, and with whatever it comes, nothing is left lying."""
 
 import asyncio
 import contextlib
