@@ -6,7 +6,8 @@ import json
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ SERVE = Path(__file__).with_name("serve.py")
 
 
 FLOOR = "floor"
+# what the name of a target ends in that runs on the interpreter of an earlier build
+BEFORE = " before"
 DATAGRAM_FLOOR = "floor of datagrams"
 # kinds of server that speak UDP, and the most bytes that a datagram carries
 DATAGRAMS = ("datagram", DATAGRAM_FLOOR)
@@ -46,6 +49,8 @@ class Setting:
     # whether every request has a connection of its own
     reconnect: bool
     processors: Processors
+    # an interpreter with an earlier build of aioxide, if there is one to compare with
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,17 @@ def build() -> Binaries:
     return Binaries(found["loadgen"], found["floor"])
 
 
-def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
-    """Requests per second, p50 and p99 in microseconds, and the server's CPU microseconds per
-    request; RuntimeError with the reason when the server or a reply fails."""
+@dataclass(frozen=True)
+class Server:
+    """A server process that runs, and the option of the load generator for the way to it."""
+
+    pid: int
+    address: tuple[str, str]
+
+
+@contextmanager
+def serving(setting: Setting, case: Case, target: str) -> Iterator[Server]:
+    """A server process, until the end of the block; RuntimeError with the reason when it fails."""
     with ExitStack() as stack:
         path = None
         over = case.over(setting.unix)
@@ -115,14 +128,20 @@ def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
             preexec_fn=setting.processors.enter_measured,
         )
         stack.callback(_stop, server)
-        port = _line(server)
+        port = line(server)
         if not port:
             server.wait()
             errors.seek(0)
             lines = errors.read().strip().splitlines() or [f"exit status {server.returncode}"]
             raise RuntimeError(lines[-1])
-        address = [f"--{over}", path or f"127.0.0.1:{port}"]
-        return _load(setting, case, address, server.pid)
+        yield Server(server.pid, (f"--{over}", path or f"127.0.0.1:{port}"))
+
+
+def measure(setting: Setting, case: Case, target: str) -> dict[str, float]:
+    """Requests per second, p50 and p99 in microseconds, and the server's CPU microseconds per
+    request; RuntimeError with the reason when the server or a reply fails."""
+    with serving(setting, case, target) as server:
+        return _load(setting, case, server)
 
 
 def _server(setting: Setting, case: Case, target: str, path: str | None) -> list[str]:
@@ -131,32 +150,43 @@ def _server(setting: Setting, case: Case, target: str, path: str | None) -> list
     where = ["--unix", path] if path else []
     if setting.tls:
         where += ["--tls", setting.tls]
-    return [setting.python, str(SERVE), case.server, "--loop", target, *where]
+    loop = target.removesuffix(BEFORE)
+    python = setting.before if loop != target and setting.before else setting.python
+    return [python, str(SERVE), case.server, "--loop", loop, *where]
 
 
-def _load(setting: Setting, case: Case, address: list[str], pid: int) -> dict[str, float]:
-    """Run the load generator. It pauses before and after its window, so that the difference of the
-    CPU clock is the work of exactly the requests that it counted."""
+def load(setting: Setting, case: Case, server: Server) -> subprocess.Popen[str]:
+    """Start the load generator, which makes a window for each line that it gets."""
     shape = ["--connections", str(case.connections), "--size", str(case.size)]
     length = ["--seconds", str(setting.seconds), "--warmup", str(setting.warmup), "--wait"]
     kind = ["--tls", f"{setting.tls}/client.pem"] if setting.tls else []
     if setting.reconnect:
         kind.append("--reconnect")
-    with subprocess.Popen(
-        [setting.binaries.loadgen, *address, *kind, *shape, *length],
+    return subprocess.Popen(
+        [setting.binaries.loadgen, *server.address, *kind, *shape, *length],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=setting.processors.enter_load,
-    ) as load:
-        ready = _line(load)
-        before = cpu_seconds(pid) if ready else 0.0
-        out, errors = load.communicate("\n" if ready else None)
-        if load.returncode:
-            raise RuntimeError(errors.strip() or f"exit status {load.returncode}")
-        used = cpu_seconds(pid) - before
-    figures: dict[str, float] = json.loads(out)
+    )
+
+
+def _load(setting: Setting, case: Case, server: Server) -> dict[str, float]:
+    """Run the load generator for one window. It pauses before and after, so that the difference of
+    the CPU clock is the work of exactly the requests that it counted."""
+    with load(setting, case, server) as generator:
+        ready = line(generator)
+        before = cpu_seconds(server.pid) if ready else 0.0
+        out, errors = generator.communicate("\n" if ready else None)
+        if generator.returncode:
+            raise RuntimeError(errors.strip() or f"exit status {generator.returncode}")
+        return with_cpu(out, cpu_seconds(server.pid) - before)
+
+
+def with_cpu(printed: str, used: float) -> dict[str, float]:
+    """The figures of a window that the load generator has printed, and the server's CPU."""
+    figures: dict[str, float] = json.loads(printed)
     figures["cpu_us"] = used / figures["requests"] * 1e6
     return figures
 
@@ -170,7 +200,7 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def _line(process: subprocess.Popen[str]) -> str:
+def line(process: subprocess.Popen[str]) -> str:
     """The next line that a process prints, empty when it has ended instead."""
     assert process.stdout is not None
     return process.stdout.readline().strip()

@@ -1,7 +1,9 @@
 """Echo over TCP (or Unix sockets, or TLS) and UDP on every loop that is there, under a load that
 is not Python, next to a bare epoll echo server in Rust as the floor.
 
-Each measurement has a server process of its own; the targets take turns in every round.
+Each measurement has a server process of its own; the targets take turns in every round. With
+`--turns` the servers of a load live side by side in a round and get it in short slices, which tells
+differences of 2 % on a noisy machine.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import turns
 from load import (
+    BEFORE,
     DATAGRAM_FLOOR,
     DATAGRAMS,
     FLOOR,
@@ -43,8 +47,39 @@ def collect(
     setting: Setting, names: Sequence[str], options: argparse.Namespace
 ) -> tuple[Samples, dict[str, str]]:
     """All samples and the failures; Ctrl-C ends it early with the samples so far."""
+    # load by load, so that the floor is measured close in time to the servers compared with it
+    order = []
+    for measured in cases(options):
+        if has_floor(options):
+            order += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
+        order += [(case, name) for case in measured for name in names]
+    return rounds.collect(
+        options.rounds, order, Case.title, lambda case, name: measure(setting, case, name)
+    )
+
+
+def collect_turns(
+    setting: Setting, names: Sequence[str], options: argparse.Namespace
+) -> tuple[dict[Case, turns.Rounds], dict[str, str]]:
+    """The same with `--turns`."""
+    samples: dict[Case, turns.Rounds] = {}
+    failed: dict[str, str] = {}
+    try:
+        for number in range(options.rounds):
+            for case in [case for measured in cases(options) for case in measured]:
+                floor = floor_of(case) if has_floor(options) else None
+                found, missing = turns.measure(setting, case, floor, names, options.turns, number)
+                samples.setdefault(case, []).append(found)
+                failed |= {f"{case.title()} on {name}": why for name, why in missing.items()}
+    except KeyboardInterrupt:
+        failed["the run"] = "ended early by Ctrl-C"
+    return samples, failed
+
+
+def cases(options: argparse.Namespace) -> list[list[Case]]:
+    """The kinds of server for each load."""
     loads = [(connections, size) for connections in options.connections for size in options.sizes]
-    cases = [
+    return [
         [
             Case(server, connections, size)
             for server in options.servers
@@ -52,15 +87,22 @@ def collect(
         ]
         for connections, size in loads
     ]
-    # load by load, so that the floor is measured close in time to the servers compared with it
-    turns = []
-    for measured in cases:
-        if not setting.tls and not setting.reconnect:
-            turns += [(floor, FLOOR) for floor in dict.fromkeys(map(floor_of, measured))]
-        turns += [(case, name) for case in measured for name in names]
-    return rounds.collect(
-        options.rounds, turns, Case.title, lambda case, name: measure(setting, case, name)
-    )
+
+
+def has_floor(options: argparse.Namespace) -> bool:
+    """Whether the bare server can stand this load."""
+    return not (options.tls or options.reconnect)
+
+
+def of_turns(samples: Mapping[Case, turns.Rounds]) -> Samples:
+    """The figures of all turns, as those of rounds, with the floor as a case of its own."""
+    found: Samples = {}
+    for case, them in samples.items():
+        for turn in (turn for one in them for turn in one):
+            for name, figures in turn.items():
+                own = floor_of(case) if name == FLOOR else case
+                found.setdefault(own, {}).setdefault(name, []).append(figures)
+    return found
 
 
 def floor_of(case: Case) -> Case:
@@ -120,7 +162,23 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
         "1024,102400; with --reconnect 64)",
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="length of one measurement (default: 1.0; with --turns 0.15)",
+    )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=0,
+        help="in each round keep all servers of a load alive and measure them this number of "
+        "times in turn, in short slices",
+    )
+    parser.add_argument(
+        "--before",
+        metavar="PYTHON",
+        help="with --turns: an interpreter with an earlier build of aioxide to compare with",
+    )
     parser.add_argument("--warmup", type=float, default=0.2, help="seconds of load before it")
     parser.add_argument("--unix", action="store_true", help="over Unix sockets instead of TCP")
     parser.add_argument("--tls", action="store_true", help="with TLS 1.3")
@@ -140,8 +198,12 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
             options.sizes = [64]
     if unknown := [server for server in options.servers if server not in able]:
         parser.error(f"no server {', '.join(unknown)} here; there are {', '.join(able)}")
-    if options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
-        parser.error("--rounds, --seconds and --warmup must be positive")
+    if options.seconds is None:
+        options.seconds = 0.15 if options.turns else 1.0
+    if options.before and not options.turns:
+        parser.error("--before needs --turns")
+    if options.turns < 0 or options.rounds < 1 or options.seconds <= 0 or options.warmup <= 0:
+        parser.error("--rounds, --turns, --seconds and --warmup must be positive")
     try:
         options.processors = processors.chosen(options.processors)
         return options, targets.parse(options.targets)
@@ -154,9 +216,15 @@ def main() -> None:
     python = options.python or interpreter.default()
     probed = targets.probe(python, wanted)
     names = list(probed.versions)
+    before = []
+    if options.before:
+        own = targets.probe(options.before, [name for name in names if name in targets.OWN])
+        before = [name + BEFORE for name in own.versions]
     over = "Unix sockets" if options.unix else "TCP"
     settings = {
         "rounds": options.rounds,
+        **({"turns in each": options.turns} if options.turns else {}),
+        **({"before": options.before} if options.before else {}),
         "seconds each": options.seconds,
         "over": f"TLS over {over}" if options.tls else over,
         "connections": "one for each request" if options.reconnect else "kept",
@@ -166,17 +234,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tls = certificates(python, folder) if options.tls else None
         rest = (options.unix, tls, options.reconnect, options.processors)
-        setting = Setting(python, build(), options.seconds, options.warmup, *rest)
-        samples, failed = collect(setting, names, options)
+        binaries = build()
+        setting = Setting(
+            python, binaries, options.seconds, options.warmup, *rest, before=options.before
+        )
+        if options.turns:
+            in_turns, failed = collect_turns(setting, [*names, *before], options)
+            samples = of_turns(in_turns)
+        else:
+            in_turns = {}
+            samples, failed = collect(setting, names, options)
 
     if failed:
         head["Failed"] = "; ".join(f"{title}: {why}" for title, why in failed.items())
     by_figure = {figure: rows(samples, figure) for figure in FIGURES}
-    columns = [*names, FLOOR] if not (options.tls or options.reconnect) else names
+    columns = [*names, FLOOR] if has_floor(options) else names
     cpu, speed = by_figure["cpu_us"], by_figure["requests_per_second"]
     text = (
-        "Medians of the rounds (least–greatest). Ours against the best of the peers in the same "
-        "run, above 1 being better.\n\n"
+        "Medians of the rounds (with `--turns`, of all turns) and the least–greatest. Ours "
+        "against the best of the peers in the same run, above 1 being better.\n\n"
         "## CPU microseconds of the whole server process per request\n\n"
         f"{table.comparison(cpu, columns)}\n\n"
         "## Requests per second\n\n"
@@ -184,6 +260,13 @@ def main() -> None:
         "## Everything\n\n"
         f"{complete(by_figure)}"
     )
+    if in_turns:
+        text = (
+            "## Ratios of CPU within a turn\n\n"
+            "The median over the turns of a round; of these the median over the rounds, with the "
+            "least and greatest. Below 1 is better.\n\n"
+            f"{turns.report(in_turns, names, BEFORE)}\n\n{text}"
+        )
     subtitle = f"times better than the best peer, longer is better · {head['Machine']}"
     data = [
         {**asdict(case), "target": name, "rounds": them}

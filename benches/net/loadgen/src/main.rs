@@ -6,9 +6,10 @@
 //! With `--reconnect` every request has a connection of its own, and with `--tls` a handshake.
 //!
 //! After the warm-up every reply has arrived and the server is idle. With `--wait` it then prints
-//! `ready` and goes on at a line on standard input, so that the caller can read the server's CPU
-//! clock. The window ends idle too, and every reply in it is compared with what was sent. Prints
-//! JSON: requests, seconds, requests per second, p50 and p99 latency in microseconds.
+//! `ready`, and makes a window for each line on standard input until that ends, so that the caller
+//! can read the server's CPU clock before and after. A window ends idle too, and every reply in it
+//! is compared with what was sent. Prints JSON, a line for each window: requests, seconds, requests
+//! per second, p50 and p99 latency in microseconds.
 
 mod window;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use loadgen::stream::Address;
 use loadgen::wire::{Target, tls_config};
-use window::{End, Load};
+use window::{End, Load, Window};
 
 struct Options {
     target: Target,
@@ -55,12 +56,19 @@ fn run(options: &Options) -> io::Result<()> {
         load.reconnect();
     }
     load.window(End::After(options.warmup))?;
-    if options.wait {
-        println!("ready");
-        io::stdout().flush()?;
-        io::stdin().lock().read_line(&mut String::new())?;
+    if !options.wait {
+        return report(&load.window(options.end)?);
     }
-    let window = load.window(options.end)?;
+    println!("ready");
+    io::stdout().flush()?;
+    for line in io::stdin().lock().lines() {
+        line?;
+        report(&load.window(options.end)?)?;
+    }
+    Ok(())
+}
+
+fn report(window: &Window) -> io::Result<()> {
     let seconds = window.took.as_secs_f64();
     let requests = window.latencies.len();
     println!(
@@ -70,7 +78,7 @@ fn run(options: &Options) -> io::Result<()> {
         window.percentile(0.50),
         window.percentile(0.99),
     );
-    Ok(())
+    io::stdout().flush()
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {

@@ -5,6 +5,9 @@
 //! for some iterations ([`WritingHabit`]) may hold bytes until the end of the iteration. It holds
 //! the first of several writes, and the others leave with it. It holds its only write while other
 //! entries wait for their turn, unless these are so quick that the peer has no time to fall asleep.
+//! An answer that is written while its request is handed on has to be slower for that than one
+//! that a task writes: its bytes are often those just received, whose memory is used again at once
+//! if they leave at once.
 //! Held bytes count as sent: they are no part of the write buffer's size.
 //!
 //! If a callback blocks after a write, the loop's thread for overdue bytes sends it. From then on
@@ -33,6 +36,8 @@ pub(super) struct Holding {
     /// The error with which the system refused the held bytes. It is kept because the system
     /// reports a socket's error only once.
     failed: Cell<Option<io::Error>>,
+    /// The protocol is being handed what the connection has received.
+    hands_on: Cell<bool>,
 }
 
 impl Holding {
@@ -41,6 +46,7 @@ impl Holding {
             habit: WritingHabit::new(),
             held: Cell::new(false),
             failed: Cell::new(None),
+            hands_on: Cell::new(false),
         }
     }
 
@@ -65,8 +71,19 @@ impl Holding {
     /// Notes that a write begins; returns whether the connection may hold it.
     #[inline]
     fn note_write(&self, event_loop: &EventLoop) -> bool {
-        self.habit
-            .note_write(event_loop.iteration(), || event_loop.gathers())
+        self.habit.note_write(event_loop.iteration(), || {
+            event_loop.gathers(self.hands_on.get())
+        })
+    }
+
+    /// Calls `body`, which hands the protocol what the connection has received: what is written
+    /// meanwhile is an answer at once.
+    #[inline]
+    pub(super) fn while_handing_on<R>(&self, body: impl FnOnce() -> R) -> R {
+        let before = self.hands_on.replace(true);
+        let result = body();
+        self.hands_on.set(before);
+        result
     }
 }
 
@@ -84,8 +101,7 @@ pub(super) fn hold(this: &Ref<StreamTransport>, data: &Obj, bytes: &[u8]) -> boo
     {
         return false;
     }
-    let (chunk, sent) = Chunk::of_bytes(data, bytes, 0);
-    this.writing.outgoing.push(chunk, sent);
+    this.writing.outgoing.put(data);
     holding.held.set(true);
     EventLoop::hold(&event_loop, this.as_obj());
     true

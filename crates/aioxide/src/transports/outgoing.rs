@@ -6,7 +6,7 @@ use std::collections::vec_deque;
 use std::io::{self, IoSlice};
 
 use cpython::build::Builder;
-use cpython::{Args, GcFields, Obj, Python, Raised, Ref, Visit};
+use cpython::{Args, GcFields, Obj, Python, Raised, Ref, Slot, Visit};
 use engine::buffer::IOV_MAX;
 use engine::{FlowControl, WriteBuffer, sys};
 
@@ -50,6 +50,9 @@ impl Chunk {
 pub(crate) struct OutgoingBytes {
     /// A box that is made when bytes wait for the first time: most connections send at once.
     buffer: OnceCell<Box<RefCell<WriteBuffer<Chunk>>>>,
+    /// An exact bytes object of which nothing was sent, if that is all that waits: held writes
+    /// come and go at each request, and the buffer takes hundreds of instructions for that.
+    lone: Slot,
     pub(super) flow: FlowControl,
 }
 
@@ -65,23 +68,44 @@ impl OutgoingBytes {
     pub(crate) fn new() -> OutgoingBytes {
         OutgoingBytes {
             buffer: OnceCell::new(),
+            lone: Slot::default(),
             flow: FlowControl::new(),
         }
     }
 
     /// The number of bytes that wait.
     pub(crate) fn size(&self) -> usize {
-        self.buffer.get().map_or(0, |buffer| buffer.borrow().len())
+        match self.lone.get() {
+            Some(lone) => lone.as_bytes().map_or(0, <[u8]>::len),
+            None => self.buffer.get().map_or(0, |buffer| buffer.borrow().len()),
+        }
     }
 
     /// Whether no bytes wait.
     pub(crate) fn is_empty(&self) -> bool {
         let buffer = self.buffer.get();
-        buffer.is_none_or(|buffer| buffer.borrow().is_empty())
+        self.lone.is_none() && buffer.is_none_or(|buffer| buffer.borrow().is_empty())
+    }
+
+    /// Keeps an exact bytes object that is not empty, while nothing else waits.
+    #[inline]
+    pub(super) fn put(&self, data: &Obj) {
+        debug_assert!(self.is_empty(), "other bytes wait");
+        self.lone.set(Some(data.clone()));
+    }
+
+    /// Moves the lone bytes object into the buffer.
+    fn unpack(&self) {
+        if let Some(lone) = self.lone.take() {
+            self.push(Chunk::Bytes(lone), 0);
+        }
     }
 
     /// Keeps a chunk of which `sent` bytes were sent.
     pub(crate) fn push(&self, chunk: Chunk, sent: usize) {
+        if self.lone.is_some() {
+            self.unpack();
+        }
         let make = || Box::new(RefCell::new(WriteBuffer::new()));
         let mut buffer = self.buffer.get_or_init(make).borrow_mut();
         // An empty chunk comes back; releasing it runs no Python code.
@@ -90,6 +114,7 @@ impl OutgoingBytes {
 
     /// Drops the bytes that wait.
     pub(crate) fn clear(&self) {
+        self.lone.set(None);
         let chunks = self.buffer.get().map(|buffer| buffer.borrow_mut().clear());
         drop(chunks);
     }
@@ -101,6 +126,15 @@ impl OutgoingBytes {
         one: impl FnOnce(&[u8]) -> io::Result<usize>,
         many: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        if let Some(lone) = self.lone.get() {
+            let bytes = lone.as_bytes().unwrap_or_default();
+            let count = one(bytes)?;
+            self.lone.set(None);
+            if count < bytes.len() {
+                self.push(Chunk::Bytes(lone), count);
+            }
+            return Ok(());
+        }
         let Some(cell) = self.buffer.get() else {
             return Ok(());
         };
@@ -126,6 +160,7 @@ impl OutgoingBytes {
 
     /// Copies of the chunks that wait, of the first without the bytes that were sent.
     pub(crate) fn copies(&self) -> Vec<Vec<u8>> {
+        self.unpack();
         let Some(buffer) = self.buffer.get() else {
             return Vec::new();
         };

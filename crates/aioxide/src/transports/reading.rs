@@ -137,7 +137,7 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram
     let Some(context) = this.reading.context.get() else {
         return Ok(());
     };
-    let result = context::run(&context, || {
+    let read = || {
         if let Some(taker) = this.reading.taker.get() {
             if let Some(protocol) = this.core().protocol.get() {
                 if (taker.is_open)(&protocol) {
@@ -150,8 +150,9 @@ pub(super) fn on_readable(this: &Ref<StreamTransport>) -> Result<(), EndsProgram
         } else {
             read_data(this)
         }
-    });
-    match result {
+    };
+    let holding = &this.writing.holding;
+    match holding.while_handing_on(|| context::run(&context, read)) {
         Ok(()) => Ok(()),
         Err(raised) => read_failed(this, raised),
     }
