@@ -2,7 +2,7 @@
 //!
 //! Since 3.12 they are in a managed dict, which a word before the object refers to. Since 3.14
 //! CPython has them lie behind the object at first, until something needs the dict. The objects of
-//! hot types, and of all classes derived from these, have no room for that. Code that uses an
+//! hot types with such a dict, and of all classes derived from these, have no room for that. Code that uses an
 //! object's memory again, or passes over the look-up of its attributes, needs to look at one word.
 
 #[cfg(Py_GIL_DISABLED)]
@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use pyo3::ffi;
 
 use crate::hot::UNKNOWN;
+use crate::obj::Obj;
 
 /// The flags of a type.
 ///
@@ -73,5 +74,15 @@ pub(crate) unsafe fn leave_no_room(class: *mut ffi::PyTypeObject) {
             (*class).tp_flags &= !INLINE_VALUES;
         }
         ffi::PyType_Modified(class);
+    }
+}
+
+/// As [`leave_no_room`], for a class that the package has just made in Python.
+pub fn leave_no_room_for_attributes(class: &Obj) {
+    // SAFETY: checked to be a type; a type that Python code can have is ready.
+    unsafe {
+        if ffi::PyType_Check(class.as_ptr()) != 0 {
+            leave_no_room(class.as_ptr().cast());
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::trampolines::{
 };
 
 pub use crate::answer::Answer;
+pub use crate::attributes::leave_no_room_for_attributes;
 pub use crate::functions::{MethodDef, bound_method, bound_method0, function};
 pub use crate::trampolines::Next;
 

@@ -735,9 +735,11 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
         if class == T::info().class() {
             return allocate::<T>(py);
         }
-        // CPython takes a class and the one it is derived from to be alike in this. Every object of
-        // the class is made here, so there is none before the first.
-        leave_no_room(class);
+        if T::info().managed_dict.load(Ordering::Relaxed) != 0 {
+            // CPython takes a class and its base with such a dict to be alike in this. Every object
+            // of the class is made here, so there is none before the first.
+            leave_no_room(class);
+        }
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
         if object.is_null() {

@@ -17,10 +17,6 @@ use super::timer_handle::TimerHandle;
 /// The number of handles of a kind that are kept at most.
 const KEPT: usize = 4096;
 
-/// The number of freed handles of a kind whose memory is kept at most, until the loop is idle. Half
-/// of the time of a burst of a hundred thousand calls goes into fresh pages of memory.
-pub(super) const KEPT_IN_BURSTS: usize = 1 << 18;
-
 /// The number of freed handles of a kind whose memory is given back at a time, which takes about
 /// 50 microseconds.
 const GIVEN_BACK_AT_ONCE: usize = 1024;

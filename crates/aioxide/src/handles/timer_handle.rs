@@ -6,7 +6,7 @@ use cpython::build::Builder;
 use cpython::context::BoundContext;
 use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot, Visit};
 
-use super::handle::{Callback, Handle};
+use super::handle::{Callback, Handle, KEPT_IN_BURSTS};
 use super::served;
 
 /// The value of a TimerHandle, behind that of its Handle. Its first fields are the slots of
@@ -139,7 +139,7 @@ impl Hot for TimerHandle {
     const NAME: &'static std::ffi::CStr = c"aioxide.TimerHandle";
     const DOC: &'static std::ffi::CStr = c"Object returned by timed callback registration methods.";
     const FREELIST: usize = 2048;
-    const FREELIST_IN_BURSTS: usize = super::spares::KEPT_IN_BURSTS;
+    const FREELIST_IN_BURSTS: usize = KEPT_IN_BURSTS;
     const TRACKED: bool = false;
     const FINALIZES: bool = false;
     cpython::hot_type!();

@@ -45,14 +45,16 @@ pub(crate) fn build(py: Python<'_>, registry: &mut Registry) -> Result<(), Raise
 
 /// Adds the functions to the module.
 pub(crate) fn add_functions(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {
-    let doc = c"_keep_class(cls)\n--\n\nKeep the class that programs see of a native one.";
+    let doc = c"_keep_class(cls)\n--\n\nPrepare a class that programs see; it has no objects yet.";
     let keep = cpython::build::function(py, c"_keep_class", doc, name, keep_class)?;
     module.set_attr(pyo3::intern!(py, "_keep_class"), &keep)
 }
 
-/// `_keep_class(cls)`: keeps the class that programs see of a native one.
+/// `_keep_class(cls)`: keeps the class that programs see of a native one, and makes its objects
+/// small.
 fn keep_class(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     let class = args.one("_keep_class", "cls")?;
+    cpython::build::leave_no_room_for_attributes(class);
     let order = class.attr(pyo3::intern!(py, "__mro__"))?;
     let derives = |native: Obj| {
         (0..order.tuple_len()).any(|index| order.tuple_item(index).is_some_and(|it| it.is(&native)))
