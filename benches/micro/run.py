@@ -66,11 +66,11 @@ ROWS = {
     "memory_connection": "bytes per idle connection",
     "memory_stream": "bytes per idle stream",
 }
-# a kind's picture, and its title
+# a kind's picture, its title, and its unit
 PICTURES = {
-    Kind.REPEATED: ("micro", "Primitive operations"),
-    Kind.ONCE: ("micro-once", "Primitive operations, a single pass"),
-    Kind.BYTES: ("micro-memory", "Resident memory (of a task: against asyncio)"),
+    Kind.REPEATED: ("micro", "Primitive operations", "nanoseconds per operation"),
+    Kind.ONCE: ("micro-once", "Primitive operations, a single pass", "nanoseconds per operation"),
+    Kind.BYTES: ("micro-memory", "Resident memory (of a task: against asyncio)", "resident bytes"),
 }
 # the peers use asyncio's own Task, so a task's memory is compared with asyncio's
 BASES = {ROWS["memory"]: ("asyncio",)}
@@ -137,8 +137,8 @@ def pictures(results: Mapping[Kind, Rows], names: Sequence[str], where: str) -> 
     """A picture for each kind, by the name of its file."""
     drawn = {}
     for kind, rows in results.items():
-        file, title = PICTURES[kind]
-        subtitle = f"{kind.value}: times better than the best peer, longer is better · {where}"
+        file, title, unit = PICTURES[kind]
+        subtitle = f"{unit}: times better than the best peer, longer is better · {where}"
         drawn[file] = picture.bars(title, subtitle, output.ratios(rows, bases=BASES), names)
     return drawn
 
