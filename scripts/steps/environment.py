@@ -61,10 +61,12 @@ class Environment:
         self.folder = folder
         self.python = folder / "bin" / "python"
         # pyo3 asks this interpreter how to build, whatever else is on PATH. It links no libpython,
-        # which many machines lack, and the Rust tests start no Python.
+        # which many machines lack, and the Rust tests start no Python. The name has the version:
+        # cargo takes what it has built for the same name as built for the same Python, and the
+        # environment may have been made anew for another.
         self.variables = {
             **os.environ,
-            "PYO3_PYTHON": str(self.python),
+            "PYO3_PYTHON": str(folder / "bin" / f"python3.{sys.version_info.minor}"),
             "PYO3_BUILD_EXTENSION_MODULE": "1",
             "VIRTUAL_ENV": str(folder),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
