@@ -137,16 +137,20 @@ RUNS = {
         def connection_lost(self, error):
             seen.append("lost")
     async def main():
-        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        connected = asyncio.create_task(loop.create_connection(Nests, *address))
+        import socket
+        ours, theirs = socket.socketpair()
+        loop.set_exception_handler(lambda _, report: seen.append(type(report["exception"]).__name__))
+        connected = asyncio.create_task(loop.connect_accepted_socket(Nests, ours))
         connected.add_done_callback(lambda task: seen.append("connected"))
         await connected
         while "left" not in seen:
             await asyncio.sleep(0)
-        server.close()
+        theirs.close()
     loop.run_until_complete(main())
-    assert seen == ["made", "lost", "connected", "left"], seen
+    import sys
+    # Since 3.15 the callbacks of a connection share a context, and connection_made is still in it.
+    lost = "RuntimeError" if sys.version_info >= (3, 15) else "lost"
+    assert seen == ["made", lost, "connected", "left"], seen
     """,
     "failures": """
     async def fail():
