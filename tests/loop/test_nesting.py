@@ -139,7 +139,9 @@ RUNS = {
     async def main():
         import socket
         ours, theirs = socket.socketpair()
-        loop.set_exception_handler(lambda _, report: seen.append(type(report["exception"]).__name__))
+        def failed(loop, report):
+            seen.append(type(report["exception"]).__name__)
+        loop.set_exception_handler(failed)
         connected = asyncio.create_task(loop.connect_accepted_socket(Nests, ours))
         connected.add_done_callback(lambda task: seen.append("connected"))
         await connected
