@@ -30,6 +30,7 @@
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
+//! | [`mod@domain`] | what guards values where there is no GIL |
 //! | `spare_bytes` | memory of bytes objects, used again |
 //! | [`stack`] | how much of a thread's stack is left |
 //! | `stop_iteration` | how an iterator returns a value to `await` |
@@ -57,6 +58,7 @@ mod calls;
 mod containers;
 pub mod context;
 pub mod coro;
+pub mod domain;
 pub mod error;
 pub mod foreign;
 pub mod freelist;
