@@ -37,6 +37,7 @@
 //! | [`numbers`] | ints that get a new value instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
 //! | [`tagged_slot`] | a field of eight bytes with such a reference, or with a box |
+//! | `thread_pointer` | by which number a free-threaded interpreter tells threads apart |
 //! | [`thread_exit`] | stops threads that CPython would end at the interpreter's end |
 //! | [`watch`] | whether a dict has changed since the last look at it |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
@@ -78,6 +79,8 @@ mod stop_iteration;
 pub mod tagged;
 pub mod tagged_slot;
 pub mod thread_exit;
+#[cfg(Py_GIL_DISABLED)]
+mod thread_pointer;
 mod trampolines;
 pub mod watch;
 
