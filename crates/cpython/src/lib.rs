@@ -23,6 +23,7 @@
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
 //! | [`freelist`] | gives back the memory of freed objects that a burst has left |
 //! | `spare` | objects kept to be used again |
+//! | `refcount` | counting references |
 //! | `release` | a limit to how deep deallocations nest |
 //! | [`answer`] | the types that functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
@@ -70,6 +71,7 @@ pub mod numbers;
 pub mod obj;
 mod own_dict;
 mod panics;
+mod refcount;
 mod release;
 pub mod slot;
 mod spare;

@@ -14,6 +14,7 @@ use pyo3::{Python, ffi};
 use super::{copy_current, enter, exit};
 use crate::error::Raised;
 use crate::obj::Obj;
+use crate::refcount::{decrement, increment};
 
 const WORD: usize = size_of::<usize>();
 
@@ -96,7 +97,7 @@ impl Switch {
             let state = ffi::PyThreadState_Get();
             let current = field::<*mut ffi::PyObject>(state, self.current);
             *field(context, self.previous) = *current;
-            ffi::Py_INCREF(context);
+            increment(context);
             *current = context;
             *entered = 1;
             let version = field::<u64>(state, self.version);
@@ -129,7 +130,7 @@ impl Switch {
             *field::<c_int>(context, self.entered) = 0;
             let version = field::<u64>(state, self.version);
             *version = (*version).wrapping_add(1);
-            ffi::Py_DECREF(context);
+            decrement(context);
         }
         true
     }
