@@ -23,6 +23,7 @@
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
 //! | [`freelist`] | gives back the memory of freed objects that a burst has left |
 //! | `spare` | objects kept to be used again |
+//! | `own_line` | statics that many threads write |
 //! | `refcount` | counting references |
 //! | `release` | a limit to how deep deallocations nest |
 //! | [`answer`] | the types that functions may return to Python |
@@ -70,6 +71,7 @@ pub mod members;
 pub mod numbers;
 pub mod obj;
 mod own_dict;
+mod own_line;
 mod panics;
 mod refcount;
 mod release;
@@ -92,6 +94,7 @@ pub use hot::{Hot, NoParent, Ref};
 pub use lend::BytesBuilder;
 pub use lifecycle::{GcFields, Visit};
 pub use obj::{Global, Obj};
+pub use own_line::OwnLine;
 pub use pyo3::Python;
 pub use slot::Slot;
 pub use spare::{Spare, SpareQueue};

@@ -20,7 +20,7 @@ use crate::obj::{Obj, new_reference};
 static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
 
 /// An object of the class that is not in use. We own a reference to it, and it holds only the empty
-/// tuple of its arguments. The GIL guards it.
+/// tuple of its arguments. The GIL guards it; in free-threaded builds none is kept.
 static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Sets StopIteration with a value.
@@ -42,7 +42,10 @@ fn make(value: Obj) -> Result<Obj, Raised> {
     // struct, or is CPython's own. A spare object's reference becomes the exception's, and its value
     // is null, as is that of a new one. No exception has null for arguments.
     unsafe {
-        let spare = SPARE.load(Ordering::Relaxed);
+        let spare = match cfg!(Py_GIL_DISABLED) {
+            true => std::ptr::null_mut(),
+            false => SPARE.load(Ordering::Relaxed),
+        };
         let exception = if spare.is_null() {
             if class.cast() == ffi::PyExc_StopIteration {
                 return Err(raise_stop_iteration(&value));
@@ -62,7 +65,7 @@ fn make(value: Obj) -> Result<Obj, Raised> {
 }
 
 /// `tp_dealloc`: as CPython's own, except that an object to which only its value was added becomes
-/// the spare one.
+/// the spare one, where one is kept.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; the object has the layout of the struct, whose fields are
     // null or references that it owns. The spare one gets a reference anew, as objects that their
@@ -80,14 +83,11 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         let as_made = added.iter().fold(0, |all, field| all | *field as usize) == 0
             && (*fields).suppress_context == '\0'
             && is_empty_tuple((*fields).args);
-        if !as_made || !SPARE.load(Ordering::Relaxed).is_null() {
+        if cfg!(Py_GIL_DISABLED) || !as_made || !SPARE.load(Ordering::Relaxed).is_null() {
             return release(object);
         }
         let value = std::ptr::replace(&raw mut (*fields).value, std::ptr::null_mut());
         new_reference(object);
-        // In free-threaded builds the collector's marks are in the header, which is as new now.
-        #[cfg(Py_GIL_DISABLED)]
-        ffi::PyObject_GC_Track(object.cast());
         SPARE.store(object, Ordering::Relaxed);
         ffi::Py_XDECREF(value);
     }
