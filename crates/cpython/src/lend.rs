@@ -5,11 +5,11 @@
 //! one small object with nothing but the buffer protocol.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
+use crate::lazy_class::LazyClass;
 use crate::obj::{Obj, done};
 
 impl Obj {
@@ -56,8 +56,7 @@ struct Lent {
     held: usize,
 }
 
-/// The type, built once and kept for ever.
-static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
+static TYPE: LazyClass = LazyClass::new();
 
 /// Calls `body` with an object whose buffer is the memory.
 ///
@@ -71,10 +70,7 @@ unsafe fn with_lent<R>(
     readonly: bool,
     body: impl FnOnce(&Obj) -> R,
 ) -> Result<R, Raised> {
-    let class = match TYPE.load(Ordering::Relaxed) {
-        class if class.is_null() => build(py)?,
-        class => class,
-    };
+    let class = TYPE.get(py, build)?;
     // SAFETY: the type is ready; a new object is zeroed, and nobody has seen it yet.
     let lent = unsafe {
         let object = ffi::PyType_GenericAlloc(class, 0);
@@ -147,8 +143,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-#[cold]
-fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
+fn build(_py: Python<'_>) -> Result<Obj, Raised> {
     let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
     let mut slots = [
         slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
@@ -164,12 +159,8 @@ fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
         flags: flags as _,
         slots: slots.as_mut_ptr(),
     };
-    // SAFETY: the slots end with an empty one and have the signatures that CPython demands; the
-    // type's reference is kept for ever.
-    let class = unsafe { Obj::from_owned(ffi::PyType_FromSpec(&mut spec))? };
-    let class = class.into_ptr().cast();
-    TYPE.store(class, Ordering::Relaxed);
-    Ok(class)
+    // SAFETY: the slots end with an empty one and have the signatures that CPython demands.
+    unsafe { Obj::from_owned(ffi::PyType_FromSpec(&mut spec)) }
 }
 
 /// A `bytes` object that is filled piece by piece while no other code sees it.

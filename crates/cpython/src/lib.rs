@@ -20,6 +20,7 @@
 //! | [`build`] | makes the type object of a hot type |
 //! | [`mod@members`] | values that lie over the slots of a class made in Python |
 //! | `attributes` | where CPython keeps the attributes of objects |
+//! | `lazy_class` | types that are built at their first use |
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
 //! | [`freelist`] | gives back the memory of freed objects that a burst has left |
 //! | `spare` | objects kept to be used again |
@@ -65,6 +66,7 @@ pub mod freelist;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;
+mod lazy_class;
 pub mod lend;
 pub mod lifecycle;
 pub mod members;
