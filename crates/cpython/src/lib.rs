@@ -12,6 +12,7 @@
 //! | `calls` | calls of objects and of their methods |
 //! | [`lend`] | memory of ours as a Python object; `bytes` filled piece by piece |
 //! | `containers` | tuples, lists, dicts, sets, iterators |
+//! | `critical_section` | what the GIL was to one object |
 //! | [`error`] | raising, catching and comparing exceptions |
 //! | [`args`] | the arguments of a call from Python |
 //! | [`interpreter`] | which interpreter of the process the types belong to |
@@ -60,6 +61,7 @@ mod calls;
 mod containers;
 pub mod context;
 pub mod coro;
+mod critical_section;
 pub mod error;
 pub mod foreign;
 pub mod freelist;
