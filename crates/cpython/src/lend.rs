@@ -3,6 +3,11 @@
 //! A memoryview would do, but it consists of two objects that the garbage collector knows, and
 //! making and releasing them takes as long as decrypting half a kilobyte. The object lent here is
 //! one small object with nothing but the buffer protocol.
+//!
+//! The memory is used for something else as soon as the call is over, so only functions of
+//! CPython's may get such an object: they give its buffer back before they return. Code of the
+//! program gets a `bytes` object instead. So no other thread ever has the object either, and its
+//! fields need no lock in free-threaded builds.
 
 use std::ffi::{c_int, c_void};
 
@@ -13,8 +18,9 @@ use crate::lazy_class::LazyClass;
 use crate::obj::{Obj, done};
 
 impl Obj {
-    /// Calls `body` with an object whose buffer, for reading, is the bytes. If the object is kept,
-    /// it has no buffer after the call; if its buffer is still held then, the process aborts.
+    /// Calls `body` with an object whose buffer, for reading, is the bytes. Only a function of
+    /// CPython's may get it. If the object is kept, it has no buffer after the call; if its buffer
+    /// is still held then, the process aborts.
     #[inline]
     pub fn lend<R>(
         py: Python<'_>,

@@ -356,6 +356,13 @@ impl Obj {
         unsafe { ffi::PyCoro_CheckExact(self.as_ptr()) != 0 }
     }
 
+    /// Whether the object is a built-in function or a bound method of a built-in type.
+    #[inline]
+    pub fn is_built_in_function(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyCFunction_CheckExact(self.as_ptr()) != 0 }
+    }
+
     /// Whether the object is a generator.
     #[inline]
     pub fn is_generator_exact(&self) -> bool {
