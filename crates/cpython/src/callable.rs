@@ -47,6 +47,10 @@ where
     let made = unsafe {
         let object = ffi::PyType_GenericAlloc(CLASS.get(py, build)?, 0);
         let made = Obj::from_owned(object)?;
+        // All threads call it: as for Python functions, the references of their frames to it do not
+        // count.
+        #[cfg(Py_GIL_DISABLED)]
+        PyUnstable_Object_EnableDeferredRefcount(object);
         let callable = object.cast::<Callable>();
         (*callable).vectorcall = Some(vectorcall);
         (*callable).function = Some(free_function::<F, R>);
@@ -310,8 +314,10 @@ unsafe extern "C" fn bind(
     }
 }
 
-// SAFETY: CPython exports it with this signature; PyO3 does not declare it.
+// SAFETY: CPython exports them with these signatures; PyO3 does not declare them.
 unsafe extern "C" {
+    #[cfg(Py_GIL_DISABLED)]
+    fn PyUnstable_Object_EnableDeferredRefcount(object: *mut ffi::PyObject) -> c_int;
     fn PyMethod_New(
         function: *mut ffi::PyObject,
         instance: *mut ffi::PyObject,

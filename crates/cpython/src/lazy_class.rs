@@ -6,6 +6,7 @@ use pyo3::{Python, ffi};
 
 use crate::error::Raised;
 use crate::obj::Obj;
+use crate::refcount::keep_for_ever;
 
 /// A type, built once and kept for ever. Declared as a static.
 pub(crate) struct LazyClass(AtomicPtr<ffi::PyTypeObject>);
@@ -43,6 +44,8 @@ impl LazyClass {
         build: fn(Python<'_>) -> Result<Obj, Raised>,
     ) -> Result<*mut ffi::PyTypeObject, Raised> {
         let built = build(py)?;
+        // SAFETY: it is new, or a type of CPython's own, which is immortal already.
+        unsafe { keep_for_ever(&built) };
         let (nothing, class) = (std::ptr::null_mut(), built.as_ptr().cast());
         match (self.0).compare_exchange(nothing, class, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(built.into_ptr().cast()),

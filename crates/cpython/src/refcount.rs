@@ -6,6 +6,8 @@
 //! for all others. Where the thread's number is not known to be CPython's, and in builds of CPython
 //! that count all references for debugging, PyO3's functions stay.
 
+use crate::obj::Obj;
+
 #[cfg(any(not(Py_GIL_DISABLED), py_sys_config = "Py_REF_DEBUG"))]
 pub(crate) use pyo3::ffi::{Py_DECREF as decrement, Py_INCREF as increment};
 
@@ -91,4 +93,26 @@ mod two_counts {
             }
         }
     }
+}
+
+/// Stops counting the references to an object that lives as long as the process anyway. Without the
+/// GIL, threads that count references to one object wait for each other's writes.
+///
+/// # Safety
+/// The calling thread has just made the object, so that no other one owns its count.
+#[inline]
+pub(crate) unsafe fn keep_for_ever(object: &Obj) {
+    #[cfg(Py_GIL_DISABLED)]
+    {
+        // SAFETY: the declaration is that of CPython's header; PyO3 has none of it.
+        unsafe extern "C" {
+            fn _Py_SetRefcnt(object: *mut pyo3::ffi::PyObject, count: pyo3::ffi::Py_ssize_t);
+        }
+        // More references than fit into the owner's count, by which CPython makes an object immortal.
+        const FOR_EVER: pyo3::ffi::Py_ssize_t = 1 << 33;
+        // SAFETY: the object is alive and the thread attached; the rest by the contract.
+        unsafe { _Py_SetRefcnt(object.as_ptr(), FOR_EVER) }
+    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    let _ = object;
 }
