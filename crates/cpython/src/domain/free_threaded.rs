@@ -43,6 +43,8 @@ pub(crate) struct Domain {
     section: AtomicUsize,
     /// The field of the owner's thread state that refers to its topmost section.
     topmost: AtomicPtr<usize>,
+    /// The domain that was made before, in [`ALL`].
+    next: AtomicPtr<Domain>,
 }
 
 impl Domain {
@@ -53,6 +55,7 @@ impl Domain {
             owner: AtomicUsize::new(0),
             section: AtomicUsize::new(0),
             topmost: AtomicPtr::new(std::ptr::null_mut()),
+            next: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
@@ -81,6 +84,9 @@ static LIMBO: Domain = Domain::new();
 /// The domains whose loops are gone.
 static UNUSED: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
 
+/// The domain that was made last, of all but [`LIMBO`].
+static ALL: AtomicPtr<Domain> = AtomicPtr::new(std::ptr::null_mut());
+
 thread_local! {
     /// The domain that the thread owns, by the innermost [`own`].
     static HOME: Cell<Option<&'static Domain>> = const { Cell::new(None) };
@@ -97,7 +103,60 @@ fn fresh() -> &'static Domain {
     let mut unused = unused;
     match unused.pop() {
         Some(domain) => domain,
-        None => Box::leak(Box::new(Domain::new())),
+        None => {
+            let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
+            let made = std::ptr::from_ref(domain).cast_mut();
+            // The list changes only under the lock of the unused ones.
+            domain
+                .next
+                .store(ALL.load(Ordering::Relaxed), Ordering::Relaxed);
+            ALL.store(made, Ordering::Release);
+            domain
+        }
+    }
+}
+
+/// Gives the domains of other threads free, in a forked child, where these threads do not exist. A
+/// thread that was given a domain just before may have had no section yet that the fork would have
+/// suspended.
+unsafe extern "C" fn after_fork() {
+    let own = own_mutexes();
+    let free = |domain: &Domain| {
+        if domain.owner.load(Ordering::Relaxed) != thread_pointer() {
+            domain.owner.store(0, Ordering::Relaxed);
+        }
+        let is_own = own.clone().any(|mutex| std::ptr::eq(mutex, &domain.mutex));
+        domain.mutex.store(u8::from(is_own), Ordering::Relaxed);
+    };
+    free(&LIMBO);
+    let mut next = ALL.load(Ordering::Acquire);
+    // SAFETY: domains are never freed.
+    while let Some(domain) = unsafe { next.as_ref() } {
+        free(domain);
+        next = domain.next.load(Ordering::Relaxed);
+    }
+}
+
+/// The mutexes of this thread's sections. A detached thread holds none.
+fn own_mutexes() -> impl Iterator<Item = *const AtomicU8> + Clone {
+    // SAFETY: the state, if there is one, is this thread's; its sections lie in frames of this
+    // thread, each of which refers to the one below. A suspended section holds no mutex.
+    unsafe {
+        let state = ffi::PyThreadState_GetUnchecked().cast::<u8>();
+        let topmost = if state.is_null() {
+            0
+        } else {
+            *state.add(TOPMOST.load(Ordering::Relaxed)).cast::<usize>()
+        };
+        let sections = std::iter::successors(Some(topmost), |section| {
+            ((section & !TAGS) as *const CriticalSection)
+                .as_ref()
+                .map(|section| section.previous)
+        });
+        sections
+            .take_while(|section| section & !TAGS != 0)
+            .filter(|section| section & SUSPENDED == 0)
+            .map(|section| (*((section & !TAGS) as *const CriticalSection)).mutex)
     }
 }
 
@@ -107,6 +166,9 @@ static TOPMOST: AtomicUsize = AtomicUsize::new(0);
 
 /// The tags of a reference to a critical section.
 const TAGS: usize = 3;
+
+/// The tag of a section that is suspended, and of all below it.
+const SUSPENDED: usize = 1;
 
 /// The field of this thread's state that refers to its topmost section.
 #[inline(always)]
@@ -160,7 +222,13 @@ pub(crate) fn probe(py: Python<'_>) -> Result<(), Raised> {
         match (found.next(), found.next()) {
             (Some(at), None) => {
                 TOPMOST.store(at * size_of::<usize>(), Ordering::Relaxed);
-                Ok(())
+                match libc::pthread_atfork(None, None, Some(after_fork)) {
+                    0 => Ok(()),
+                    code => Err(Raised::os_error(
+                        py,
+                        std::io::Error::from_raw_os_error(code),
+                    )),
+                }
             }
             _ => {
                 let text = "this free-threaded Python keeps its critical sections elsewhere";
