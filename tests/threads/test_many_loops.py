@@ -77,6 +77,12 @@ class Collecting(asyncio.DatagramProtocol):
             self.done.set_result(None)
 
 
+@pytest.fixture(scope="session")
+def authority():
+    """The one that all threads trust is made before there are threads."""
+    server_context()
+
+
 def test_streams(aio):
     async def main(number):
         await asyncio.gather(*(talk(aio, number) for _ in range(5)))
@@ -84,7 +90,7 @@ def test_streams(aio):
     in_threads(aio, main)
 
 
-def test_tls(aio):
+def test_tls(aio, authority):
     async def main(number):
         await talk(aio, number, tls=True)
         await talk(aio, number, tls=True)
@@ -247,7 +253,7 @@ def test_loops_made_and_closed_again_and_again(aio):
             loop.run_forever()
             loop.close()
 
-    start(work)()
+    start(work, THREADS)()
 
 
 def test_a_loop_made_in_one_thread_runs_in_others(aio):
@@ -262,7 +268,7 @@ def test_a_loop_made_in_one_thread_runs_in_others(aio):
 
     turn = threading.Lock()
     try:
-        start(work)()
+        start(work, THREADS)()
         assert sorted(queue.get_nowait() for _ in range(THREADS)) == list(range(THREADS))
     finally:
         loop.close()
@@ -281,7 +287,7 @@ def test_a_thread_ends_while_tasks_are_pending(aio, asyncio_log):
         loop.call_soon(loop.stop)
         loop.run_forever()
 
-    start(work)()
+    start(work, THREADS)()
     for loop in loops:
         left = aio.all_tasks(loop)
         assert len(left) == 5
@@ -310,7 +316,7 @@ def test_a_thread_ends_and_its_tasks_are_garbage(aio, asyncio_log):
     async def forever(loop):
         await loop.create_future()
 
-    start(work)()
+    start(work, THREADS)()
     gc.collect()
     gc.collect()
     assert sorted(gone) == sorted([*range(THREADS)] * 5)
