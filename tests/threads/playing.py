@@ -44,6 +44,11 @@ def write_certificate(folder):
     return path
 
 
+def shortened(text):
+    """The beginning and the end of a text."""
+    return text if len(text) < 12_000 else f"{text[:4_000]}\n[...]\n{text[-8_000:]}"
+
+
 def play(module, seed, *options, folder, certificate=None, environment=None):
     """One run."""
     journal = pathlib.Path(folder) / f"journal-{seed}"
@@ -78,7 +83,7 @@ def play(module, seed, *options, folder, certificate=None, environment=None):
     wrong = "\n".join(result.get("wrong", ()))
     if status != 0 or not result or "panicked at" in errors:
         last = journal.read_bytes().replace(b"\0", b"").decode() if journal.exists() else ""
-        wrong += f"\nexit status {status}\n{output[-500:]}\n{errors[-8000:]}\nlast calls:\n{last}"
+        wrong += f"\nexit status {status}\n{shortened(errors)}\nlast calls:\n{last}"
     journal.unlink(missing_ok=True)
     return Played(shown, wrong, result)
 

@@ -26,15 +26,14 @@ def running(aio, main):
         await asyncio.sleep(0)
         begun.set()
         await stop.wait()
-        task.cancel()
-        for left in asyncio.all_tasks() - {asyncio.current_task()}:
-            left.cancel()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in left:
+            other.cancel()
+        await asyncio.wait({task, *left})
 
     def run():
         try:
             loop.run_until_complete(loop.create_task(outer(), name="outer"))
-            loop.call_soon(loop.stop)
-            loop.run_forever()
         except BaseException as error:
             errors.append(error)
         finally:
