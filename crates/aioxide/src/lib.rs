@@ -64,6 +64,7 @@ fn _aioxide(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 fn start(py: Python<'_>, module: &Obj) -> Result<(), Raised> {
     cpython::interpreter::claim(py)?;
+    cpython::domain::start(py)?;
     interop::imports::load(py)?;
     let offsets = interop::mirror::offsets(py);
     interop::current::load(py, offsets)?;

@@ -100,7 +100,7 @@ where
     // SAFETY: CPython calls this attached, with as many live objects as it says.
     unsafe {
         if names.is_null() && ffi::PyVectorcall_NARGS(count) as usize == COUNT + 1 {
-            if let Some(this) = Ref::<T>::of_known(Obj::from_pointer(&*args)) {
+            if let Some(this) = Ref::<T>::of_known_any(Obj::from_pointer(&*args)) {
                 let rest = &*args.add(1).cast::<[Obj; COUNT]>();
                 return quick_call::<T, Q, R, COUNT>(this, rest);
             }

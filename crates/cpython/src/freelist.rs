@@ -1,14 +1,29 @@
 //! Giving back the memory of freed objects that a burst has left behind.
 
-use pyo3::{Python, ffi};
+use pyo3::Python;
+#[cfg(not(Py_GIL_DISABLED))]
+use pyo3::ffi;
 
 use crate::hot::Hot;
 
 /// Frees some of the objects that the type keeps above [`Hot::FREELIST`], `most` of them at most.
 /// Returns whether it still keeps more than that.
+///
+/// Without the GIL no freed objects are kept.
 pub fn trim<T: Hot>(_py: Python<'_>, most: usize) -> bool {
+    #[cfg(Py_GIL_DISABLED)]
+    {
+        let _ = most;
+        false
+    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    trim_list::<T>(most)
+}
+
+#[cfg(not(Py_GIL_DISABLED))]
+fn trim_list<T: Hot>(most: usize) -> bool {
     let info = T::info();
-    // SAFETY: the GIL is held (token), so nobody else uses the freelist. Its objects are of exactly
+    // SAFETY: the GIL is held (the caller's token), so nobody else uses the freelist. Its objects are of exactly
     // the type, with nothing in them but their reference to it. To free one runs no foreign code.
     unsafe {
         let kept = &mut *info.freelist.get();

@@ -12,6 +12,7 @@
 //! instead, and looks after them itself. The offsets are found when the type is built, for a
 //! foreign base's size is known only then.
 
+#[cfg(not(Py_GIL_DISABLED))]
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -22,10 +23,13 @@ use pyo3::{Python, ffi};
 
 use crate::attributes::leave_no_room;
 use crate::build::Builder;
+use crate::domain;
 use crate::error::Raised;
 use crate::lifecycle::Visit;
 use crate::members::{self, Member};
-use crate::obj::{Obj, new_reference};
+use crate::obj::Obj;
+#[cfg(not(Py_GIL_DISABLED))]
+use crate::obj::new_reference;
 
 /// The value inside the objects of a hot type, and what CPython needs to know about the type.
 ///
@@ -66,6 +70,12 @@ pub trait Hot: Sized + 'static {
     /// Whether [`Hot::finalize`] can have something to do.
     const FINALIZES: bool = true;
 
+    /// Whether each object has a [domain](crate::domain) of its own.
+    const OWN_DOMAIN: bool = false;
+
+    /// Whether objects can change their domain ([`Hot::may_move`]).
+    const MOVES: bool = false;
+
     /// Where the type's address and offsets are kept; see [`hot_type!`](crate::hot_type).
     fn info() -> &'static TypeInfo;
 
@@ -77,6 +87,12 @@ pub trait Hot: Sized + 'static {
 
     /// Releases what can be part of a cycle.
     fn clear(&self);
+
+    /// Whether the object has nothing to do with the loop that it comes from, so that it may go over
+    /// to the domain of another one. Asked within its domain, of types with [`Hot::MOVES`].
+    fn may_move(_this: &Ref<Self>) -> bool {
+        false
+    }
 
     /// Whether [`Hot::finalize`] has something to do for this object. Called before each
     /// deallocation.
@@ -110,6 +126,15 @@ pub struct NoParent;
 
 /// A value at an offset of an object: that of a hot type, or nothing.
 pub trait Payload: Sized + 'static {
+    /// The number of values up to this one.
+    #[doc(hidden)]
+    const DEPTH: usize;
+    /// The place of the first value in an object: that of the parent, if there is one.
+    ///
+    /// # Safety
+    /// The object is one of this type.
+    #[doc(hidden)]
+    unsafe fn first_value(object: *mut ffi::PyObject) -> *mut u8;
     /// The offset at which the value and the foreign base end, given the end of the foreign base.
     #[doc(hidden)]
     fn end(base_size: usize) -> usize;
@@ -156,8 +181,13 @@ pub trait Payload: Sized + 'static {
 }
 
 impl Payload for NoParent {
+    const DEPTH: usize = 0;
+    // SAFETY: there is no value; nobody asks for its place.
+    unsafe fn first_value(object: *mut ffi::PyObject) -> *mut u8 {
+        object.cast()
+    }
     fn end(base_size: usize) -> usize {
-        base_size
+        base_size + domain::ROOM
     }
     fn is_over_slots() -> bool {
         true
@@ -183,6 +213,21 @@ impl Payload for NoParent {
 }
 
 impl<T: Hot> Payload for T {
+    const DEPTH: usize = T::Parent::DEPTH + 1;
+    #[inline(always)]
+    unsafe fn first_value(object: *mut ffi::PyObject) -> *mut u8 {
+        const { assert!(T::DEPTH <= 2, "a parent has no parent") };
+        // SAFETY: by the contract; all objects of a type with a parent hold the parent's value where
+        // the type's own do.
+        unsafe {
+            if T::DEPTH == 1 {
+                value_of::<T>(object).cast()
+            } else {
+                let offset = T::info().parent_offset.load(Ordering::Relaxed);
+                object.cast::<u8>().add(offset)
+            }
+        }
+    }
     fn end(base_size: usize) -> usize {
         (offset_after::<T>(base_size) + size_of::<T>()).max(base_size)
     }
@@ -259,13 +304,14 @@ pub(crate) const fn plain_offset<T>() -> usize {
     } else {
         8
     };
-    size_of::<ffi::PyObject>().next_multiple_of(align)
+    (size_of::<ffi::PyObject>() + domain::ROOM).next_multiple_of(align)
 }
 
 /// The facts about a hot type that are known once it is built.
 ///
 /// They hold for the process: they are written once, when the module is imported, and never change
-/// (the module refuses a second interpreter). The freelist changes, and the GIL guards it.
+/// (the module refuses a second interpreter). The freelist changes, and the GIL guards it; without
+/// one there is none.
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
@@ -302,10 +348,12 @@ pub struct TypeInfo {
     /// whichever way it is kept; 0 if objects have none. Where the place is not known, this is the
     /// word of the object's type ([`TYPE_WORD`]), which is never null.
     pub(crate) attributes: AtomicIsize,
+    #[cfg(not(Py_GIL_DISABLED))]
     pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
 }
 
 // SAFETY: the atomics are; the freelist is only used by threads that hold the GIL.
+#[cfg(not(Py_GIL_DISABLED))]
 unsafe impl Sync for TypeInfo {}
 
 impl TypeInfo {
@@ -330,6 +378,7 @@ impl TypeInfo {
             watches_dict: AtomicBool::new(false),
             managed_dict: AtomicIsize::new(0),
             attributes: AtomicIsize::new(0),
+            #[cfg(not(Py_GIL_DISABLED))]
             freelist: UnsafeCell::new(Vec::new()),
         }
     }
@@ -341,9 +390,18 @@ impl TypeInfo {
 
     fn remember_subclass(&self, class: *mut ffi::PyTypeObject) {
         if self.subclass.load(Ordering::Relaxed).is_null() {
-            // SAFETY: attached; the class is alive and from now on kept for ever.
+            // SAFETY: attached; the class is alive and from now on kept for ever. Of several threads
+            // one stores its class.
             unsafe { ffi::Py_INCREF(class.cast()) };
-            self.subclass.store(class, Ordering::Relaxed);
+            let nothing = std::ptr::null_mut();
+            let (order, otherwise) = (Ordering::Relaxed, Ordering::Relaxed);
+            let stored = self
+                .subclass
+                .compare_exchange(nothing, class, order, otherwise);
+            if stored.is_err() {
+                // SAFETY: the reference was made above.
+                unsafe { ffi::Py_DECREF(class.cast()) };
+            }
         }
     }
 }
@@ -418,6 +476,8 @@ impl<T: Hot> Deref for Ref<T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
+        #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
+        domain::assert_here::<T>(&self.0);
         // SAFETY: a Ref is only made of objects of the type, and keeps its object alive.
         unsafe { &*value_of::<T>(self.0.as_ptr()) }
     }
@@ -454,9 +514,9 @@ impl<T: Hot> Ref<T> {
     }
 
     /// The object as one of this type, if it is of exactly this type or of the subclass that was
-    /// remembered.
+    /// remembered, of any [domain](crate::domain).
     #[inline]
-    pub(crate) fn of_known(object: &Obj) -> Option<&Ref<T>> {
+    pub(crate) fn of_known_any(object: &Obj) -> Option<&Ref<T>> {
         let subclass = T::info().subclass.load(Ordering::Relaxed);
         let known = Self::is_exact(object) || object.class_address() == subclass as usize;
         // SAFETY: the type was checked; Ref is transparent over Obj.
@@ -502,16 +562,24 @@ impl<T: Hot> Ref<T> {
         }
     }
 
-    /// The object as one of this type, if it is one.
+    /// The object as one of this type, if it is one and of this [domain](crate::domain).
     #[inline]
     pub fn of(object: &Obj) -> Option<&Ref<T>> {
+        Self::of_any(object).filter(|this| this.is_here())
+    }
+
+    /// The object as one of this type, if it is one, of any [domain](crate::domain). Its value must
+    /// only be used [within](Ref::within) that.
+    #[inline]
+    pub fn of_any(object: &Obj) -> Option<&Ref<T>> {
         // SAFETY: the type was checked; Ref is transparent over Obj.
         Self::is(object).then(|| unsafe { Self::of_unchecked(object) })
     }
 
-    /// Takes the reference as one to an object of exactly this type, if it is one.
+    /// Takes the reference as one to an object of exactly this type, if it is one, of any
+    /// [domain](crate::domain).
     #[inline]
-    pub fn into_exact(object: Obj) -> Result<Ref<T>, Obj> {
+    pub fn into_exact_any(object: Obj) -> Result<Ref<T>, Obj> {
         if Self::is_exact(&object) {
             Ok(Ref(object, PhantomData))
         } else {
@@ -551,9 +619,16 @@ impl<T: Hot> Ref<T> {
         Self::of_exact(object).filter(|this| !this.has_attributes())
     }
 
-    /// The object as one of exactly this type, if it is one.
+    /// The object as one of exactly this type, if it is one and of this [domain](crate::domain).
     #[inline]
     pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {
+        Self::of_exact_any(object).filter(|this| this.is_here())
+    }
+
+    /// The object as one of exactly this type, if it is one, of any [domain](crate::domain). Its
+    /// value must only be used [within](Ref::within) that.
+    #[inline]
+    pub fn of_exact_any(object: &Obj) -> Option<&Ref<T>> {
         // SAFETY: the type was checked; Ref is transparent over Obj.
         Self::is_exact(object).then(|| unsafe { Self::of_unchecked(object) })
     }
@@ -606,6 +681,8 @@ where
     /// child.
     #[inline]
     pub fn parent_value(&self) -> &T::Parent {
+        #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
+        domain::assert_here::<T>(&self.0);
         let offset = T::info().parent_offset.load(Ordering::Relaxed);
         // SAFETY: the object is of T or of a subclass, and all of these hold the parent's value
         // where T does.
@@ -687,6 +764,7 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
     // SAFETY: the GIL is held (token). An object in the freelist has the size of the type and
     // nothing in it but its type: it is made anew as CPython makes those of its own freelists.
     unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
         if let Some(object) = (*info.freelist.get()).pop() {
             new_reference(object);
             return Ok(object);
@@ -699,6 +777,8 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
             return Err(Raised::by_cpython());
         }
         ffi::PyObject_GC_UnTrack(object.cast());
+        #[cfg(Py_GIL_DISABLED)]
+        domain::settle::<T>(object);
         Ok(object)
     }
 }
@@ -743,9 +823,10 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
         let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
         let object = allocate(class, 0);
         if object.is_null() {
-            Err(Raised::by_cpython())
-        } else {
-            Ok(object)
+            return Err(Raised::by_cpython());
         }
+        #[cfg(Py_GIL_DISABLED)]
+        domain::settle::<T>(object);
+        Ok(object)
     }
 }

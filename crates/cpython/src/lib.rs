@@ -30,6 +30,7 @@
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
+//! | [`mod@domain`] | what guards values where there is no GIL |
 //! | `spare_bytes` | memory of bytes objects, used again |
 //! | [`stack`] | how much of a thread's stack is left |
 //! | `stop_iteration` | how an iterator returns a value to `await` |
@@ -37,6 +38,7 @@
 //! | [`numbers`] | ints that get a new value instead of being freed and made |
 //! | [`tagged`] | a reference and three bits in eight bytes |
 //! | [`tagged_slot`] | a field of eight bytes with such a reference, or with a box |
+//! | `thread_pointer` | by which number a free-threaded interpreter tells threads apart |
 //! | [`thread_exit`] | stops threads that CPython would end at the interpreter's end |
 //! | [`watch`] | whether a dict has changed since the last look at it |
 //! | [`foreign`] | fields of another extension's objects and of the thread state, at verified offsets |
@@ -56,6 +58,7 @@ mod calls;
 mod containers;
 pub mod context;
 pub mod coro;
+pub mod domain;
 pub mod error;
 pub mod foreign;
 pub mod freelist;
@@ -78,6 +81,8 @@ mod stop_iteration;
 pub mod tagged;
 pub mod tagged_slot;
 pub mod thread_exit;
+#[cfg(Py_GIL_DISABLED)]
+mod thread_pointer;
 mod trampolines;
 pub mod watch;
 

@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
+#[cfg(Py_GIL_DISABLED)]
+use crate::domain;
+use crate::domain::Section;
 use crate::error::preserving;
 use crate::hot::{Hot, Payload, Ref, TypeInfo, UNKNOWN, value_of};
 use crate::obj::{Obj, new_reference};
@@ -129,6 +132,8 @@ pub(crate) unsafe extern "C" fn traverse<T: Hot>(
     visit: ffi::visitproc,
     arg: *mut c_void,
 ) -> c_int {
+    #[cfg(Py_GIL_DISABLED)]
+    let _alone = domain::Alone::with_everything();
     let info = T::info();
     // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
     unsafe {
@@ -239,6 +244,8 @@ fn all_zero(words: &[usize]) -> bool {
 pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: CPython calls this on objects of the type; a foreign base's slot on its own part.
     unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        let _alone = domain::Alone::with(object);
         let py = Python::assume_attached();
         let itself = || Obj::from_borrowed(object);
         reported(py, itself, || T::clear_value(object));
@@ -258,6 +265,8 @@ pub(crate) unsafe extern "C" fn finalize<T: Hot>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let this = Ref::<T>::of_unchecked(Obj::from_pointer(&object)).clone();
+        let mut section = Section::new();
+        section.enter(&this);
         preserving(py, || {
             reported(py, || this.as_obj().clone(), || T::finalize(&this));
         });
@@ -289,6 +298,8 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
     // while the object is whole, then out of the collector's sight, weak references, contents,
     // memory, and at last the reference to the type that every object of a heap type holds.
     unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        let _alone = domain::Alone::with(object);
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
         let Some(end) = reported(py, || Ref::<T>::class(py), || leave::<T>(object, exact)) else {
@@ -314,15 +325,23 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
             || renewable & empty::<T>(object, exact),
         );
         let Some(renewable) = emptied else { return };
-        let freelist = info.freelist.get();
-        if renewable && (*freelist).len() < T::FREELIST_IN_BURSTS {
-            // The freed object keeps its reference to the type.
-            (*freelist).push(object);
-        } else {
-            let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
-            free(object.cast());
-            ffi::Py_DECREF(class.cast());
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let freelist = info.freelist.get();
+            if renewable && (*freelist).len() < T::FREELIST_IN_BURSTS {
+                // The freed object keeps its reference to the type.
+                (*freelist).push(object);
+                return;
+            }
         }
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            let _ = renewable;
+            domain::leave_behind::<T>(object);
+        }
+        let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+        free(object.cast());
+        ffi::Py_DECREF(class.cast());
     }
 }
 

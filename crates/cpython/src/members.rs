@@ -59,7 +59,12 @@ pub fn fit<T: Hot>(bases: &[&Obj]) -> bool {
 /// Where the value of a type lies over the slots of a base, if it can.
 ///
 /// Each word of the value that lies in the base's part of an object must be one of the members.
+/// Without the GIL it never can: CPython reads slots without a lock, and asks only that what they
+/// refer to be released under the object's own lock.
 pub(crate) fn place<T: Hot>(base: &Obj) -> Option<usize> {
+    if cfg!(Py_GIL_DISABLED) {
+        return None;
+    }
     let first = T::MEMBERS.first()?;
     let place = slot_offset(base, first.name)?.checked_sub(first.offset)?;
     let size = basic_size(base);

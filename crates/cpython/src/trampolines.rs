@@ -15,6 +15,7 @@ use pyo3::{Python, ffi};
 
 use crate::answer::Answer;
 use crate::args::Args;
+use crate::domain::Section;
 use crate::error::Raised;
 use crate::hot::{Hot, NoParent, Payload, Ref, allocate_subclass};
 use crate::obj::Obj;
@@ -85,6 +86,8 @@ where
 {
     // SAFETY: by the function's contract.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(this).answer(py))
     })
@@ -106,6 +109,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: CPython keeps the argument alive for the call.
     let argument = unsafe { Obj::from_pointer(&argument) };
     guarded(py, std::ptr::null_mut(), || {
@@ -125,6 +130,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: CPython passes `count` positional arguments and as many more as there are names.
     let args = unsafe { vector_args(args, count as usize, &names) };
     guarded(py, std::ptr::null_mut(), || {
@@ -165,6 +172,8 @@ where
             Obj::from_pointer(&argument),
         )
     };
+    let mut section = Section::new();
+    section.enter_home();
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(class, argument).answer(py))
     })
@@ -189,6 +198,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: it is not null, and CPython keeps it alive for the call.
     let value = (!value.is_null()).then(|| unsafe { Obj::from_pointer(&value) });
     guarded(py, -1, || instance::<F>()(this, value).map(|()| 0))
@@ -201,6 +212,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     guarded(py, std::ptr::null_mut(), || {
         instance::<F>()(this)?;
         // SAFETY: the object is alive; its type says where its dict is.
@@ -219,6 +232,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     guarded(py, -1, || {
         instance::<F>()(this)?;
         // SAFETY: as above; the value is null or kept alive by CPython for the call.
@@ -246,6 +261,8 @@ where
     R: Answer,
 {
     let py = this.py();
+    let mut section = Section::new();
+    section.enter(this);
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(this, arguments).answer(py))
     })
@@ -265,6 +282,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: only takes the address.
     let none = unsafe { ffi::Py_None() };
     // SAFETY: None lives for ever.
@@ -295,6 +314,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: CPython keeps the value alive for the call.
     let value = unsafe { Obj::from_pointer(&value) };
     let (outcome, object) = guarded(
@@ -322,6 +343,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: CPython passes a tuple and a dict or null, and keeps both alive for the call.
     unsafe {
         let items = args
@@ -344,6 +367,8 @@ where
 {
     // SAFETY: CPython calls this.
     let (py, this) = unsafe { entry::<T>(&object) };
+    let mut section = Section::new();
+    section.enter(this);
     // SAFETY: CPython keeps the name alive for the call; then CPython's own function does the work.
     unsafe {
         let name_ref = Obj::from_pointer(&name);
@@ -372,6 +397,8 @@ where
     // object is whole as soon as it exists.
     unsafe {
         let py = Python::assume_attached();
+        let mut section = Section::new();
+        section.enter_home();
         guarded(py, std::ptr::null_mut(), || {
             let value = instance::<F>()(py)?;
             if T::info().watches_dict.load(Ordering::Relaxed) {
@@ -399,6 +426,8 @@ where
     // SAFETY: as in `new_plain`.
     unsafe {
         let py = Python::assume_attached();
+        let mut section = Section::new();
+        section.enter_home();
         guarded(py, std::ptr::null_mut(), || {
             let (parent, value) = instance::<F>()(py)?;
             let object = allocate_subclass::<T>(py, class)?;
@@ -452,6 +481,8 @@ where
             vector_args(args, count as usize, &names),
         )
     };
+    let mut section = Section::new();
+    section.enter_home();
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(py, &args).answer(py))
     })

@@ -29,6 +29,10 @@ macro_rules! coroutine_class {
                 $crate::coroutines::coroutine::build_coroutine(builder);
             }
 
+            fn may_move(this: &::cpython::Ref<Self>) -> bool {
+                this.state.is_new()
+            }
+
             fn needs_finalizer(&self, _: &::cpython::NoParent) -> bool {
                 self.state.needs_finalizer()
             }

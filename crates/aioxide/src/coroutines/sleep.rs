@@ -194,6 +194,7 @@ fn delay_seconds(delay: &Obj) -> Result<f64, Raised> {
 coroutine_class! {
     Sleep: c"aioxide._aioxide.sleep_coroutine", c"The coroutine object that sleep() returns.";
     const FREELIST: usize = 2048;
+    const MOVES: bool = true;
     const TRACKED: bool = false;
     holds delay, result, alarm, handle, event_loop;
 }

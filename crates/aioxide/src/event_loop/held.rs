@@ -115,11 +115,11 @@ fn send_overdue(py: Python<'_>, running: &Running) -> bool {
         .as_ref()
         .map(|running| Obj::from_py_ref(py, running).clone());
     drop(running);
-    match event_loop.as_ref().and_then(Ref::<EventLoop>::of) {
-        Some(event_loop) => {
+    match event_loop.as_ref().and_then(Ref::<EventLoop>::of_any) {
+        Some(event_loop) => event_loop.within(|event_loop| {
             event_loop.note_overdue();
             event_loop.send_held()
-        }
+        }),
         None => true,
     }
 }
@@ -144,7 +144,12 @@ impl EventLoop {
     /// takes the short ways.
     #[inline]
     pub(crate) fn can_hold(&self) -> bool {
-        self.fast.get() && self.is_running() && !self.waiting.get() && !self.held.unwatched.get()
+        // Without the GIL the thread could not send what is held while a callback computes.
+        cfg!(not(Py_GIL_DISABLED))
+            && self.fast.get()
+            && self.is_running()
+            && !self.waiting.get()
+            && !self.held.unwatched.get()
     }
 
     /// Holds the transport's write, which is sent at the end of the iteration or before.

@@ -27,6 +27,10 @@ pub(crate) type Stepper = fn(&Ref<EventLoop>, Obj) -> Result<(), EndsProgram>;
 impl EventLoop {
     /// `run_forever()`.
     pub(crate) fn run_forever(this: &Ref<EventLoop>) -> Result<(), Raised> {
+        this.run_within(EventLoop::run_in_own_domain)
+    }
+
+    fn run_in_own_domain(this: &Ref<EventLoop>) -> Result<(), Raised> {
         let py = this.py();
         this.check_closed(py)?;
         this.as_obj()
@@ -132,6 +136,7 @@ impl EventLoop {
     #[inline(always)]
     fn run_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
+            this.give_way();
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
             };
@@ -165,6 +170,7 @@ impl EventLoop {
     #[inline(never)]
     fn run_many_entries(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
+            this.give_way();
             let mut ready = this.ready.borrow_mut();
             let Some(entry) = ready.pop() else { break };
             if let Some(later) = ready.get(PREFETCHED) {
@@ -347,6 +353,7 @@ impl EventLoop {
     #[cold]
     fn run_entries_in_debug_mode(this: &Ref<EventLoop>, count: usize) -> Result<(), EndsProgram> {
         for _ in 0..count {
+            this.give_way();
             let Some(entry) = this.ready.borrow_mut().pop() else {
                 break;
             };

@@ -172,7 +172,7 @@ impl EventLoop {
     /// `call_at()` has made, as asyncio does. A native handle's traceback does not have it.
     fn hide_ourselves(timer: &Obj) -> Result<(), Raised> {
         let py = timer.py();
-        if Ref::<TimerHandle>::of(timer).is_some() {
+        if Ref::<TimerHandle>::of_any(timer).is_some() {
             return Ok(());
         }
         let traceback = timer.attr(pyo3::intern!(py, "_source_traceback"))?;

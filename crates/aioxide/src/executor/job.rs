@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cpython::build::Builder;
-use cpython::{Hot, NoParent, Obj, Raised, Ref, Slot, context};
+use cpython::{Hot, NoParent, Obj, Python, Raised, Ref, Slot, context};
 use engine::Waker;
 
 use super::outcomes::{Outcome, Outcomes};
@@ -38,37 +38,28 @@ impl Job {
         }
     }
 
-    /// Runs the call in the current thread. Returns the waker to notify so that the loop sees the
-    /// outcome.
-    pub(super) fn run(this: &Ref<Job>) -> Option<Arc<Waker>> {
+    /// Runs the call in the current thread, outside the domain of the queue that has had the job.
+    /// Returns the waker to notify so that the loop sees the outcome.
+    pub(super) fn run<Q: Hot>(this: &Ref<Job>, queue: &Ref<Q>) -> Option<Arc<Waker>> {
         let py = this.py();
         let future = this.future.take()?;
-        if future.is_cancelled() {
-            this.release();
-            return None;
-        }
-        let outcome = match Job::call(this) {
-            Ok(result) => Outcome::Result(result),
-            Err(raised) => Outcome::Exception(raised.take(py)),
+        let call = Call {
+            function: this.function.take(),
+            args: this.args.take(),
+            kwargs: this.kwargs.take(),
+            context: this.context.take(),
         };
-        this.release();
-        Outcomes::hand_over(future, outcome)
-    }
-
-    fn call(this: &Ref<Job>) -> Result<Obj, Raised> {
-        let py = this.py();
-        let (Some(function), Some(args)) = (this.function.get(), this.args.get()) else {
-            return Ok(Obj::none(py));
-        };
-        let kwargs = this.kwargs.get();
-        let call = || match &kwargs {
-            None => function.call_tuple(&args),
-            Some(kwargs) => function.call_with_dict(&args, Some(kwargs)),
-        };
-        let Some(context) = this.context.get() else {
-            return call();
-        };
-        context::run(&context, call)
+        queue.outside(|| {
+            if future.within(|future| future.is_cancelled()) {
+                return None;
+            }
+            let outcome = match call.make(py) {
+                Ok(result) => Outcome::Result(result),
+                Err(raised) => Outcome::Exception(raised.take(py)),
+            };
+            drop(call);
+            Outcomes::hand_over(future, outcome)
+        })
     }
 
     /// `cancel()`: called when the executor is shut down, for jobs that still wait.
@@ -88,6 +79,30 @@ impl Job {
         self.args.set(None);
         self.kwargs.set(None);
         self.context.set(None);
+    }
+}
+
+/// A call that its job has given away.
+struct Call {
+    function: Option<Obj>,
+    args: Option<Obj>,
+    kwargs: Option<Obj>,
+    context: Option<Obj>,
+}
+
+impl Call {
+    fn make(&self, py: Python<'_>) -> Result<Obj, Raised> {
+        let (Some(function), Some(args)) = (&self.function, &self.args) else {
+            return Ok(Obj::none(py));
+        };
+        let call = || match &self.kwargs {
+            None => function.call_tuple(args),
+            Some(kwargs) => function.call_with_dict(args, Some(kwargs)),
+        };
+        match &self.context {
+            Some(context) => context::run(context, call),
+            None => call(),
+        }
     }
 }
 

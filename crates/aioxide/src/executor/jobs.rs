@@ -86,14 +86,14 @@ impl JobQueue {
         Ok(())
     }
 
-    /// Whether no more calls are taken.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.get()
+    /// Whether no more calls are taken as jobs.
+    pub(super) fn refuses(this: &Ref<JobQueue>) -> Result<bool, Raised> {
+        Ok(this.ending.get() || JobQueue::is_submit_replaced(this)?)
     }
 
     /// Whether the program has replaced `ThreadPoolExecutor.submit()`. Then every call goes through
     /// its replacement.
-    pub(super) fn is_submit_replaced(this: &Ref<JobQueue>) -> Result<bool, Raised> {
+    fn is_submit_replaced(this: &Ref<JobQueue>) -> Result<bool, Raised> {
         let Some(class) = this.class.get() else {
             return Ok(true);
         };
@@ -186,14 +186,15 @@ impl JobQueue {
                 turn = ThreadTurn::begin(CLOCK.now());
             }
             if let Some(job) = Ref::<Job>::of_exact(&item) {
-                waker_of_loop = Job::run(job);
+                waker_of_loop = Job::run(job, this);
             } else if item.is_none() {
                 if JobQueue::has_to_end(this, executor)? {
                     JobQueue::put(this, Obj::none(py));
                     return Ok(());
                 }
             } else {
-                executor_module(py)?.method(pyo3::intern!(py, "run_item"), &[&item])?;
+                let run_item = pyo3::intern!(py, "run_item");
+                this.outside(|| executor_module(py)?.method(run_item, &[&item]))?;
             }
         }
     }
@@ -223,6 +224,7 @@ impl Hot for JobQueue {
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide._JobQueue";
     const DOC: &'static std::ffi::CStr = c"The calls that wait for a thread of an executor.";
     const SUBCLASSABLE: bool = false;
+    const OWN_DOMAIN: bool = true;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

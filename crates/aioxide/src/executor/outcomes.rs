@@ -37,7 +37,7 @@ impl Outcomes {
     /// Leaves the outcome to the Future's loop. Returns the waker to notify so that the loop sees
     /// it.
     pub(super) fn hand_over(future: Ref<Future>, outcome: Outcome) -> Option<Arc<Waker>> {
-        match Outcomes::try_to_hand_over(&future, outcome) {
+        match future.within(|future| Outcomes::try_to_hand_over(future, outcome)) {
             Ok(waker) => waker,
             Err(raised) => {
                 raised.report_unraisable(Some(future.as_obj()));

@@ -92,21 +92,23 @@ pub(super) fn submit(
     }
     make_default_executor(event_loop)?;
     let queue = event_loop.default_jobs.get();
-    let Some(queue) = queue.as_ref().and_then(Ref::<JobQueue>::of_exact) else {
+    let Some(queue) = queue.as_ref().and_then(Ref::<JobQueue>::of_exact_any) else {
         return Ok(None);
     };
-    if queue.is_ending() || JobQueue::is_submit_replaced(queue)? {
+    if queue.within(JobQueue::refuses)? {
         return Ok(None);
     }
-    if queue.lacks_thread(1) {
+    if queue.within(|queue| queue.lacks_thread(1)) {
         if let Some(executor) = event_loop.default_executor.get() {
             executor.method(pyo3::intern!(py, "_begin_thread"), &[])?;
         }
     }
     let future = Future::create(event_loop)?;
     let job = Job::value(&future, function, args()?, kwargs, context);
-    JobQueue::put(queue, Ref::new(py, job)?.into_obj());
-    Ok(Some(future))
+    queue.within(|queue| {
+        JobQueue::put(queue, Ref::new(py, job)?.into_obj());
+        Ok(Some(future))
+    })
 }
 
 /// Makes the default executor, if there is none and one may be made.
@@ -129,7 +131,7 @@ pub(crate) fn set_default_executor(
     let jobs = match &executor {
         Some(executor) => executor
             .attr_opt(pyo3::intern!(this.py(), "_work_queue"))?
-            .filter(|queue| Ref::<JobQueue>::of_exact(queue).is_some()),
+            .filter(|queue| Ref::<JobQueue>::of_exact_any(queue).is_some()),
         None => None,
     };
     this.default_jobs.set(jobs);

@@ -79,6 +79,7 @@ impl Coroutine for ToThread {
 coroutine_class! {
     ToThread: c"aioxide._aioxide.to_thread_coroutine", c"The coroutine object that to_thread() returns.";
     const FREELIST: usize = 256;
+    const MOVES: bool = true;
     holds function, args, kwargs;
 }
 

@@ -92,6 +92,25 @@ impl Future {
         Ok(future)
     }
 
+    /// Runs the body, which fills a Future. One that is new goes over to the domain of its loop.
+    pub(crate) fn begin_beside<R>(
+        this: &Ref<Future>,
+        event_loop: Option<Obj>,
+        body: impl FnOnce(Option<Obj>) -> R,
+    ) -> R {
+        let native = event_loop.as_ref().and_then(Ref::<EventLoop>::of_any);
+        match native
+            .filter(|native| !native.is_here() && this.event_loop.is_none())
+            .cloned()
+        {
+            Some(native) => {
+                this.follow(&native);
+                native.within(|_| body(event_loop))
+            }
+            None => body(event_loop),
+        }
+    }
+
     /// The work of `__init__`. Without a loop it takes the running or current one.
     pub(crate) fn init(this: &Ref<Future>, event_loop: Option<Obj>) -> Result<(), Raised> {
         let py = this.py();

@@ -13,7 +13,9 @@ use crate::interop::asyncio;
 impl Future {
     fn python_init(this: &Ref<Future>, args: &Args<'_>) -> Result<(), Raised> {
         let [event_loop] = args.bind("Future", &["loop"], 0, 0)?;
-        Future::init(this, event_loop)
+        Future::begin_beside(this, event_loop, |event_loop| {
+            Future::init(this, event_loop)
+        })
     }
 
     fn python_result(this: &Ref<Future>) -> Result<Obj, Raised> {

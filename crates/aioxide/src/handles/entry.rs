@@ -71,7 +71,7 @@ impl Entry {
         if self.0.tag() != HANDLE {
             return None;
         }
-        self.0.with(|object| Ref::of(object).cloned())
+        self.0.with(|object| Ref::of_any(object).cloned())
     }
 
     /// Notes that a timer is no longer scheduled, because the entry is about to run.
@@ -93,9 +93,9 @@ impl Entry {
     pub(crate) fn prefetch_context(&self) {
         if self.0.tag() == HANDLE {
             self.0.with(|object| {
-                if let Some(timer) = Ref::<TimerHandle>::of_exact(object) {
+                if let Some(timer) = Ref::<TimerHandle>::of_exact_any(object) {
                     timer.parent().prefetch_context();
-                } else if let Some(handle) = Ref::<Handle>::of_exact(object) {
+                } else if let Some(handle) = Ref::<Handle>::of_exact_any(object) {
                     handle.prefetch_context();
                 }
             });
@@ -154,7 +154,7 @@ impl Entry {
         let tag = self.0.tag();
         let object = self.0.into_obj();
         if tag == HANDLE {
-            return match Ref::<Handle>::into_exact(object) {
+            return match Ref::<Handle>::into_exact_any(object) {
                 Ok(handle) => {
                     let left = Handle::run(&handle, &spares.contexts)?;
                     spares.keep_handle(handle, left);
@@ -167,10 +167,12 @@ impl Entry {
             NOTIFY => served::notify(&object),
             READ => served::read(&object),
             WRITE => served::write(&object),
-            ALARM => match Ref::<Alarm>::of_exact(&object).and_then(|alarm| alarm.take_target()) {
-                Some(target) => served::ring(&target),
-                None => Ok(()),
-            },
+            ALARM => {
+                match Ref::<Alarm>::of_exact_any(&object).and_then(|alarm| alarm.take_target()) {
+                    Some(target) => served::ring(&target),
+                    None => Ok(()),
+                }
+            }
             _ => served::turn(&object),
         }
     }
@@ -179,7 +181,7 @@ impl Entry {
 /// Runs a handle of a subclass of Handle.
 #[inline(never)]
 fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), EndsProgram> {
-    let object = match Ref::<TimerHandle>::into_exact(object) {
+    let object = match Ref::<TimerHandle>::into_exact_any(object) {
         Ok(timer) => {
             timer.forget_schedule();
             let left = Handle::run(timer.parent(), &spares.contexts)?;
@@ -188,7 +190,7 @@ fn run_other_handle(object: Obj, spares: &Spares) -> Result<(), EndsProgram> {
         }
         Err(object) => object,
     };
-    let object = match Ref::<ThreadSafeHandle>::into_exact(object) {
+    let object = match Ref::<ThreadSafeHandle>::into_exact_any(object) {
         Ok(shared) => {
             let left = ThreadSafeHandle::run(&shared, &spares.contexts)?;
             spares.keep_thread_safe(shared, left);
@@ -261,7 +263,7 @@ impl TimerEntry {
         if self.0.tag() != HANDLE {
             return None;
         }
-        self.0.with(|object| Ref::of(object).cloned())
+        self.0.with(|object| Ref::of_any(object).cloned())
     }
 
     /// The entry to run at its time.
@@ -307,13 +309,13 @@ impl Shown {
 /// Shows the references of a handle, which the collector does not know while it waits.
 fn visit_waiting(object: &Obj, visit: &mut Visit<'_>) {
     visit.object(object);
-    if let Some(timer) = Ref::<TimerHandle>::of_exact(object) {
+    if let Some(timer) = Ref::<TimerHandle>::of_exact_any(object) {
         visit.inside(timer);
-    } else if let Some(handle) = Ref::<Handle>::of_exact(object) {
+    } else if let Some(handle) = Ref::<Handle>::of_exact_any(object) {
         visit.inside(handle);
-    } else if let Some(handle) = Ref::<ThreadSafeHandle>::of_exact(object) {
+    } else if let Some(handle) = Ref::<ThreadSafeHandle>::of_exact_any(object) {
         visit.inside(handle);
-    } else if let Some(alarm) = Ref::<Alarm>::of_exact(object) {
+    } else if let Some(alarm) = Ref::<Alarm>::of_exact_any(object) {
         // Every other holder of the alarm holds the loop too, and shows it.
         alarm.traverse(visit);
     }
@@ -330,9 +332,9 @@ impl Timer for TimerEntry {
     fn sequence(&self) -> u64 {
         self.0.with(|object| {
             if self.0.tag() == ALARM {
-                Ref::<Alarm>::of_exact(object).map_or(0, |alarm| alarm.sequence())
+                Ref::<Alarm>::of_exact_any(object).map_or(0, |alarm| alarm.sequence())
             } else {
-                Ref::<TimerHandle>::of(object).map_or(0, |timer| timer.sequence())
+                Ref::<TimerHandle>::of_any(object).map_or(0, |timer| timer.sequence())
             }
         })
     }
@@ -340,9 +342,9 @@ impl Timer for TimerEntry {
     fn is_cancelled(&self) -> bool {
         self.0.with(|object| {
             if self.0.tag() == ALARM {
-                Ref::<Alarm>::of_exact(object).is_none_or(|alarm| alarm.is_cancelled())
+                Ref::<Alarm>::of_exact_any(object).is_none_or(|alarm| alarm.is_cancelled())
             } else {
-                Ref::<TimerHandle>::of(object).is_none_or(|timer| timer.parent().is_cancelled())
+                Ref::<TimerHandle>::of_any(object).is_none_or(|timer| timer.parent().is_cancelled())
             }
         })
     }

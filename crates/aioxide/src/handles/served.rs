@@ -357,8 +357,8 @@ fn with<T: Hot, R>(
     call: impl FnOnce(&Ref<T>) -> R,
     otherwise: impl FnOnce(&Obj) -> R,
 ) -> R {
-    match Ref::<T>::of(object) {
-        Some(this) => call(this),
+    match Ref::<T>::of_any(object) {
+        Some(this) => this.within(call),
         // The object's row was found by its type, so this is never reached.
         None => otherwise(object),
     }

@@ -23,7 +23,7 @@ pub(super) fn method_of_asyncio(this: &Ref<EventLoop>, name: &str) -> Result<Opt
 #[cold]
 fn find_method(this: &Ref<EventLoop>, name: &str) -> Result<Option<Obj>, Raised> {
     let py = this.py();
-    if Ref::<EventLoop>::of(this.as_obj()).is_some() {
+    if Ref::<EventLoop>::is(this.as_obj()) {
         return Ok(None);
     }
     let class = asyncio(py).selector_loop.get(py);

@@ -454,6 +454,7 @@ impl Hot for EventLoop {
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide.EventLoop";
     const DOC: &'static std::ffi::CStr =
         c"The native part of aioxide.Loop: queue, timers, descriptors, tasks, transports.";
+    const OWN_DOMAIN: bool = true;
     cpython::hot_type!();
 
     fn build(builder: &mut Builder<Self>) {

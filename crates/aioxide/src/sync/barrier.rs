@@ -8,7 +8,7 @@ use cpython::{Args, Hot, NoParent, Obj, Python, Raised, Ref, Slot};
 use pyo3::intern;
 
 use super::acquired::Acquired;
-use super::binding::{build_shared, describe_state};
+use super::binding::{bound_elsewhere, build_shared, describe_state};
 use super::call::{Op, SyncCall, SyncStage};
 use super::condition::Condition;
 use super::condition_calls::ConditionWait;
@@ -78,7 +78,11 @@ impl Barrier {
 
     fn condition(this: &Ref<Barrier>) -> Result<Ref<Condition>, Raised> {
         let condition = this.condition.get();
-        condition.ok_or_else(|| in_dict::missing(this, "_cond"))
+        let condition = condition.ok_or_else(|| in_dict::missing(this, "_cond"))?;
+        match condition.brought() {
+            Some(_) => Ok(condition),
+            None => Err(bound_elsewhere(condition.as_obj())),
+        }
     }
 
     /// Begins a coroutine that acquires the lock and goes on with `then`.
@@ -433,7 +437,7 @@ impl Primitive for Barrier {
         ) else {
             return Ok(false);
         };
-        let Some(condition) = Ref::<Condition>::of(&condition) else {
+        let Some(condition) = Ref::<Condition>::bring(&condition) else {
             return Ok(false);
         };
         let py = this.py();
@@ -455,7 +459,13 @@ impl Hot for Barrier {
     const DOC: &'static CStr = c"Barrier(parties)\n--\n\n\
         A place where a number of tasks wait for each other, as asyncio.Barrier.\n\n\
         parties: how many; at least 1.";
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Barrier>) -> bool {
+        let condition = this.condition.get();
+        condition.is_none_or(|condition| condition.is_here() && Condition::may_move(&condition))
+    }
     cpython::holds!(shared, condition, parties);
 
     fn build(builder: &mut Builder<Self>) {
@@ -485,7 +495,7 @@ impl Hot for Barrier {
             c"The Condition that the tasks wait on.",
             Barrier::condition,
             |this: &Ref<Barrier>, value: Option<&Obj>| {
-                let condition = value.and_then(Ref::<Condition>::of).cloned();
+                let condition = value.and_then(Ref::<Condition>::of_any).cloned();
                 if condition.is_none() {
                     let text = "_cond must be a Condition";
                     return Err(Raised::type_error(this.py(), text));

@@ -34,9 +34,19 @@ fn bind_for_the_first_time<T: Primitive>(this: &Ref<T>) -> Result<Obj, Raised> {
         shared.set_event_loop(Some(running.clone()));
         return Ok(running);
     }
-    let repr = this.as_obj().repr()?;
-    let text = format!("{} is bound to a different event loop", repr.as_str()?);
-    Err(Raised::runtime_error(py, &text))
+    Err(bound_elsewhere(this.as_obj()))
+}
+
+/// The RuntimeError about an object that another loop uses.
+#[cold]
+pub(super) fn bound_elsewhere(object: &Obj) -> Raised {
+    match object.repr().and_then(|repr| repr.to_string()) {
+        Ok(repr) => {
+            let text = format!("{repr} is bound to a different event loop");
+            Raised::runtime_error(object.py(), &text)
+        }
+        Err(raised) => raised,
+    }
 }
 
 /// A new Future of the running loop, to wait on.

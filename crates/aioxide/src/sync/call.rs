@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use cpython::build::Next;
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot, Spare};
 
+use super::binding::bound_elsewhere;
 use super::in_dict;
 use super::primitive::Primitive;
 use crate::coroutines::class::coroutine_class;
@@ -210,9 +211,9 @@ fn on_target<O: Op>(
     let Some(target) = this.target.take() else {
         return Ok(Turn::Return(Obj::none(this.py())));
     };
-    let turn = match Ref::<O::Target>::of(&target) {
+    let turn = match Ref::<O::Target>::bring(&target) {
         Some(target) => step(target),
-        None => Ok(Turn::Return(Obj::none(this.py()))),
+        None => Err(bound_elsewhere(&target)),
     };
     if let Ok(Turn::Await(_)) = &turn {
         this.target.set(Some(target));
@@ -224,7 +225,8 @@ fn shortcut<O: Op>(this: &Ref<SyncCall>) -> Option<Next> {
     let call: &SyncCall = this;
     let attempt = O::SHORTCUT?;
     let target = call.target.take()?;
-    let Some(value) = Ref::<O::Target>::of(&target).and_then(|target| attempt(target, call)) else {
+    let Some(value) = Ref::<O::Target>::bring(&target).and_then(|target| attempt(target, call))
+    else {
         call.target.set(Some(target));
         return None;
     };
@@ -290,5 +292,6 @@ impl Coroutine for SyncCall {
 coroutine_class! {
     SyncCall: c"aioxide._aioxide.sync_coroutine", c"The coroutine object that methods of locks and queues return.";
     const FREELIST: usize = 1024;
+    const MOVES: bool = true;
     holds target, waiter, item, error, cancelled;
 }

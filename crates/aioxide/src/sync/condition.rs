@@ -69,7 +69,7 @@ impl Condition {
             (&this.acquire, intern!(py, "acquire")),
             (&this.release, intern!(py, "release")),
         ] {
-            let found = match Ref::<Lock>::of(&lock) {
+            let found = match Ref::<Lock>::bring(&lock) {
                 Some(native) if Lock::is_native(native) => None,
                 _ => Some(lock.attr(name)?),
             };
@@ -81,7 +81,7 @@ impl Condition {
     }
 
     fn set_lock(&self, lock: Obj) {
-        self.native.set(Ref::<Lock>::of(&lock).cloned());
+        self.native.set(Ref::<Lock>::bring(&lock).cloned());
         self.lock.set(Some(lock));
     }
 
@@ -89,6 +89,7 @@ impl Condition {
     #[inline]
     pub(super) fn native_lock(this: &Ref<Condition>) -> Option<Ref<Lock>> {
         let lock = this.native.get()?;
+        lock.brought()?;
         Lock::is_native(&lock).then_some(lock)
     }
 
@@ -98,7 +99,8 @@ impl Condition {
         waiter: Option<Obj>,
         outcome: Result<Obj, Raised>,
     ) -> Result<(), Raised> {
-        match (this.native.get(), waiter) {
+        let native = this.native.get().filter(Ref::is_here);
+        match (native, waiter) {
             (Some(lock), Some(waiter)) => {
                 in_dict::in_fields(&lock, || Lock::finish(&lock, &waiter, outcome))
             }
@@ -328,7 +330,7 @@ impl Primitive for Condition {
         let (Some(lock), Some(waiters)) = found else {
             return Ok(false);
         };
-        let native = Ref::<Lock>::of(&lock);
+        let native = Ref::<Lock>::bring(&lock);
         let mut methods = Vec::new();
         for name in ["locked", "acquire", "release"] {
             let Some(method) = in_dict::find(dict, name)? else {
@@ -357,7 +359,12 @@ impl Hot for Condition {
         lock: what is acquired and released; a new Lock if None.";
     const FREELIST: usize = 64;
     const BASED: bool = false;
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Condition>) -> bool {
+        this.waiters.is_plainly_empty()
+    }
     cpython::holds!(shared, lock, native, locked, acquire, release, waiters);
 
     fn build(builder: &mut Builder<Self>) {

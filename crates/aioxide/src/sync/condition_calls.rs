@@ -280,11 +280,12 @@ fn fail(this: &Ref<Condition>, call: &Ref<SyncCall>, error: Obj) -> Raised {
 
 /// `acquire()`: returns what the lock's `acquire()` returns.
 fn acquire(py: Python<'_>, args: &Args<'_>) -> Result<Obj, Raised> {
-    let this = receiver(py, args, "Lock.acquire")?;
-    if in_dict::stays(this)? {
-        return in_dict::get(this, "acquire")?.call0();
-    }
-    Condition::acquire_lock(this)
+    receiver::<Condition>(py, args, "Lock.acquire")?.within(|this| {
+        if in_dict::stays(this)? {
+            return in_dict::get(this, "acquire")?.call0();
+        }
+        Condition::acquire_lock(this)
+    })
 }
 
 /// The native lock that entering and leaving the condition acquires and releases, if no method is
@@ -312,7 +313,7 @@ fn exit(this: &Ref<Condition>) -> Result<Ref<SyncCall>, Raised> {
 fn wait_for(py: Python<'_>, args: &Args<'_>) -> Result<Ref<SyncCall>, Raised> {
     const FUNCTION: &str = ConditionWaitFor::QUALIFIED_NAME;
     let [this, predicate] = args.bind_function(FUNCTION, &["self", "predicate"], 2)?;
-    let Some(this) = this.as_ref().and_then(Ref::<Condition>::of) else {
+    let Some(this) = this.as_ref().and_then(Ref::<Condition>::of_any) else {
         return Err(wrong_object::<Condition>(py, this.as_ref(), FUNCTION));
     };
     let call = SyncCall::create::<ConditionWaitFor>(this)?;
@@ -331,13 +332,13 @@ pub(super) fn build(py: Python<'_>, locks: &Obj) -> Result<(), Raised> {
         ConditionEnter::NAME,
         "Acquire the lock.",
         |this: &Ref<Condition>, _: &[Obj; 0]| enter(this),
-        |py, args| enter(receiver(py, args, ConditionEnter::QUALIFIED_NAME)?),
+        |py, args| receiver::<Condition>(py, args, ConditionEnter::QUALIFIED_NAME)?.within(enter),
     )?;
     class.add_quick(
         ConditionExit::NAME,
         "Release the lock.",
         |this: &Ref<Condition>, _: &[Obj; 3]| exit(this),
-        |py, args| exit(exiting(py, args, ConditionExit::QUALIFIED_NAME)?),
+        |py, args| exiting::<Condition>(py, args, ConditionExit::QUALIFIED_NAME)?.within(exit),
     )?;
     class.add_plain::<ConditionWait>(
         "Release the lock, wait to be notified, acquire it again; returns True.",

@@ -140,7 +140,12 @@ impl Hot for Event {
         A flag that tasks wait for, as asyncio.Event.";
     const FREELIST: usize = 64;
     const BASED: bool = false;
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Event>) -> bool {
+        this.waiters.is_plainly_empty()
+    }
     cpython::holds!(shared, waiters);
 
     fn build(builder: &mut Builder<Self>) {

@@ -194,7 +194,12 @@ impl Hot for Lock {
         A lock for tasks, as asyncio.Lock: one holds it, the others wait for their turn.";
     const FREELIST: usize = 64;
     const BASED: bool = false;
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Lock>) -> bool {
+        this.waiters.is_plainly_empty()
+    }
     cpython::holds!(shared, waiters);
 
     fn build(builder: &mut Builder<Self>) {

@@ -20,7 +20,7 @@ pub(super) fn receiver<'a, T: Hot>(
     function: &str,
 ) -> Result<&'a Ref<T>, Raised> {
     if let Some([this]) = args.only_positional() {
-        if let Some(this) = Ref::<T>::of(this) {
+        if let Some(this) = Ref::<T>::of_any(this) {
             return Ok(this);
         }
     }
@@ -36,7 +36,7 @@ pub(super) fn exiting<'a, T: Hot>(
     function: &str,
 ) -> Result<&'a Ref<T>, Raised> {
     if let Some([this, _, _, _]) = args.only_positional() {
-        if let Some(this) = Ref::<T>::of(this) {
+        if let Some(this) = Ref::<T>::of_any(this) {
             return Ok(this);
         }
     }
@@ -51,7 +51,7 @@ fn self_among<'a, T: Hot>(
     function: &str,
 ) -> Result<&'a Ref<T>, Raised> {
     let given = args.positional.first().or_else(|| args.named("self"));
-    match given.and_then(Ref::<T>::of) {
+    match given.and_then(Ref::<T>::of_any) {
         Some(this) => Ok(this),
         None => Err(wrong_object::<T>(py, given, function)),
     }

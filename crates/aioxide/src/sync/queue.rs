@@ -385,7 +385,7 @@ impl Queue {
             return Ok(());
         };
         let py = this.py();
-        match (Ref::<Event>::of_exact(&finished), set) {
+        match (brought_event(&finished), set) {
             (Some(event), true) => Event::set(event),
             (Some(event), false) => Event::unset(event),
             (None, true) => finished.method(intern!(py, "set"), &[]).map(drop),
@@ -560,3 +560,9 @@ impl Primitive for Queue {
 
 /// The methods that differ between the three classes.
 const ORDERED: &[&str] = &["_init", "_put", "_get"];
+
+/// The queue's Event, if it is a native one of this domain.
+#[inline]
+fn brought_event(finished: &Obj) -> Option<&Ref<Event>> {
+    Ref::<Event>::of_exact_any(finished)?.brought()
+}

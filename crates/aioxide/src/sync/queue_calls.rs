@@ -150,7 +150,7 @@ fn join(this: &Ref<Queue>, call: &Ref<SyncCall>) -> Result<Turn, Raised> {
     }
     let finished = Queue::finished(this)?;
     call.stage.set(SyncStage::Elsewhere);
-    Ok(Turn::Await(match Ref::<Event>::of_exact(&finished) {
+    Ok(Turn::Await(match Ref::<Event>::of_exact_any(&finished) {
         Some(event) => SyncCall::create::<Acquire<Event>>(event)?.into_obj(),
         None => finished.method(intern!(py, "wait"), &[])?,
     }))
@@ -190,7 +190,7 @@ fn create_put(this: &Ref<Queue>, item: Obj) -> Result<Ref<SyncCall>, Raised> {
 fn bind_put(py: Python<'_>, args: &Args<'_>) -> Result<Ref<SyncCall>, Raised> {
     const FUNCTION: &str = QueuePut::QUALIFIED_NAME;
     let [this, item] = args.bind_function(FUNCTION, &["self", "item"], 2)?;
-    match (this.as_ref().and_then(Ref::<Queue>::of), item) {
+    match (this.as_ref().and_then(Ref::<Queue>::of_any), item) {
         (Some(this), Some(item)) => create_put(this, item),
         _ => Err(wrong_object::<Queue>(py, this.as_ref(), FUNCTION)),
     }

@@ -79,7 +79,12 @@ impl Hot for Queue {
         maxsize: how many items there may be before put() must wait; no limit if not positive.";
     const FREELIST: usize = 64;
     const BASED: bool = false;
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Queue>) -> bool {
+        this.getters.is_plainly_empty() && this.putters.is_plainly_empty()
+    }
     cpython::holds!(shared, maxsize, items, getters, putters, finished);
 
     fn build(builder: &mut Builder<Self>) {

@@ -300,7 +300,12 @@ impl Hot for Semaphore {
         value: how many can take before one must wait; not negative.";
     const FREELIST: usize = 64;
     const BASED: bool = false;
+    const MOVES: bool = true;
     cpython::hot_type!();
+
+    fn may_move(this: &Ref<Semaphore>) -> bool {
+        this.waiters.is_plainly_empty()
+    }
     cpython::holds!(shared, most, waiters);
 
     fn build(builder: &mut Builder<Self>) {

@@ -24,7 +24,9 @@ impl Task {
             Some(eager) => eager.truth()?,
             None => false,
         };
-        Task::init(this, &coro, event_loop, name, context, eager)
+        Future::begin_beside(this.parent(), event_loop, |event_loop| {
+            Task::init(this, &coro, event_loop, name, context, eager)
+        })
     }
 
     fn python_cancel(this: &Ref<Task>, args: &Args<'_>) -> Result<bool, Raised> {

@@ -22,7 +22,10 @@ enum After {
 /// Runs a task's entry of its loop's ready queue, a step or a wake-up, in the task's context.
 pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), EndsProgram> {
     let Some(task) = Ref::<Task>::of(&object) else {
-        return Ok(());
+        return match Ref::<Task>::of_any(&object) {
+            Some(task) => task.within(|task| run_elsewhere(task)),
+            None => Ok(()),
+        };
     };
     let entered = match context::enter_field(&task.context) {
         Ok(Some(entered)) => entered,
@@ -49,6 +52,15 @@ pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), EndsPr
             EventLoop::schedule(event_loop, Entry::task(object));
             Ok(())
         }
+        Err(raised) => report(task, raised),
+    }
+}
+
+/// Runs a task of another loop, which a program has put into this loop's queue.
+#[cold]
+fn run_elsewhere(task: &Ref<Task>) -> Result<(), EndsProgram> {
+    match step(task, task.parent_value().waiters.take_error()) {
+        Ok(()) => Ok(()),
         Err(raised) => report(task, raised),
     }
 }

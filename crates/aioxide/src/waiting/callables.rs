@@ -105,8 +105,8 @@ pub(super) fn callable_of(name: CallableName, watcher: &Obj) -> Result<Obj, Rais
 
 fn call_on_done<T: Watcher>(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     if let [watcher, future] = args.positional {
-        if let Some(watcher) = Ref::<T>::of(watcher) {
-            return T::on_done(watcher, future);
+        if let Some(watcher) = Ref::<T>::of_any(watcher) {
+            return watcher.within(|watcher| T::on_done(watcher, future));
         }
     }
     Err(Raised::type_error(
@@ -116,8 +116,8 @@ fn call_on_done<T: Watcher>(py: Python<'_>, args: &Args<'_>) -> Result<(), Raise
 }
 
 fn due<T: Watcher>(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
-    match args.positional.first().and_then(Ref::<T>::of) {
-        Some(watcher) => T::due(watcher),
+    match args.positional.first().and_then(Ref::<T>::of_any) {
+        Some(watcher) => watcher.within(T::due),
         None => Err(Raised::type_error(py, "a watcher is required")),
     }
 }

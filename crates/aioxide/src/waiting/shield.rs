@@ -184,8 +184,8 @@ impl Hot for Shield {
 pub(super) fn on_clear(py: Python<'_>, doc: &str) -> Result<Obj, Raised> {
     callable(py, "", doc, |py: Python<'_>, args: &Args<'_>| {
         if let [shield, future] = args.positional {
-            if let Some(shield) = Ref::<Shield>::of(shield) {
-                return Shield::clear_awaited_by(shield, future);
+            if let Some(shield) = Ref::<Shield>::of_any(shield) {
+                return shield.within(|shield| Shield::clear_awaited_by(shield, future));
             }
         }
         let text = "a watcher and a future are required";

@@ -261,6 +261,7 @@ impl Coroutine for Wait {
 coroutine_class! {
     Wait: c"aioxide._aioxide.wait_coroutine", c"The coroutine object that wait() returns.";
     const FREELIST: usize = 256;
+    const MOVES: bool = true;
     holds futures, timeout, return_when, waiter, task, members, timer;
 }
 

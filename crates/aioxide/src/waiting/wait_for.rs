@@ -326,6 +326,7 @@ impl Coroutine for WaitFor {
 coroutine_class! {
     WaitFor: c"aioxide._aioxide.wait_for_coroutine", c"The coroutine object that wait_for() returns.";
     const FREELIST: usize = 1024;
+    const MOVES: bool = true;
     holds future, timeout, waiter, task, cancellation, expiry, timer;
 }
 

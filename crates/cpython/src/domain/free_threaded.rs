@@ -1,0 +1,460 @@
+//! Domains in free-threaded builds.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::{Python, ffi};
+
+use crate::error::Raised;
+use crate::hot::{Hot, Payload, Ref};
+use crate::obj::Obj;
+use crate::thread_pointer::thread_pointer;
+
+/// CPython's `PyCriticalSection`, a public struct of opaque fields. `mutex` is null while it waits
+/// for its mutex, and where the section above it has the same mutex already.
+#[repr(C)]
+struct CriticalSection {
+    previous: usize,
+    mutex: *const AtomicU8,
+}
+
+unsafe extern "C" {
+    /// Locks the mutex and makes the section the thread's topmost one.
+    fn PyCriticalSection_BeginMutex(section: *mut CriticalSection, mutex: *const AtomicU8);
+    /// Unlocks it, and takes back the section below, which may have been suspended.
+    fn PyCriticalSection_End(section: *mut CriticalSection);
+}
+
+/// The bit of CPython's mutex that says that threads wait for it.
+const HAS_WAITING: u8 = 2;
+
+/// The lock of the values of some objects. It is never freed: the objects that outlive the loop
+/// whose domain it was may share it with another loop, which costs time only.
+#[repr(C, align(128))]
+pub(crate) struct Domain {
+    /// CPython's mutex; the field is the first, so that its address is the domain's.
+    mutex: AtomicU8,
+    apart: [u8; 63],
+    /// The thread that owns the domain ([`own`]); 0 if none does.
+    owner: AtomicUsize,
+    /// The address of the owner's section.
+    section: AtomicUsize,
+    /// The field of the owner's thread state that refers to its topmost section.
+    topmost: AtomicPtr<usize>,
+}
+
+impl Domain {
+    const fn new() -> Domain {
+        Domain {
+            mutex: AtomicU8::new(0),
+            apart: [0; 63],
+            owner: AtomicUsize::new(0),
+            section: AtomicUsize::new(0),
+            topmost: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// Whether the thread owns the domain and is in it now. While it is in another critical section
+    /// above, the domain may have been lost.
+    #[inline(always)]
+    fn is_owned_here(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == thread_pointer() && {
+            let topmost = self.topmost.load(Ordering::Relaxed);
+            // SAFETY: the field is one of this thread's own state, which lives as long as the
+            // thread is in a function of ours.
+            unsafe { *topmost == self.section.load(Ordering::Relaxed) }
+        }
+    }
+
+    /// Whether the thread is in the domain.
+    #[inline(always)]
+    fn is_here(&self) -> bool {
+        self.is_owned_here() || std::ptr::eq(topmost_mutex(), &self.mutex)
+    }
+}
+
+/// The domain of what is made while no loop runs in the thread.
+static LIMBO: Domain = Domain::new();
+
+/// The domains whose loops are gone.
+static UNUSED: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The domain that the thread owns, by the innermost [`own`].
+    static HOME: Cell<Option<&'static Domain>> = const { Cell::new(None) };
+}
+
+/// A domain for a new object.
+fn fresh() -> &'static Domain {
+    let unused = UNUSED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut unused = unused;
+    match unused.pop() {
+        Some(domain) => domain,
+        None => Box::leak(Box::new(Domain::new())),
+    }
+}
+
+/// The offset of the field of a thread state that refers to its topmost critical section; 0 until
+/// [`probe`] has found it.
+static TOPMOST: AtomicUsize = AtomicUsize::new(0);
+
+/// The tags of a reference to a critical section.
+const TAGS: usize = 3;
+
+/// The field of this thread's state that refers to its topmost section.
+#[inline(always)]
+fn topmost_field() -> *mut usize {
+    // SAFETY: the thread is attached; the offset was found in a thread state.
+    unsafe {
+        let state = ffi::PyThreadState_GetUnchecked().cast::<u8>();
+        state.add(TOPMOST.load(Ordering::Relaxed)).cast()
+    }
+}
+
+/// The mutex of this thread's topmost section; null if there is none.
+#[inline(always)]
+fn topmost_mutex() -> *const AtomicU8 {
+    // SAFETY: the field refers to a section in a frame of this thread, or to none.
+    unsafe {
+        let section = (*topmost_field() & !TAGS) as *const CriticalSection;
+        if section.is_null() {
+            std::ptr::null()
+        } else {
+            (*section).mutex
+        }
+    }
+}
+
+/// Finds where the thread state keeps its critical sections; called at import. Raises RuntimeError
+/// if this CPython keeps them elsewhere.
+pub(crate) fn probe(py: Python<'_>) -> Result<(), Raised> {
+    /// The words of a thread state that are searched. It has more.
+    const WORDS: usize = 64;
+    let mutex = AtomicU8::new(0);
+    let mut section = CriticalSection {
+        previous: 0,
+        mutex: std::ptr::null(),
+    };
+    // SAFETY: the thread is attached; a section that begins here ends here. A thread state has more
+    // words than are read, and only this thread writes to those that are compared.
+    unsafe {
+        let state = ffi::PyThreadState_Get().cast::<usize>();
+        let read =
+            || -> Vec<usize> { (0..WORDS).map(|at| state.add(at).read_volatile()).collect() };
+        let before = read();
+        PyCriticalSection_BeginMutex(&mut section, &mutex);
+        let during = read();
+        PyCriticalSection_End(&mut section);
+        let after = read();
+        let address = &raw const section as usize;
+        let mut found = (0..WORDS).filter(|at| {
+            during[*at] == address && before[*at] == after[*at] && before[*at] != address
+        });
+        match (found.next(), found.next()) {
+            (Some(at), None) => {
+                TOPMOST.store(at * size_of::<usize>(), Ordering::Relaxed);
+                Ok(())
+            }
+            _ => {
+                let text = "this free-threaded Python keeps its critical sections elsewhere";
+                Err(Raised::runtime_error(py, text))
+            }
+        }
+    }
+}
+
+/// The room that an object's domain takes before its value.
+pub(crate) const ROOM: usize = size_of::<usize>();
+
+/// The word of an object that refers to its domain.
+///
+/// # Safety
+/// The object is of the type, and lives as long as the reference is used.
+#[inline(always)]
+unsafe fn word<'a, T: Hot>(object: *mut ffi::PyObject) -> &'a AtomicPtr<Domain> {
+    // SAFETY: by the contract; the word lies before the first value ([`ROOM`]).
+    unsafe { &*T::first_value(object).sub(ROOM).cast() }
+}
+
+/// The domain of an object.
+#[inline(always)]
+fn domain_of<T: Hot>(object: &Obj) -> &'static Domain {
+    // SAFETY: a reference to an object of the type; its word was written when it was made, by a
+    // domain, which is never freed.
+    unsafe { &*word::<T>(object.as_ptr()).load(Ordering::Acquire) }
+}
+
+/// Whether the thread may use the object's value.
+#[inline(always)]
+pub(crate) fn is_here<T: Hot>(object: &Obj) -> bool {
+    domain_of::<T>(object).is_here()
+}
+
+/// Gives a new object the domain that the thread is in, or one of its own ([`Hot::OWN_DOMAIN`]).
+///
+/// # Safety
+/// The object is new, of the type, and seen by nobody. The thread is in a domain.
+#[inline(always)]
+pub(crate) unsafe fn settle<T: Hot>(object: *mut ffi::PyObject) {
+    let domain = if T::OWN_DOMAIN {
+        std::ptr::from_ref(fresh()).cast_mut()
+    } else {
+        // The mutex is the first field of its domain.
+        topmost_mutex().cast::<Domain>().cast_mut()
+    };
+    // SAFETY: by the contract.
+    unsafe { word::<T>(object).store(domain, Ordering::Release) }
+}
+
+/// Takes back the own domain of an object that goes.
+///
+/// # Safety
+/// The object is of the type and still has its word.
+#[inline(always)]
+pub(crate) unsafe fn leave_behind<T: Hot>(object: *mut ffi::PyObject) {
+    if T::OWN_DOMAIN {
+        // SAFETY: by the contract; a domain is never freed.
+        let domain = unsafe { &*word::<T>(object).load(Ordering::Relaxed) };
+        let unused = UNUSED.lock();
+        unused
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(domain);
+    }
+}
+
+/// A stay in a domain, in a frame of the thread. It must not be moved once it has begun.
+pub(crate) struct Section {
+    section: CriticalSection,
+    begun: bool,
+}
+
+impl Section {
+    #[inline(always)]
+    pub(crate) fn new() -> Section {
+        Section {
+            section: CriticalSection {
+                previous: 0,
+                mutex: std::ptr::null(),
+            },
+            begun: false,
+        }
+    }
+
+    /// Enters the object's domain, if the thread is not in it.
+    #[inline(always)]
+    pub(crate) fn enter<T: Hot>(&mut self, this: &Ref<T>) {
+        if !domain_of::<T>(this.as_obj()).is_owned_here() {
+            self.enter_slowly(this);
+        }
+    }
+
+    #[inline(never)]
+    fn enter_slowly<T: Hot>(&mut self, this: &Ref<T>) {
+        loop {
+            let domain = domain_of::<T>(this.as_obj());
+            if domain.is_owned_here() {
+                return;
+            }
+            self.begin(domain);
+            if std::ptr::eq(domain, domain_of::<T>(this.as_obj())) {
+                let home = HOME.get().filter(|home| !std::ptr::eq(*home, domain));
+                match home {
+                    Some(home) if T::MOVES && T::may_move(this) => {
+                        let home = std::ptr::from_ref(home).cast_mut();
+                        // SAFETY: the reference keeps the object alive.
+                        let word = unsafe { word::<T>(this.as_obj().as_ptr()) };
+                        word.store(home, Ordering::Release);
+                    }
+                    _ => return,
+                }
+            }
+            // It belongs to another domain by now.
+            self.end();
+        }
+    }
+
+    /// Enters the domain that the thread owns, or that of nobody.
+    #[inline(always)]
+    pub(crate) fn enter_home(&mut self) {
+        let home = HOME.get().unwrap_or(&LIMBO);
+        if !home.is_owned_here() {
+            self.begin(home);
+        }
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, domain: &'static Domain) {
+        // SAFETY: the thread is attached, as all that enters domains has a reference or a token; the
+        // section stays where it is until it ends, in this frame's caller.
+        unsafe { PyCriticalSection_BeginMutex(&mut self.section, &domain.mutex) }
+        self.begun = true;
+    }
+
+    #[inline(never)]
+    fn end(&mut self) {
+        self.begun = false;
+        // SAFETY: it has begun and not ended; sections above it have ended.
+        unsafe { PyCriticalSection_End(&mut self.section) }
+    }
+}
+
+impl Drop for Section {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.begun {
+            self.end();
+        }
+    }
+}
+
+/// The domain is the thread's until this goes.
+pub(crate) struct Owned {
+    domain: &'static Domain,
+    owner: usize,
+    section: usize,
+    topmost: *mut usize,
+    home: Option<&'static Domain>,
+}
+
+/// Makes the thread the owner of the object's domain, in which it is.
+pub(crate) fn own<T: Hot>(this: &Ref<T>) -> Owned {
+    let domain = domain_of::<T>(this.as_obj());
+    let topmost = topmost_field();
+    Owned {
+        domain,
+        // SAFETY: the field of the thread's own state. The section in it is that of the domain.
+        section: domain.section.swap(unsafe { *topmost }, Ordering::Relaxed),
+        topmost: domain.topmost.swap(topmost, Ordering::Relaxed),
+        owner: domain.owner.swap(thread_pointer(), Ordering::Relaxed),
+        home: HOME.replace(Some(domain)),
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Only a thread that owns the domain can have been its owner before: the loop that runs
+        // refuses to run in another.
+        self.domain.owner.store(self.owner, Ordering::Relaxed);
+        self.domain.section.store(self.section, Ordering::Relaxed);
+        self.domain.topmost.store(self.topmost, Ordering::Relaxed);
+        HOME.set(self.home);
+    }
+}
+
+/// The domain was left until this goes.
+pub(crate) struct Outside(Option<(*mut CriticalSection, &'static Domain)>);
+
+/// Leaves the object's domain, if the topmost section is a stay in it. An owned domain is not left:
+/// what its owner calls finds it owned.
+pub(crate) fn leave<T: Hot>(this: &Ref<T>) -> Outside {
+    let domain = domain_of::<T>(this.as_obj());
+    if domain.is_owned_here() || !domain.is_here() {
+        return Outside(None);
+    }
+    // SAFETY: the field refers to the section of that stay, which lies in a frame below this one.
+    unsafe {
+        let section = (*topmost_field() & !TAGS) as *mut CriticalSection;
+        PyCriticalSection_End(section);
+        Outside(Some((section, domain)))
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        if let Some((section, domain)) = self.0 {
+            // SAFETY: the section has ended, and its frame, which ends it again, is still there. All
+            // sections that began since have ended.
+            unsafe { PyCriticalSection_BeginMutex(section, &domain.mutex) }
+        }
+    }
+}
+
+/// Lets the threads in that wait for the object's domain.
+#[inline(always)]
+pub(crate) fn give_way<T: Hot>(this: &Ref<T>) {
+    let domain = domain_of::<T>(this.as_obj());
+    if domain.mutex.load(Ordering::Relaxed) & HAS_WAITING != 0 {
+        hand_over(this.py(), domain);
+    }
+}
+
+/// Detaches, which unlocks the domain and wakes a thread that waits for it, and goes on when that
+/// has been in, or after a little time: the thread may need longer to wake up, and asks again then.
+#[cold]
+#[inline(never)]
+fn hand_over(py: Python<'_>, domain: &'static Domain) {
+    const LONGEST: Duration = Duration::from_micros(100);
+    py.detach(|| {
+        let started = Instant::now();
+        while domain.mutex.load(Ordering::Relaxed) == 0 && started.elapsed() < LONGEST {
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// Gives the object into the domain of another one.
+pub(crate) fn follow<T: Hot, O: Hot>(this: &Ref<T>, other: &Ref<O>) {
+    let domain = std::ptr::from_ref(domain_of::<O>(other.as_obj())).cast_mut();
+    // SAFETY: the reference keeps the object alive.
+    unsafe { word::<T>(this.as_obj().as_ptr()) }.store(domain, Ordering::Release);
+}
+
+/// Stops where a value is used outside of its domain.
+#[cfg(debug_assertions)]
+#[inline]
+pub(crate) fn assert_here<T: Hot>(object: &Obj) {
+    if !is_here::<T>(object) {
+        let alone = ALONE.get();
+        if alone != EVERYTHING && alone != object.as_ptr() as usize {
+            panic!("{:?} is used outside of its domain", T::NAME);
+        }
+    }
+}
+
+/// Stands for all objects in [`ALONE`].
+#[cfg(debug_assertions)]
+const EVERYTHING: usize = usize::MAX;
+
+#[cfg(debug_assertions)]
+thread_local! {
+    /// The address of the object that the thread frees or clears, which nobody else can reach. While
+    /// the collector looks at objects no other thread runs: then all are.
+    static ALONE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// While it lives, the thread uses values outside of their domains, because nobody else does.
+pub(crate) struct Alone {
+    #[cfg(debug_assertions)]
+    before: usize,
+}
+
+impl Alone {
+    /// With the value of an object that goes.
+    #[inline(always)]
+    pub(crate) fn with(_object: *mut ffi::PyObject) -> Alone {
+        Alone {
+            #[cfg(debug_assertions)]
+            before: ALONE.replace(_object as usize),
+        }
+    }
+
+    /// With all values, while no other thread runs.
+    #[inline(always)]
+    pub(crate) fn with_everything() -> Alone {
+        Alone {
+            #[cfg(debug_assertions)]
+            before: ALONE.replace(EVERYTHING),
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(self.before);
+    }
+}
