@@ -54,9 +54,9 @@ mod loop_api;
 use cpython::{Hot, Obj, Python, Raised, Ref};
 use pyo3::prelude::*;
 
-/// The module. Only one interpreter of a process can import it. Its state is guarded by the GIL,
-/// which a free-threaded build turns on to import it.
-#[pymodule(gil_used = true)]
+/// The module. Only one interpreter of a process can import it. The GIL guards its state, or, in a
+/// free-threaded build, the domains of its objects.
+#[pymodule(gil_used = false)]
 fn _aioxide(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     start(py, Obj::from_bound_ref(module)).map_err(|raised| raised.into_py_err(py))

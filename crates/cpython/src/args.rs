@@ -2,6 +2,7 @@
 
 use pyo3::ffi;
 
+use crate::critical_section::locked;
 use crate::error::Raised;
 use crate::obj::Obj;
 
@@ -437,16 +438,21 @@ impl<'a> Args<'a> {
 /// less than making a string and its hash for a look-up.
 fn find(keywords: &Obj, name: &str) -> Result<Option<Obj>, Raised> {
     let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: the dict is alive and nothing that runs here changes it; what it lends is alive as
-    // long as that.
-    unsafe {
-        while ffi::PyDict_Next(keywords.as_ptr(), &mut position, &mut key, &mut value) != 0 {
-            if ffi::PyUnicode_Check(key) != 0 && Obj::from_pointer(&key).as_str()? == name {
-                return Ok(Some(Obj::from_pointer(&value).clone()));
+    // A caller in C may pass a dict that other threads know.
+    locked(keywords, || {
+        // SAFETY: the dict is alive and nothing that runs here changes it; what it lends is alive
+        // as long as that. Reading a text may wait for a lock, and let others change the dict.
+        unsafe {
+            while ffi::PyDict_Next(keywords.as_ptr(), &mut position, &mut key, &mut value) != 0 {
+                #[cfg(Py_GIL_DISABLED)]
+                let _kept = (Obj::from_borrowed(key), Obj::from_borrowed(value));
+                if ffi::PyUnicode_Check(key) != 0 && Obj::from_pointer(&key).as_str()? == name {
+                    return Ok(Some(Obj::from_pointer(&value).clone()));
+                }
             }
         }
-    }
-    Ok(None)
+        Ok(None)
+    })
 }
 
 /// The TypeError of a Python function whose arguments `absent` are missing.

@@ -60,7 +60,9 @@ pub(crate) unsafe fn managed_dict(class: *mut ffi::PyTypeObject) -> isize {
 pub(crate) unsafe fn leave_no_room(class: *mut ffi::PyTypeObject) {
     const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
     // SAFETY: by the contract. CPython asks this flag at each object, and knows both kinds of types
-    // with a managed dict.
+    // with a managed dict. Without the GIL: CPython changes flags while all other threads are
+    // stopped, so none of its changes falls into this one. Other threads may make the class's first
+    // objects at the same time, but each comes through here before it makes one.
     unsafe {
         if cfg!(not(Py_3_14)) || type_flags(class) & INLINE_VALUES == 0 {
             return;

@@ -15,6 +15,7 @@ use crate::hot::{Hot, NoParent, Payload, Ref, TYPE_WORD, UNKNOWN, offset_after, 
 use crate::lifecycle::{clear, dealloc, finalize, traverse};
 use crate::members;
 use crate::obj::Obj;
+use crate::refcount::keep_for_ever;
 use crate::slot::Slot;
 use crate::trampolines::{
     Object, am_send, class_arg, dict_getter, dict_setter, getter, init, iternext, itself,
@@ -500,6 +501,7 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
         info.attributes.store(attributes, Ordering::Relaxed);
         info.offset
             .store(offset_after::<T>(base_size), Ordering::Relaxed);
+        keep_for_ever(&class);
         // The type lives as long as the process: its address is in `info`.
         let class_kept = class.clone().into_ptr();
         info.class.store(class_kept.cast(), Ordering::Relaxed);

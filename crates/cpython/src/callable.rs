@@ -9,7 +9,6 @@
 //! attribute of a class. It is called by vectorcall; a call as a method makes no bound method.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::{Python, ffi};
 
@@ -17,6 +16,7 @@ use crate::answer::Answer;
 use crate::args::Args;
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
+use crate::lazy_class::LazyClass;
 use crate::obj::Obj;
 use crate::panics::guarded;
 use crate::trampolines::{free_function, quick_call};
@@ -34,8 +34,7 @@ struct Callable {
     function: Option<ffi::PyCFunctionFastWithKeywords>,
 }
 
-/// The type, built once and kept for ever.
-static CLASS: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+static CLASS: LazyClass = LazyClass::new();
 
 /// Makes a function object with the attributes `__name__`, `__qualname__` and `__doc__`. When it is
 /// called as a method, the instance is the first of its arguments.
@@ -46,8 +45,12 @@ where
 {
     // SAFETY: the type is ready; a new object is zeroed and nobody has seen it yet.
     let made = unsafe {
-        let object = ffi::PyType_GenericAlloc(class(py)?.as_ptr().cast(), 0);
+        let object = ffi::PyType_GenericAlloc(CLASS.get(py, build)?, 0);
         let made = Obj::from_owned(object)?;
+        // All threads call it: as for Python functions, the references of their frames to it do not
+        // count.
+        #[cfg(Py_GIL_DISABLED)]
+        PyUnstable_Object_EnableDeferredRefcount(object);
         let callable = object.cast::<Callable>();
         (*callable).vectorcall = Some(vectorcall);
         (*callable).function = Some(free_function::<F, R>);
@@ -118,10 +121,7 @@ pub fn bound(made: &Obj, instance: &Obj) -> Result<Obj, Raised> {
 /// Ends the making of `made`, a [`callable`]: the attributes that it has by now are its facts. They
 /// stay readable and writable, and further attributes go into its `__dict__`.
 pub fn seal(made: &Obj) {
-    assert!(
-        made.class().as_ptr() == CLASS.load(Ordering::Relaxed),
-        "not a callable"
-    );
+    assert!(CLASS.is(&made.class()), "not a callable");
     // SAFETY: it is a Callable, as its class says.
     unsafe { (*made.as_ptr().cast::<Callable>()).sealed = true }
 }
@@ -131,17 +131,13 @@ unsafe extern "C" fn get_attribute(
     object: *mut ffi::PyObject,
     name: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this attached, on an object of the type; what the dict lends is alive
-    // until the reference is taken.
+    // SAFETY: CPython calls this attached, on an object of the type, which holds the dict.
     unsafe {
-        let found = ffi::PyDict_GetItemWithError((*object.cast::<Callable>()).facts, name);
-        if !found.is_null() {
-            ffi::Py_INCREF(found);
-            found
-        } else if ffi::PyErr_Occurred().is_null() {
-            ffi::PyObject_GenericGetAttr(object, name)
-        } else {
-            std::ptr::null_mut()
+        let facts = Obj::from_pointer(&(*object.cast::<Callable>()).facts);
+        match facts.dict_get(Obj::from_pointer(&name)) {
+            Ok(Some(found)) => found.into_ptr(),
+            Ok(None) => ffi::PyObject_GenericGetAttr(object, name),
+            Err(_) => std::ptr::null_mut(),
         }
     }
 }
@@ -318,20 +314,17 @@ unsafe extern "C" fn bind(
     }
 }
 
-// SAFETY: CPython exports it with this signature; PyO3 does not declare it.
+// SAFETY: CPython exports them with these signatures; PyO3 does not declare them.
 unsafe extern "C" {
+    #[cfg(Py_GIL_DISABLED)]
+    fn PyUnstable_Object_EnableDeferredRefcount(object: *mut ffi::PyObject) -> c_int;
     fn PyMethod_New(
         function: *mut ffi::PyObject,
         instance: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
 }
 
-fn class(_py: Python<'_>) -> Result<Obj, Raised> {
-    let known = CLASS.load(Ordering::Relaxed);
-    if !known.is_null() {
-        // SAFETY: the type is kept for ever.
-        return Ok(unsafe { Obj::from_borrowed(known) });
-    }
+fn build(_py: Python<'_>) -> Result<Obj, Raised> {
     // SAFETY: the tables end with zeroed entries and are kept for ever; the slots have the
     // signatures that CPython demands; the offsets are those of the object's fields.
     unsafe {
@@ -410,8 +403,6 @@ fn class(_py: Python<'_>) -> Result<Obj, Raised> {
             flags: flags as _,
             slots: slots.as_mut_ptr(),
         };
-        let class = Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?;
-        CLASS.store(class.clone().into_ptr(), Ordering::Relaxed);
-        Ok(class)
+        Obj::from_owned(ffi::PyType_FromSpec(&mut spec))
     }
 }

@@ -3,6 +3,8 @@
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
+#[cfg(Py_GIL_DISABLED)]
+use crate::obj::status;
 use crate::obj::{Obj, done};
 
 impl Obj {
@@ -126,6 +128,16 @@ impl Obj {
     /// The value of a dict's key, if it is there.
     #[inline]
     pub fn dict_get(&self, key: &Obj) -> Result<Option<Obj>, Raised> {
+        // Another thread may release a borrowed value before we have a reference of our own.
+        #[cfg(Py_GIL_DISABLED)]
+        // SAFETY: CPython checks that self is a dict; the value is a new reference or null.
+        unsafe {
+            let mut value = std::ptr::null_mut();
+            let found = ffi::PyDict_GetItemRef(self.as_ptr(), key.as_ptr(), &mut value);
+            status(found)?;
+            Ok(Obj::from_owned_opt(value))
+        }
+        #[cfg(not(Py_GIL_DISABLED))]
         // SAFETY: CPython checks that self is a dict; the result is borrowed.
         unsafe {
             let value = ffi::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr());

@@ -6,7 +6,11 @@
 //! this module. It does not trust the table: it uses an offset only after a probe object has shown
 //! the expected value there.
 
+#[cfg(Py_GIL_DISABLED)]
+use std::cell::Cell;
 use std::marker::PhantomData;
+#[cfg(Py_GIL_DISABLED)]
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::{Python, ffi};
 
@@ -454,6 +458,20 @@ struct Node {
     previous: *mut Node,
 }
 
+/// In whose list an object is. Without the GIL only that thread may change the list. Thread states
+/// have numbers that are never used again.
+#[derive(Default)]
+pub struct ListOwner(#[cfg(Py_GIL_DISABLED)] Cell<i64>);
+
+#[cfg(Py_GIL_DISABLED)]
+impl ListOwner {
+    /// The number of the thread's state.
+    fn own_number() -> i64 {
+        // SAFETY: the thread is attached, as an object is at hand.
+        unsafe { ffi::PyThreadState_GetID(ffi::PyThreadState_Get()) }
+    }
+}
+
 impl<T: Hot> ThreadList<T> {
     /// The list with its head and node at the offsets, if the sample object is its only or last
     /// member. `size` is the size of the thread state, in bytes.
@@ -480,16 +498,21 @@ impl<T: Hot> ThreadList<T> {
         unsafe { ffi::PyThreadState_Get().cast::<u8>().add(self.head).cast() }
     }
 
-    /// Appends the object to the current thread's list, unless it is in one. The list does not keep
-    /// it alive: [`ThreadList::unlink`] must be called before the object goes.
+    /// Appends the object to the current thread's list, unless it is in one. `owner` is a part of
+    /// the object. The list does not keep it alive: [`ThreadList::unlink`] must be called before the
+    /// object goes.
     #[inline]
-    pub fn link(&self, object: &Ref<T>) {
-        // SAFETY: nodes of a linked list are alive (see above); this is CPython's own layout.
+    pub fn link(&self, object: &Ref<T>, owner: &ListOwner) {
+        let _ = owner;
+        // SAFETY: nodes of a linked list are alive (see above); this is CPython's own layout. Who
+        // reads the list of another thread stops that thread, which never happens in here.
         unsafe {
             let node = self.node.of::<Node>(object);
-            if !(*node).next.is_null() {
+            if is_linked(node) {
                 return;
             }
+            #[cfg(Py_GIL_DISABLED)]
+            owner.0.set(ListOwner::own_number());
             // Other threads take references to what they find in the list. In free-threaded builds
             // an object of this thread refuses that until it is told.
             #[cfg(Py_GIL_DISABLED)]
@@ -502,19 +525,43 @@ impl<T: Hot> ThreadList<T> {
         }
     }
 
-    /// Takes the object out of the list it is in, if any.
+    /// Takes the object out of the list it is in, if any. False if that is the list of another
+    /// thread: then it stays there, and CPython's own function must take it out, which stops all
+    /// threads.
     #[inline]
-    pub fn unlink(&self, object: &Ref<T>) {
+    pub fn unlink(&self, object: &Ref<T>, owner: &ListOwner) -> bool {
+        let _ = owner;
         // SAFETY: as in `link`.
         unsafe {
             let node = self.node.of::<Node>(object);
-            if (*node).next.is_null() {
-                return;
+            if !is_linked(node) {
+                return true;
+            }
+            #[cfg(Py_GIL_DISABLED)]
+            if owner.0.take() != ListOwner::own_number() {
+                return false;
             }
             (*(*node).previous).next = (*node).next;
             (*(*node).next).previous = (*node).previous;
             (*node).next = std::ptr::null_mut();
             (*node).previous = std::ptr::null_mut();
         }
+        true
+    }
+}
+
+/// Whether a node is in a list. Another thread may change its neighbours meanwhile.
+///
+/// # Safety
+/// The node is one of a live object.
+#[inline(always)]
+unsafe fn is_linked(node: *mut Node) -> bool {
+    // SAFETY: by the contract.
+    unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        let next = AtomicPtr::from_ptr(&raw mut (*node).next).load(Ordering::Relaxed);
+        #[cfg(not(Py_GIL_DISABLED))]
+        let next = (*node).next;
+        !next.is_null()
     }
 }

@@ -3,18 +3,24 @@
 //! A memoryview would do, but it consists of two objects that the garbage collector knows, and
 //! making and releasing them takes as long as decrypting half a kilobyte. The object lent here is
 //! one small object with nothing but the buffer protocol.
+//!
+//! The memory is used for something else as soon as the call is over, so only functions of
+//! CPython's may get such an object: they give its buffer back before they return. Code of the
+//! program gets a `bytes` object instead. So no other thread ever has the object either, and its
+//! fields need no lock in free-threaded builds.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::{Python, ffi};
 
 use crate::error::Raised;
+use crate::lazy_class::LazyClass;
 use crate::obj::{Obj, done};
 
 impl Obj {
-    /// Calls `body` with an object whose buffer, for reading, is the bytes. If the object is kept,
-    /// it has no buffer after the call; if its buffer is still held then, the process aborts.
+    /// Calls `body` with an object whose buffer, for reading, is the bytes. Only a function of
+    /// CPython's may get it. If the object is kept, it has no buffer after the call; if its buffer
+    /// is still held then, the process aborts.
     #[inline]
     pub fn lend<R>(
         py: Python<'_>,
@@ -56,8 +62,7 @@ struct Lent {
     held: usize,
 }
 
-/// The type, built once and kept for ever.
-static TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
+static TYPE: LazyClass = LazyClass::new();
 
 /// Calls `body` with an object whose buffer is the memory.
 ///
@@ -71,10 +76,7 @@ unsafe fn with_lent<R>(
     readonly: bool,
     body: impl FnOnce(&Obj) -> R,
 ) -> Result<R, Raised> {
-    let class = match TYPE.load(Ordering::Relaxed) {
-        class if class.is_null() => build(py)?,
-        class => class,
-    };
+    let class = TYPE.get(py, build)?;
     // SAFETY: the type is ready; a new object is zeroed, and nobody has seen it yet.
     let lent = unsafe {
         let object = ffi::PyType_GenericAlloc(class, 0);
@@ -147,8 +149,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     }
 }
 
-#[cold]
-fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
+fn build(_py: Python<'_>) -> Result<Obj, Raised> {
     let slot = |slot: c_int, pfunc: *mut c_void| ffi::PyType_Slot { slot, pfunc };
     let mut slots = [
         slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
@@ -164,12 +165,8 @@ fn build(_py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
         flags: flags as _,
         slots: slots.as_mut_ptr(),
     };
-    // SAFETY: the slots end with an empty one and have the signatures that CPython demands; the
-    // type's reference is kept for ever.
-    let class = unsafe { Obj::from_owned(ffi::PyType_FromSpec(&mut spec))? };
-    let class = class.into_ptr().cast();
-    TYPE.store(class, Ordering::Relaxed);
-    Ok(class)
+    // SAFETY: the slots end with an empty one and have the signatures that CPython demands.
+    unsafe { Obj::from_owned(ffi::PyType_FromSpec(&mut spec)) }
 }
 
 /// A `bytes` object that is filled piece by piece while no other code sees it.

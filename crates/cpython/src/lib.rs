@@ -12,6 +12,7 @@
 //! | `calls` | calls of objects and of their methods |
 //! | [`lend`] | memory of ours as a Python object; `bytes` filled piece by piece |
 //! | `containers` | tuples, lists, dicts, sets, iterators |
+//! | `critical_section` | what the GIL was to one object |
 //! | [`error`] | raising, catching and comparing exceptions |
 //! | [`args`] | the arguments of a call from Python |
 //! | [`interpreter`] | which interpreter of the process the types belong to |
@@ -20,9 +21,12 @@
 //! | [`build`] | makes the type object of a hot type |
 //! | [`mod@members`] | values that lie over the slots of a class made in Python |
 //! | `attributes` | where CPython keeps the attributes of objects |
+//! | `lazy_class` | types that are built at their first use |
 //! | [`lifecycle`] | how the garbage collector sees their objects, and how the objects are freed |
 //! | [`freelist`] | gives back the memory of freed objects that a burst has left |
 //! | `spare` | objects kept to be used again |
+//! | `own_line` | statics that many threads write |
+//! | `refcount` | counting references |
 //! | `release` | a limit to how deep deallocations nest |
 //! | [`answer`] | the types that functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
@@ -59,19 +63,23 @@ mod containers;
 pub mod context;
 pub mod coro;
 pub mod domain;
+mod critical_section;
 pub mod error;
 pub mod foreign;
 pub mod freelist;
 pub mod functions;
 pub mod hot;
 pub mod interpreter;
+mod lazy_class;
 pub mod lend;
 pub mod lifecycle;
 pub mod members;
 pub mod numbers;
 pub mod obj;
 mod own_dict;
+mod own_line;
 mod panics;
+mod refcount;
 mod release;
 pub mod slot;
 mod spare;
@@ -92,6 +100,7 @@ pub use hot::{Hot, NoParent, Ref};
 pub use lend::BytesBuilder;
 pub use lifecycle::{GcFields, Visit};
 pub use obj::{Global, Obj};
+pub use own_line::OwnLine;
 pub use pyo3::Python;
 pub use slot::Slot;
 pub use spare::{Spare, SpareQueue};

@@ -8,10 +8,11 @@ use pyo3::{Python, ffi};
 use crate::error::Raised;
 use crate::obj::Obj;
 
-/// Ints to which nothing else refers any more. Declared as a static; the GIL guards it.
+/// Ints to which nothing else refers any more. Declared as a static; the GIL guards it. In
+/// free-threaded builds nothing is kept, as by [`Spare`](crate::Spare).
 pub struct Numbers(UnsafeCell<Vec<Obj>>);
 
-// SAFETY: only used by threads that hold the GIL.
+// SAFETY: only used by threads that hold the GIL; not used where there is none.
 unsafe impl Sync for Numbers {}
 
 /// The number of ints that are kept at most: as many as the freelist of the objects with one int
@@ -44,7 +45,7 @@ impl Numbers {
     /// An int of a value that is not negative.
     #[inline]
     pub fn make(&self, py: Python<'_>, value: i64) -> Result<Obj, Raised> {
-        if value < DIGIT_END {
+        if cfg!(not(Py_GIL_DISABLED)) && value < DIGIT_END {
             // SAFETY: the GIL is held (token), and nothing foreign runs. The kept object is an int
             // with one digit to which nothing else refers.
             unsafe {
@@ -64,7 +65,7 @@ impl Numbers {
         if number.class_address() != std::ptr::addr_of!(ffi::PyLong_Type) as usize {
             return Some(number);
         }
-        if !number.is_unique() {
+        if cfg!(Py_GIL_DISABLED) || !number.is_unique() {
             return None;
         }
         let tag = match TAG.load(Ordering::Relaxed) {

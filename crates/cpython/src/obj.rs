@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 use pyo3::{PyTypeInfo, ffi};
 
 use crate::error::Raised;
+use crate::refcount::{decrement, increment};
 
 /// An owned reference to a Python object.
 ///
@@ -22,7 +23,7 @@ impl Drop for Obj {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the reference is ours, the thread is attached.
-        unsafe { ffi::Py_DECREF(self.0.as_ptr()) }
+        unsafe { decrement(self.0.as_ptr()) }
     }
 }
 
@@ -32,7 +33,7 @@ impl Clone for Obj {
         // Reads the pointer once: counting writes to memory, so the compiler would read it again.
         let pointer = self.0;
         // SAFETY: the object is alive as long as self is.
-        unsafe { ffi::Py_INCREF(pointer.as_ptr()) };
+        unsafe { increment(pointer.as_ptr()) };
         Obj(pointer)
     }
 }
@@ -64,7 +65,7 @@ impl Obj {
     pub(crate) unsafe fn from_borrowed(pointer: *mut ffi::PyObject) -> Obj {
         // SAFETY: by the function's contract.
         unsafe {
-            ffi::Py_INCREF(pointer);
+            increment(pointer);
             Obj(NonNull::new_unchecked(pointer))
         }
     }
@@ -353,6 +354,13 @@ impl Obj {
     pub fn is_coroutine_exact(&self) -> bool {
         // SAFETY: only compares the type.
         unsafe { ffi::PyCoro_CheckExact(self.as_ptr()) != 0 }
+    }
+
+    /// Whether the object is a built-in function or a bound method of a built-in type.
+    #[inline]
+    pub fn is_built_in_function(&self) -> bool {
+        // SAFETY: only compares the type.
+        unsafe { ffi::PyCFunction_CheckExact(self.as_ptr()) != 0 }
     }
 
     /// Whether the object is a generator.

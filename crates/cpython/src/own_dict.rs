@@ -7,6 +7,8 @@
 //!
 //! [`Builder::watched_dict`]: crate::build::Builder::watched_dict
 
+#[cfg(Py_GIL_DISABLED)]
+use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
@@ -23,9 +25,16 @@ impl<T: Hot> Ref<T> {
         if offset == 0 {
             return None;
         }
-        // SAFETY: the place of the dict is a word of the object: null or a dict that it owns.
+        // SAFETY: the place of the dict is a word of the object: null or a dict that it owns. Where
+        // another thread may replace the dict meanwhile, CPython releases the old one only when no
+        // thread can be between the two steps here any more.
         unsafe {
-            let dict: *mut ffi::PyObject = *self.as_obj().as_ptr().cast::<u8>().add(offset).cast();
+            let place: *mut *mut ffi::PyObject =
+                self.as_obj().as_ptr().cast::<u8>().add(offset).cast();
+            #[cfg(Py_GIL_DISABLED)]
+            let dict = AtomicPtr::from_ptr(place).load(Ordering::Acquire);
+            #[cfg(not(Py_GIL_DISABLED))]
+            let dict = *place;
             (!dict.is_null()).then(|| Obj::from_borrowed(dict))
         }
     }

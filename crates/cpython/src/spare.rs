@@ -1,4 +1,7 @@
 //! Objects of hot types that are kept alive to be used again, once nothing else refers to them.
+//!
+//! In free-threaded builds nothing is kept: the statics would need a lock, which costs more than
+//! they save.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -12,7 +15,8 @@ use crate::hot::{Hot, Ref};
 /// guards the freelists. Only for types whose objects have neither a dict nor weak references.
 pub struct SpareQueue<T: Hot>(UnsafeCell<VecDeque<Ref<T>>>);
 
-// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
+// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves; not used where
+// there is none.
 unsafe impl<T: Hot> Sync for SpareQueue<T> {}
 
 impl<T: Hot> SpareQueue<T> {
@@ -26,6 +30,9 @@ impl<T: Hot> SpareQueue<T> {
     /// Keeps an object. If the type's freelist would not take more objects, it replaces the oldest.
     #[inline]
     pub fn keep(&self, object: &Ref<T>) {
+        if cfg!(Py_GIL_DISABLED) {
+            return;
+        }
         // SAFETY: the GIL is held; nothing foreign runs while the queue is borrowed, and dropping
         // the oldest comes after.
         let oldest = unsafe {
@@ -41,6 +48,9 @@ impl<T: Hot> SpareQueue<T> {
     /// The object that was kept first, if nothing else refers to it any more.
     #[inline]
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
         // SAFETY: as in `keep`.
         let kept = unsafe { &mut *self.0.get() };
         if !kept.front()?.as_obj().is_unique() {
@@ -56,7 +66,8 @@ impl<T: Hot> SpareQueue<T> {
 /// one has ended. Only for types whose objects have neither a dict nor weak references.
 pub struct Spare<T: Hot>(UnsafeCell<Option<Ref<T>>>);
 
-// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves.
+// SAFETY: only used by threads that hold the GIL, which every Ref at hand proves; not used where
+// there is none.
 unsafe impl<T: Hot> Sync for Spare<T> {}
 
 impl<T: Hot> Spare<T> {
@@ -70,6 +81,9 @@ impl<T: Hot> Spare<T> {
     /// Keeps an object instead of the last one.
     #[inline]
     pub fn keep(&self, object: &Ref<T>) {
+        if cfg!(Py_GIL_DISABLED) {
+            return;
+        }
         // SAFETY: the GIL is held; the old object is dropped when the field is whole again.
         if let Some(last) = unsafe { (*self.0.get()).replace(object.clone()) } {
             release(last);
@@ -79,6 +93,9 @@ impl<T: Hot> Spare<T> {
     /// The object, if nothing else refers to it any more.
     #[inline]
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
         // SAFETY: as in `keep`; nothing foreign runs.
         let kept = unsafe { &mut *self.0.get() };
         if !kept.as_ref()?.as_obj().is_unique() {

@@ -11,10 +11,12 @@ use crate::obj::Obj;
 const LARGEST: usize = 16 * 1024;
 
 /// A bytes object that is used again when the next one of its size is wanted, if nothing else
-/// refers to it by then. Most received data comes in messages of one size. Declared as a static.
+/// refers to it by then. Most received data comes in messages of one size. Declared as a static. In
+/// free-threaded builds nothing is kept, as by [`Spare`](crate::Spare).
 pub struct SpareBytes(UnsafeCell<Option<Obj>>);
 
-// SAFETY: only used by threads that hold the GIL, which every Obj and every token proves.
+// SAFETY: only used by threads that hold the GIL, which every Obj and every token proves; not used
+// where there is none.
 unsafe impl Sync for SpareBytes {}
 
 impl SpareBytes {
@@ -27,6 +29,9 @@ impl SpareBytes {
     /// A bytes object with a copy of the data.
     #[inline]
     pub fn bytes(&self, py: Python<'_>, data: &[u8]) -> Result<Obj, Raised> {
+        if cfg!(Py_GIL_DISABLED) {
+            return Obj::bytes(py, data);
+        }
         // SAFETY: the GIL is held (token), and nothing foreign runs while the field is borrowed.
         let spare = unsafe { &mut *self.0.get() };
         match spare {
@@ -50,6 +55,9 @@ impl SpareBytes {
     /// Keeps a bytes object instead of the last one, unless something else refers to it.
     #[inline]
     pub fn keep(&self, bytes: Obj) {
+        if cfg!(Py_GIL_DISABLED) {
+            return;
+        }
         // CPython shares one object for each of the shortest values.
         if !bytes.is_unique() || !bytes.is_bytes_exact() || !(2..=LARGEST).contains(&size(&bytes)) {
             return;

@@ -7,7 +7,6 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::{Python, ffi};
 
@@ -44,22 +43,66 @@ thread_local! {
     static KNOWN: Known = const { Known(Cell::new(None)) };
 }
 
-/// Addresses, from `.0` to below `.1`, at which the stack of one thread is not low; mostly that of
-/// the thread which asks. Reading a thread's variables costs more than reading these. They are
-/// written with the GIL held, except that a thread which ends clears the lower one, so that the
-/// stack of another thread is never at these addresses.
-static PLENTY_LEFT: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(NOWHERE), AtomicUsize::new(0));
-
 /// Above all addresses.
 const NOWHERE: usize = usize::MAX;
 
-impl Drop for Known {
-    fn drop(&mut self) {
-        if let Some(bounds) = self.0.get() {
-            let lower = &PLENTY_LEFT.0;
-            let _ =
-                lower.compare_exchange(bounds.low, NOWHERE, Ordering::Relaxed, Ordering::Relaxed);
+/// Addresses at which the stack of one thread is not low; mostly that of the thread which asks.
+/// Reading a thread's variables costs more than reading these.
+#[cfg(not(Py_GIL_DISABLED))]
+mod plenty_left {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Known, NOWHERE};
+
+    /// From `.0` to below `.1`. They are written with the GIL held, except that a thread which ends
+    /// clears the lower one, so that the stack of another thread is never at these addresses.
+    static ADDRESSES: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(NOWHERE), AtomicUsize::new(0));
+
+    #[inline(always)]
+    pub(super) fn contains(here: usize) -> bool {
+        here >= ADDRESSES.0.load(Ordering::Relaxed) && here < ADDRESSES.1.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn set(low: usize, end: usize) {
+        ADDRESSES.0.store(low, Ordering::Relaxed);
+        ADDRESSES.1.store(end, Ordering::Relaxed);
+    }
+
+    impl Drop for Known {
+        fn drop(&mut self) {
+            if let Some(bounds) = self.0.get() {
+                let lower = &ADDRESSES.0;
+                let (low, relaxed) = (bounds.low, Ordering::Relaxed);
+                let _ = lower.compare_exchange(low, NOWHERE, relaxed, relaxed);
+            }
         }
+    }
+}
+
+/// Addresses at which the thread's stack is not low. Threads that run at the same time must not
+/// share them: one could read the lower of one thread and the upper of another, and each would write
+/// what the other reads.
+#[cfg(Py_GIL_DISABLED)]
+mod plenty_left {
+    use std::cell::Cell;
+
+    use super::NOWHERE;
+
+    thread_local! {
+        /// From the first to below the second.
+        static ADDRESSES: Cell<(usize, usize)> = const { Cell::new((NOWHERE, 0)) };
+    }
+
+    #[inline(always)]
+    pub(super) fn contains(here: usize) -> bool {
+        let (low, end) = ADDRESSES.get();
+        here >= low && here < end
+    }
+
+    #[inline(always)]
+    pub(super) fn set(low: usize, end: usize) {
+        ADDRESSES.set((low, end));
     }
 }
 
@@ -74,9 +117,7 @@ fn here() -> usize {
 #[inline]
 pub fn is_low() -> bool {
     let here = here();
-    let plenty_left = here >= PLENTY_LEFT.0.load(Ordering::Relaxed)
-        && here < PLENTY_LEFT.1.load(Ordering::Relaxed);
-    !plenty_left && look(here)
+    !plenty_left::contains(here) && look(here)
 }
 
 /// Answers [`is_low`] where the addresses are another thread's or not known.
@@ -88,8 +129,7 @@ fn look(here: usize) -> bool {
     if here < bounds.low {
         return true;
     }
-    PLENTY_LEFT.0.store(bounds.low, Ordering::Relaxed);
-    PLENTY_LEFT.1.store(here + 1, Ordering::Relaxed);
+    plenty_left::set(bounds.low, here + 1);
     false
 }
 

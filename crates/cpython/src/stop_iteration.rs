@@ -13,14 +13,14 @@ use pyo3::{Python, ffi};
 
 use crate::coro::raise_stop_iteration;
 use crate::error::Raised;
+use crate::lazy_class::LazyClass;
 use crate::obj::{Obj, new_reference};
 
-/// The class, built once and kept for ever. It is null before, and CPython's own class where the
-/// struct does not have the expected layout.
-static CLASS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(std::ptr::null_mut());
+/// The class; CPython's own where the struct does not have the expected layout.
+static CLASS: LazyClass = LazyClass::new();
 
 /// An object of the class that is not in use. We own a reference to it, and it holds only the empty
-/// tuple of its arguments. The GIL guards it.
+/// tuple of its arguments. The GIL guards it; in free-threaded builds none is kept.
 static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Sets StopIteration with a value.
@@ -34,15 +34,15 @@ pub(crate) fn end_iteration(value: Obj) -> Raised {
 
 #[inline]
 fn make(value: Obj) -> Result<Obj, Raised> {
-    let class = match CLASS.load(Ordering::Relaxed) {
-        class if class.is_null() => build(value.py())?,
-        class => class,
-    };
+    let class = CLASS.get(value.py(), build)?;
     // SAFETY: attached, as a value is at hand. The class was built by us, with the layout of the
     // struct, or is CPython's own. A spare object's reference becomes the exception's, and its value
     // is null, as is that of a new one. No exception has null for arguments.
     unsafe {
-        let spare = SPARE.load(Ordering::Relaxed);
+        let spare = match cfg!(Py_GIL_DISABLED) {
+            true => std::ptr::null_mut(),
+            false => SPARE.load(Ordering::Relaxed),
+        };
         let exception = if spare.is_null() {
             if class.cast() == ffi::PyExc_StopIteration {
                 return Err(raise_stop_iteration(&value));
@@ -62,7 +62,7 @@ fn make(value: Obj) -> Result<Obj, Raised> {
 }
 
 /// `tp_dealloc`: as CPython's own, except that an object to which only its value was added becomes
-/// the spare one.
+/// the spare one, where one is kept.
 unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone; the object has the layout of the struct, whose fields are
     // null or references that it owns. The spare one gets a reference anew, as objects that their
@@ -80,14 +80,11 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         let as_made = added.iter().fold(0, |all, field| all | *field as usize) == 0
             && (*fields).suppress_context == '\0'
             && is_empty_tuple((*fields).args);
-        if !as_made || !SPARE.load(Ordering::Relaxed).is_null() {
+        if cfg!(Py_GIL_DISABLED) || !as_made || !SPARE.load(Ordering::Relaxed).is_null() {
             return release(object);
         }
         let value = std::ptr::replace(&raw mut (*fields).value, std::ptr::null_mut());
         new_reference(object);
-        // In free-threaded builds the collector's marks are in the header, which is as new now.
-        #[cfg(Py_GIL_DISABLED)]
-        ffi::PyObject_GC_Track(object.cast());
         SPARE.store(object, Ordering::Relaxed);
         ffi::Py_XDECREF(value);
     }
@@ -136,33 +133,28 @@ unsafe fn release(object: *mut ffi::PyObject) {
 }
 
 /// Builds the class, if CPython's exceptions have the expected layout.
-#[cold]
-fn build(py: Python<'_>) -> Result<*mut ffi::PyTypeObject, Raised> {
-    // SAFETY: the slots end with an empty one and have the signatures that CPython demands; a class
-    // once built is kept for ever, and CPython's own lives as long as it does.
+fn build(py: Python<'_>) -> Result<Obj, Raised> {
+    if !is_layout_known(py)? {
+        return Ok(Obj::class_of::<pyo3::exceptions::PyStopIteration>(py));
+    }
+    // SAFETY: the slots end with an empty one and have the signatures that CPython demands.
     unsafe {
-        let class = if is_layout_known(py)? {
-            let mut slots = [
-                ffi::PyType_Slot {
-                    slot: ffi::Py_tp_dealloc,
-                    pfunc: dealloc as *mut std::ffi::c_void,
-                },
-                std::mem::zeroed(),
-            ];
-            let mut spec = ffi::PyType_Spec {
-                name: c"builtins.StopIteration".as_ptr(),
-                basicsize: 0,
-                itemsize: 0,
-                flags: ffi::Py_TPFLAGS_DEFAULT as _,
-                slots: slots.as_mut_ptr(),
-            };
-            let base = ffi::PyExc_StopIteration;
-            Obj::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, base))?.into_ptr()
-        } else {
-            ffi::PyExc_StopIteration
+        let mut slots = [
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_dealloc,
+                pfunc: dealloc as *mut std::ffi::c_void,
+            },
+            std::mem::zeroed(),
+        ];
+        let mut spec = ffi::PyType_Spec {
+            name: c"builtins.StopIteration".as_ptr(),
+            basicsize: 0,
+            itemsize: 0,
+            flags: ffi::Py_TPFLAGS_DEFAULT as _,
+            slots: slots.as_mut_ptr(),
         };
-        CLASS.store(class.cast(), Ordering::Relaxed);
-        Ok(class.cast())
+        let base = ffi::PyExc_StopIteration;
+        Obj::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, base))
     }
 }
 

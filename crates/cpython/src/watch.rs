@@ -14,13 +14,17 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use pyo3::{Python, ffi};
 
+use crate::critical_section::locked;
+use crate::error::Raised;
 use crate::obj::{Global, Obj};
+#[cfg(Py_3_12)]
+use crate::own_line::OwnLine;
 #[cfg(Py_3_12)]
 use crate::panics::reported;
 
 /// The number of changes that the watched dicts have seen, all together.
 #[cfg(Py_3_12)]
-static CHANGES: AtomicU64 = AtomicU64::new(0);
+static CHANGES: OwnLine<AtomicU64> = OwnLine(AtomicU64::new(0));
 
 /// A version that no dict has.
 const NEVER: u64 = u64::MAX;
@@ -49,9 +53,6 @@ pub struct WatchedDict {
     is_watched: bool,
 }
 
-/// A dict's version, taken before its names are looked up.
-pub struct DictVersion(u64);
-
 /// The version of one [`WatchedDict`] at which its names were as expected. It is a static, so that
 /// it is found without a pointer.
 pub struct SeenVersion {
@@ -79,16 +80,11 @@ impl SeenVersion {
             && number == unsafe { version(self.dict.load(Ordering::Relaxed)) }
     }
 
-    /// Remembers the version at which the names in the dict were as expected. Each call must be for
-    /// the same dict, which is kept for ever from the first call on.
-    pub fn remember(&self, py: Python<'_>, watched: &WatchedDict, version: &DictVersion) {
-        if watched.is_watched {
-            if self.dict.load(Ordering::Relaxed).is_null() {
-                let kept = watched.dict.get(py).clone().into_ptr();
-                self.dict.store(kept, Ordering::Relaxed);
-            }
-            self.number.store(version.0, Ordering::Relaxed);
+    fn remember(&self, dict: &Obj, number: u64) {
+        if self.dict.load(Ordering::Relaxed).is_null() {
+            self.dict.store(dict.clone().into_ptr(), Ordering::Relaxed);
         }
+        self.number.store(number, Ordering::Relaxed);
     }
 }
 
@@ -101,15 +97,29 @@ impl WatchedDict {
         }
     }
 
-    /// The dict.
-    pub fn dict(&self, py: Python<'_>) -> &Obj {
-        self.dict.get(py)
-    }
-
-    /// The version of the dict now.
-    pub fn version(&self, py: Python<'_>) -> DictVersion {
-        // SAFETY: the dict is kept, and the token proves that the thread is attached.
-        DictVersion(unsafe { version(self.dict.get(py).as_ptr()) })
+    /// Calls `look`, which looks names up in the dict. If it finds nothing that is not as expected,
+    /// its version is remembered. Each call must be with the same `seen`, which keeps the dict for
+    /// ever.
+    ///
+    /// CPython tells of a change just before it makes it. Without the GIL, another thread could see
+    /// the new version and the old value in between, and remember the two for ever. CPython makes
+    /// changes in the dict's critical section, so `look` is called in it.
+    pub fn look<R>(
+        &self,
+        py: Python<'_>,
+        seen: &SeenVersion,
+        look: impl FnOnce(&Obj) -> Result<Option<R>, Raised>,
+    ) -> Result<Option<R>, Raised> {
+        let dict = self.dict.get(py);
+        locked(dict, || {
+            // SAFETY: the dict is kept, and the token proves that the thread is attached.
+            let number = unsafe { version(dict.as_ptr()) };
+            let found = look(dict)?;
+            if self.is_watched && found.is_none() {
+                seen.remember(dict, number);
+            }
+            Ok(found)
+        })
     }
 }
 
@@ -175,7 +185,7 @@ fn watch(dict: &Obj) -> bool {
         0
     }
 
-    /// The number of our watcher, once registered.
+    /// The number of our watcher, once registered, which happens while the module is imported.
     static WATCHER: AtomicI32 = AtomicI32::new(-1);
 
     // SAFETY: attached, as an Obj is at hand; both functions raise by -1.

@@ -7,7 +7,8 @@
 //! a probe. Where one fails, and on earlier versions, tasks are registered through the
 //! accelerator's own functions instead.
 
-use cpython::foreign::{Field, Number, ThreadList, section_words};
+use cpython::error::preserving;
+use cpython::foreign::{Field, ListOwner, Number, ThreadList, section_words};
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::asyncio;
@@ -314,14 +315,16 @@ impl<T: Hot> TaskFields<T> {
 
     /// Puts the task into the thread's list.
     #[inline]
-    pub(crate) fn link(&self, task: &Ref<T>) {
-        self.tasks.link(task);
+    pub(crate) fn link(&self, task: &Ref<T>, owner: &ListOwner) {
+        self.tasks.link(task, owner);
     }
 
-    /// Takes the task out of the thread's list.
+    /// Takes the task out of the list of its thread.
     #[inline]
-    pub(crate) fn unlink(&self, task: &Ref<T>) {
-        self.tasks.unlink(task);
+    pub(crate) fn unlink(&self, task: &Ref<T>, owner: &ListOwner) {
+        if !self.tasks.unlink(task, owner) {
+            unlink_elsewhere(task.as_obj());
+        }
     }
 
     /// Empties the fields that were filled, in an object that is about to go.
@@ -330,4 +333,17 @@ impl<T: Hot> TaskFields<T> {
         self.name.set(task, None);
         self.coro.set(task, None);
     }
+}
+
+/// Takes a task out of the list of another thread. The task may be about to go: the accelerator's
+/// function makes no reference to it.
+#[cold]
+fn unlink_elsewhere(task: &Obj) {
+    let py = task.py();
+    preserving(py, || {
+        let unregister = asyncio(py).task_functions.unregister_task.get(py);
+        if let Err(raised) = unregister.call1(task) {
+            raised.report_unraisable(None);
+        }
+    });
 }

@@ -97,15 +97,15 @@ pub(crate) fn replacement(
         return Ok(None);
     };
     let py = first.py();
-    let version = namespace.version(py);
-    for (name, known) in names {
-        let found = namespace.dict(py).dict_get(name)?;
-        if let Some(found) = found.filter(|found| !known.iter().any(|known| found.is(known))) {
-            return Ok(Some(found));
+    namespace.look(py, seen, |dict| {
+        for (name, known) in names {
+            let found = dict.dict_get(name)?;
+            if let Some(found) = found.filter(|found| !known.iter().any(|known| found.is(known))) {
+                return Ok(Some(found));
+            }
         }
-    }
-    seen.remember(py, namespace, &version);
-    Ok(None)
+        Ok(None)
+    })
 }
 
 /// Whether a class has overridden one of these names of its base `known`. A class whose attributes

@@ -7,13 +7,13 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cpython::numbers::Numbers;
-use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
+use cpython::{Obj, OwnLine, Python, Raised, Ref, Slot, Visit};
 
 use super::mirror;
 use super::task::Task;
 
 /// The number of the next name Task-1, Task-2, …. As in asyncio, all loops of the process share it.
-static NUMBER: AtomicI64 = AtomicI64::new(1);
+static NUMBER: OwnLine<AtomicI64> = OwnLine(AtomicI64::new(1));
 
 /// Ints of Tasks that are gone, to be used again.
 static NUMBERS: Numbers = Numbers::new();
@@ -103,9 +103,15 @@ fn kept(this: &Ref<Task>) -> Option<Obj> {
 /// The next number.
 #[inline(always)]
 fn next(py: Python<'_>) -> Result<Obj, Raised> {
+    #[cfg(Py_GIL_DISABLED)]
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     // The GIL guards the number. A locked addition would take longer than the rest.
-    let number = NUMBER.load(Ordering::Relaxed);
-    NUMBER.store(number + 1, Ordering::Relaxed);
+    #[cfg(not(Py_GIL_DISABLED))]
+    let number = {
+        let number = NUMBER.load(Ordering::Relaxed);
+        NUMBER.store(number + 1, Ordering::Relaxed);
+        number
+    };
     NUMBERS.make(py, number)
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Session {
     drain: Slot,
     /// The SSLObject is a plain one, whose behaviour is known.
     plain: Cell<bool>,
+    /// The MemoryBIO of received bytes is a plain one, which may be lent memory.
+    borrows: Cell<bool>,
     /// The last read has filled its buffer: the SSLObject may hold more of the record.
     rest: Cell<bool>,
     /// The ends of the records in the received bytes.
@@ -82,16 +84,26 @@ impl Session {
     pub(super) fn set_object(&self, object: Obj) -> Result<(), Raised> {
         let py = object.py();
         self.drained.set(false);
-        let plain = imports(py)?.is_plain(&object)?;
-        let inside = if plain {
-            object.attr(pyo3::intern!(py, "_sslobj"))?
-        } else {
-            object.clone()
+        let parts = |object: Obj| -> Result<[Obj; 3], Raised> {
+            let read = object.attr(pyo3::intern!(py, "read"))?;
+            let write = object.attr(pyo3::intern!(py, "write"))?;
+            Ok([object, read, write])
         };
-        self.plain.set(plain);
-        self.read.set(Some(inside.attr(pyo3::intern!(py, "read"))?));
-        self.write
-            .set(Some(inside.attr(pyo3::intern!(py, "write"))?));
+        // What is lent memory must not be code of the program.
+        let mut plain_parts = None;
+        if imports(py)?.is_plain(&object)? {
+            let inside = parts(object.attr(pyo3::intern!(py, "_sslobj"))?)?;
+            let [_, read, write] = &inside;
+            let built_in = read.is_built_in_function() && write.is_built_in_function();
+            plain_parts = built_in.then_some(inside);
+        }
+        self.plain.set(plain_parts.is_some());
+        let [inside, read, write] = match plain_parts {
+            Some(parts) => parts,
+            None => parts(object.clone())?,
+        };
+        self.read.set(Some(read));
+        self.write.set(Some(write));
         self.pending
             .set(inside.attr_opt(pyo3::intern!(py, "pending"))?);
         self.object.set(Some(object));
@@ -107,7 +119,10 @@ impl Session {
     }
 
     pub(super) fn set_incoming(&self, bio: Obj) -> Result<(), Raised> {
-        let feed = bio.attr(pyo3::intern!(bio.py(), "write"))?;
+        let py = bio.py();
+        let feed = bio.attr(pyo3::intern!(py, "write"))?;
+        let plain = bio.is_exact(imports(py)?.memory_bio.get(py));
+        self.borrows.set(plain && feed.is_built_in_function());
         self.feed.set(Some(feed));
         self.incoming.set(Some(bio));
         Ok(())
@@ -153,7 +168,10 @@ impl Session {
         let Some(feed) = self.feed.get() else {
             return Ok(());
         };
-        Obj::lend(py, bytes, |lent| feed.call1(lent).map(drop))?
+        if self.borrows.get() {
+            return Obj::lend(py, bytes, |lent| feed.call1(lent).map(drop))?;
+        }
+        feed.call1(&Obj::bytes(py, bytes)?).map(drop)
     }
 
     /// Takes encrypted bytes in, from any bytes-like object.

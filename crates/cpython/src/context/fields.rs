@@ -7,6 +7,8 @@
 //! doubt is not used. Then CPython's functions are called, and contexts are not compared.
 
 use std::ffi::{c_int, c_void};
+#[cfg(Py_GIL_DISABLED)]
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::{Python, ffi};
@@ -14,6 +16,7 @@ use pyo3::{Python, ffi};
 use super::{copy_current, enter, exit};
 use crate::error::Raised;
 use crate::obj::Obj;
+use crate::refcount::{decrement, increment};
 
 const WORD: usize = size_of::<usize>();
 
@@ -90,15 +93,28 @@ impl Switch {
         // context's field, a new one to the thread.
         unsafe {
             let entered = field::<c_int>(context, self.entered);
+            #[cfg(not(Py_GIL_DISABLED))]
             if *entered != 0 || self.is_watched() {
+                return None;
+            }
+            // Two threads may want to enter one context at the same time; one of them gets it.
+            #[cfg(Py_GIL_DISABLED)]
+            if self.is_watched()
+                || AtomicI32::from_ptr(entered)
+                    .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+                    .is_err()
+            {
                 return None;
             }
             let state = ffi::PyThreadState_Get();
             let current = field::<*mut ffi::PyObject>(state, self.current);
             *field(context, self.previous) = *current;
-            ffi::Py_INCREF(context);
+            increment(context);
             *current = context;
-            *entered = 1;
+            #[cfg(not(Py_GIL_DISABLED))]
+            {
+                *entered = 1;
+            }
             let version = field::<u64>(state, self.version);
             *version = (*version).wrapping_add(1);
             Some(state)
@@ -126,10 +142,16 @@ impl Switch {
             }
             let previous = field::<*mut ffi::PyObject>(context, self.previous);
             *current = std::ptr::replace(previous, std::ptr::null_mut());
-            *field::<c_int>(context, self.entered) = 0;
+            let entered = field::<c_int>(context, self.entered);
+            #[cfg(Py_GIL_DISABLED)]
+            AtomicI32::from_ptr(entered).store(0, Ordering::Release);
+            #[cfg(not(Py_GIL_DISABLED))]
+            {
+                *entered = 0;
+            }
             let version = field::<u64>(state, self.version);
             *version = (*version).wrapping_add(1);
-            ffi::Py_DECREF(context);
+            decrement(context);
         }
         true
     }
@@ -141,7 +163,12 @@ impl Switch {
     #[inline]
     unsafe fn is_watched(&self) -> bool {
         // SAFETY: the byte belongs to the interpreter, which outlives the module.
-        unsafe { *self.watchers != 0 }
+        #[cfg(Py_GIL_DISABLED)]
+        return unsafe { AtomicU8::from_ptr(self.watchers.cast_mut()) }.load(Ordering::Relaxed)
+            != 0;
+        // SAFETY: as above.
+        #[cfg(not(Py_GIL_DISABLED))]
+        return unsafe { *self.watchers != 0 };
     }
 }
 
@@ -155,14 +182,19 @@ unsafe fn field<T>(of: *mut impl Sized, offset: usize) -> *mut T {
     unsafe { of.cast::<u8>().add(offset).cast() }
 }
 
-/// A word of an object.
+/// A word of an object, which another thread may replace meanwhile.
 ///
 /// # Safety
 /// The object is alive and the offset lies within it.
 #[inline]
 pub(super) unsafe fn word(object: *mut ffi::PyObject, offset: usize) -> usize {
     // SAFETY: by the contract.
-    unsafe { *field(object, offset) }
+    unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        return AtomicUsize::from_ptr(field(object, offset)).load(Ordering::Relaxed);
+        #[cfg(not(Py_GIL_DISABLED))]
+        return *field(object, offset);
+    }
 }
 
 /// Looks for the fields. The sizes of a thread state and of an interpreter are in bytes and come

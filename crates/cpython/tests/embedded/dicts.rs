@@ -23,8 +23,8 @@ names = vars(module)
         )?;
         let dict = names.get("names")?;
         let watched = WatchedDict::new(dict.clone());
-        assert!(watched.dict(py).is(&dict));
         assert!(!SEEN.is_current(py), "it was never looked at");
+        let see = || watched.look(py, &SEEN, |looked| Ok((!looked.is(&dict)).then_some(())));
         for change in [
             "module.a = 2",
             "module.b = 1",
@@ -40,19 +40,22 @@ names = vars(module)
             "setattr(module, 'f', 1)",
             "for n in range(1000): names[f'a{n}'] = n",
         ] {
-            let version = watched.version(py);
-            SEEN.remember(py, &watched, &version);
+            assert_eq!(see()?, None);
             assert!(SEEN.is_current(py));
             names.run("getattr(module, 'a', None)\nnames.get('a')\nlist(names)")?;
             assert!(SEEN.is_current(py), "reading changes nothing");
             names.run(change)?;
             assert!(!SEEN.is_current(py), "{change}");
         }
-        // A change between taking the version and remembering it is noticed.
-        let version = watched.version(py);
-        names.run("module.a = 4")?;
-        SEEN.remember(py, &watched, &version);
+        // Something unexpected is not remembered, nor is a failing look.
+        assert_eq!(watched.look(py, &SEEN, |_| Ok(Some(5)))?, Some(5));
         assert!(!SEEN.is_current(py));
+        let failing = watched.look::<()>(py, &SEEN, |_| Err(Raised::value_error(py, "no")));
+        assert!(failing.err().map(|raised| raised.take(py)).is_some());
+        assert!(!SEEN.is_current(py));
+        // A change during the look is noticed.
+        let changed = watched.look::<()>(py, &SEEN, |_| names.run("module.a = 4").map(|()| None));
+        assert!(changed?.is_none() && !SEEN.is_current(py));
         Ok(())
     });
 }
