@@ -173,7 +173,7 @@ where
         )
     };
     let mut section = Section::new();
-    section.enter_home();
+    section.enter_last();
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(class, argument).answer(py))
     })
@@ -398,7 +398,7 @@ where
     unsafe {
         let py = Python::assume_attached();
         let mut section = Section::new();
-        section.enter_home();
+        section.enter_last();
         guarded(py, std::ptr::null_mut(), || {
             let value = instance::<F>()(py)?;
             if T::info().watches_dict.load(Ordering::Relaxed) {
@@ -427,7 +427,7 @@ where
     unsafe {
         let py = Python::assume_attached();
         let mut section = Section::new();
-        section.enter_home();
+        section.enter_last();
         guarded(py, std::ptr::null_mut(), || {
             let (parent, value) = instance::<F>()(py)?;
             let object = allocate_subclass::<T>(py, class)?;
@@ -482,7 +482,7 @@ where
         )
     };
     let mut section = Section::new();
-    section.enter_home();
+    section.enter_last();
     guarded(py, std::ptr::null_mut(), || {
         give(instance::<F>()(py, &args).answer(py))
     })

@@ -41,7 +41,7 @@ impl StreamWriter {
         this.event_loop.set(event_loop.and_then(Obj::not_none));
         if let Some(reader) = &reader {
             let original = imports(py).reader_class.get(py);
-            if Ref::<StreamReader>::of(reader).is_none() && !reader.is_instance(original)? {
+            if !Ref::<StreamReader>::is(reader) && !reader.is_instance(original)? {
                 return Err(Raised::new::<pyo3::exceptions::PyAssertionError>(py, ""));
             }
         }

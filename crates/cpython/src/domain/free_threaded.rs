@@ -84,6 +84,9 @@ static UNUSED: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
 thread_local! {
     /// The domain that the thread owns, by the innermost [`own`].
     static HOME: Cell<Option<&'static Domain>> = const { Cell::new(None) };
+    /// The domain that the thread has entered last. It may have lost it to code that CPython calls
+    /// in a critical section of its own.
+    static ENTERED: Cell<Option<&'static Domain>> = const { Cell::new(None) };
 }
 
 /// A domain for a new object.
@@ -230,6 +233,8 @@ pub(crate) unsafe fn leave_behind<T: Hot>(object: *mut ffi::PyObject) {
 pub(crate) struct Section {
     section: CriticalSection,
     begun: bool,
+    /// What the thread had entered before.
+    before: Option<&'static Domain>,
 }
 
 impl Section {
@@ -241,6 +246,7 @@ impl Section {
                 mutex: std::ptr::null(),
             },
             begun: false,
+            before: None,
         }
     }
 
@@ -277,12 +283,12 @@ impl Section {
         }
     }
 
-    /// Enters the domain that the thread owns, or that of nobody.
+    /// Enters the domain that the thread has entered last, or that of nobody.
     #[inline(always)]
-    pub(crate) fn enter_home(&mut self) {
-        let home = HOME.get().unwrap_or(&LIMBO);
-        if !home.is_owned_here() {
-            self.begin(home);
+    pub(crate) fn enter_last(&mut self) {
+        let last = ENTERED.get().unwrap_or(&LIMBO);
+        if !last.is_owned_here() {
+            self.begin(last);
         }
     }
 
@@ -292,11 +298,13 @@ impl Section {
         // section stays where it is until it ends, in this frame's caller.
         unsafe { PyCriticalSection_BeginMutex(&mut self.section, &domain.mutex) }
         self.begun = true;
+        self.before = ENTERED.replace(Some(domain));
     }
 
     #[inline(never)]
     fn end(&mut self) {
         self.begun = false;
+        ENTERED.set(self.before);
         // SAFETY: it has begun and not ended; sections above it have ended.
         unsafe { PyCriticalSection_End(&mut self.section) }
     }
@@ -318,6 +326,7 @@ pub(crate) struct Owned {
     section: usize,
     topmost: *mut usize,
     home: Option<&'static Domain>,
+    entered: Option<&'static Domain>,
 }
 
 /// Makes the thread the owner of the object's domain, in which it is.
@@ -331,6 +340,7 @@ pub(crate) fn own<T: Hot>(this: &Ref<T>) -> Owned {
         topmost: domain.topmost.swap(topmost, Ordering::Relaxed),
         owner: domain.owner.swap(thread_pointer(), Ordering::Relaxed),
         home: HOME.replace(Some(domain)),
+        entered: ENTERED.replace(Some(domain)),
     }
 }
 
@@ -342,30 +352,43 @@ impl Drop for Owned {
         self.domain.section.store(self.section, Ordering::Relaxed);
         self.domain.topmost.store(self.topmost, Ordering::Relaxed);
         HOME.set(self.home);
+        ENTERED.set(self.entered);
     }
 }
 
 /// The domain was left until this goes.
-pub(crate) struct Outside(Option<(*mut CriticalSection, &'static Domain)>);
+pub(crate) struct Outside {
+    left: Option<(*mut CriticalSection, &'static Domain)>,
+    entered: Option<&'static Domain>,
+}
 
 /// Leaves the object's domain, if the topmost section is a stay in it. An owned domain is not left:
 /// what its owner calls finds it owned.
 pub(crate) fn leave<T: Hot>(this: &Ref<T>) -> Outside {
     let domain = domain_of::<T>(this.as_obj());
+    let entered = ENTERED.get();
     if domain.is_owned_here() || !domain.is_here() {
-        return Outside(None);
+        return Outside {
+            left: None,
+            entered,
+        };
     }
+    ENTERED.set(None);
     // SAFETY: the field refers to the section of that stay, which lies in a frame below this one.
     unsafe {
         let section = (*topmost_field() & !TAGS) as *mut CriticalSection;
         PyCriticalSection_End(section);
-        Outside(Some((section, domain)))
+        Outside {
+            left: Some((section, domain)),
+            entered,
+        }
     }
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        if let Some((section, domain)) = self.0 {
+        ENTERED.set(self.entered);
+        if let Some((section, domain)) = self.left {
             // SAFETY: the section has ended, and its frame, which ends it again, is still there. All
             // sections that began since have ended.
             unsafe { PyCriticalSection_BeginMutex(section, &domain.mutex) }

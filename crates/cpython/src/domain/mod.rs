@@ -11,8 +11,8 @@
 //!
 //! The rules:
 //! - CPython calls us through trampolines, which enter the domain of the object they are called on
-//!   ([`Section::enter`]); a function without an object enters that of the loop that runs in its
-//!   thread ([`Section::enter_home`]).
+//!   ([`Section::enter`]); a function without an object enters the one that its thread has
+//!   entered last ([`Section::enter_last`]).
 //! - A checked reference to a native object ([`Ref::of`] and its kin) is given only for an object of
 //!   the domain that the thread is in. An object of another domain is treated as a foreign one, by
 //!   its Python methods, which are trampolines. [`Ref::of_any`] gives any, and [`Ref::within`] enters
@@ -79,7 +79,7 @@ impl<T: Hot> Ref<T> {
     }
 
     /// Runs the body in the object's domain, which belongs to the thread meanwhile: what the body
-    /// calls enters it by a comparison, and what the thread makes without an object belongs to it.
+    /// calls enters it by a comparison.
     pub fn run_within<R>(&self, body: impl FnOnce(&Ref<T>) -> R) -> R {
         let mut section = Section::new();
         section.enter(self);

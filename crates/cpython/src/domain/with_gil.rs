@@ -22,7 +22,7 @@ impl Section {
     pub(crate) fn enter<T: Hot>(&mut self, _: &Ref<T>) {}
 
     #[inline(always)]
-    pub(crate) fn enter_home(&mut self) {}
+    pub(crate) fn enter_last(&mut self) {}
 }
 
 /// Whether the thread may use the object's value.
