@@ -361,14 +361,15 @@ def test_fork_beside_running_loops(aio):
     """The child has one thread; it can run a new loop, and nothing of the others disturbs it."""
     text = """
     import threading
-    async def busy(over):
+    async def busy(over, running):
         queue = aio.Queue()
+        running.set()
         while not over.is_set():
             await asyncio.gather(queue.put(1), queue.get(), asyncio.sleep(0))
             await asyncio.sleep(0.0001)
-    def work(over):
+    def work(over, running):
         loop = aio.new_event_loop()
-        loop.run_until_complete(busy(over))
+        loop.run_until_complete(busy(over, running))
         loop.close()
     async def child_main():
         loop = asyncio.get_running_loop()
@@ -376,9 +377,11 @@ def test_fork_beside_running_loops(aio):
         await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(3)))
         return 7
     over = threading.Event()
-    threads = [threading.Thread(target=work, args=(over,)) for _ in range(2)]
-    for thread in threads:
+    running = [threading.Event() for _ in range(2)]
+    threads = [threading.Thread(target=work, args=(over, one)) for one in running]
+    for thread, one in zip(threads, running):
         thread.start()
+        one.wait()
     statuses = []
     for _ in range(20):
         pid = os.fork()
