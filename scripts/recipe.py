@@ -18,6 +18,7 @@ from steps.checks import (
     layers,
     lint,
     miri,
+    sanitizer,
     soak,
     stubtest,
     test,
@@ -65,6 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     sub.add_argument("--seconds", type=int, default=600, help="how long (default: 600)")
     sub = add(conformance)
     sub.add_argument("arguments", nargs="*", help="options of tests/conformance/check.py, after --")
+    sub = add(sanitizer)
+    sub.add_argument("arguments", nargs="*", help="options of scripts/sanitizer.py, after --")
     for step in (matrix, row, downstream, ci):
         sub = add(step)
         sub.add_argument(

@@ -26,14 +26,17 @@ def bars(
     subtitle: str,
     groups: Mapping[str, Mapping[str, float]],
     names: Sequence[str],
+    line: tuple[float, str] = (1, "best peer"),
 ) -> str:
     """An SVG picture: one group per row, one bar per target, a line where the best peer stands.
 
-    Values are times better than the best peer, so longer is better and 1 is that peer.
+    Values are times better than the best peer, so longer is better and 1 is that peer. Another line
+    may mark another value, with a word for it.
     """
     greatest = max((value for group in groups.values() for value in group.values()), default=1.0)
+    greatest = max(greatest, line[0])
     step = next(step for step in (0.25, 0.5, 1, 2, 5, 10, 20, 50, 1e9) if greatest / step <= 8)
-    scale = (WIDTH - LEFT - RIGHT) / max(greatest, 1.0)
+    scale = (WIDTH - LEFT - RIGHT) / greatest
     body, y = [], TOP
     for row, group in groups.items():
         there = [name for name in names if name in group]
@@ -57,7 +60,7 @@ def bars(
             _text(24, 32, title, size=18, weight=600),
             _text(24, 52, subtitle, size=12, colour="#5f6368"),
             *_legend(names),
-            *_grid(step, greatest, scale, y - BETWEEN + 4),
+            *_grid(step, greatest, scale, y - BETWEEN + 4, line),
             *body,
             "</svg>\n",
         ]
@@ -73,18 +76,21 @@ def _legend(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _grid(step: float, greatest: float, scale: float, bottom: float) -> list[str]:
+def _grid(
+    step: float, greatest: float, scale: float, bottom: float, line: tuple[float, str]
+) -> list[str]:
     parts = []
+    special, word = line
     marks = [mark * step for mark in range(int(greatest / step) + 1)]
-    for mark in marks if 1.0 in marks else [*marks, 1.0]:
+    for mark in marks if special in marks else [*marks, special]:
         x = LEFT + mark * scale
-        colour = "#5f6368" if mark == 1 else "#e3e5e8"
-        dash = " stroke-dasharray='4 3'" if mark == 1 else ""
+        colour = "#5f6368" if mark == special else "#e3e5e8"
+        dash = " stroke-dasharray='4 3'" if mark == special else ""
         parts.append(
             f"<line x1='{x:.1f}' y1='{TOP - 6}' x2='{x:.1f}' y2='{bottom}' "
             f"stroke='{colour}'{dash}/>"
         )
-        label = "best peer" if mark == 1 and scale > 60 else f"{mark:g}"
+        label = word if mark == special and scale > 60 else f"{mark:g}"
         parts.append(_text(x, TOP - 11, label, size=11, anchor="middle", colour="#5f6368"))
     return parts
 

@@ -150,6 +150,18 @@ def embedded(options: argparse.Namespace) -> None:
     run(sys.executable, ROOT / "scripts" / "embedded.py")
 
 
+def sanitizer(options: argparse.Namespace) -> None:
+    """Run threads under ThreadSanitizer, on a free-threaded Python."""
+    need_rust()
+    need_nightly("ThreadSanitizer")
+    if not FREE_THREADED:
+        raise Missing("a GIL leaves no races to find: run it with a free-threaded Python")
+    env = tools()
+    env.require("test", *TEST_REQUIREMENTS)
+    say(f"tests/threads on Python {platform.python_version()}")
+    env.run(env.python, ROOT / "scripts" / "sanitizer.py", *options.arguments)
+
+
 def docs(options: argparse.Namespace) -> None:
     """Build the site of the documentation in dist/site, with warnings denied."""
     if sys.version_info < (3, 12):

@@ -25,7 +25,7 @@ ALL_VERSIONS = (*VERSIONS, DEBUG_VERSION, *FREE_THREADED_VERSIONS)
 # several times each. So pytest runs only what CPython's own tests, at the full level, see least of:
 # objects that are used again, contexts, timers, what waits without a Future; and the GIL.
 FREE_THREADED_TESTS = (
-    *("tests/loop", "tests/sync"),
+    *("tests/loop", "tests/sync", "tests/threads"),
     *("tests/package/test_free_threading.py", "tests/package/test_interpreters.py"),
 )
 

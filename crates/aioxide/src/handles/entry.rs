@@ -228,7 +228,8 @@ impl TimerEntry {
     /// then.
     pub(crate) fn let_go(self) {
         if let Some(handle) = self.as_handle() {
-            handle.forget_schedule();
+            // A loop that goes is in no domain, and others may have the handle.
+            handle.within(|handle| handle.forget_schedule());
             handle.track();
         } else {
             end_alarm(&self.0.into_obj());

@@ -202,18 +202,21 @@ impl SyncCall {
     }
 }
 
-/// Runs a step on the target, which the call keeps only if it waits afterwards.
+/// Runs a step on the target, with what is given, which the call keeps only if it waits afterwards.
+/// Where the target is another loop's, `refuse` gets both and returns the exception.
 #[inline(always)]
-fn on_target<O: Op>(
+fn on_target<O: Op, G>(
     this: &Ref<SyncCall>,
-    step: impl FnOnce(&Ref<O::Target>) -> Result<Turn, Raised>,
+    given: G,
+    step: impl FnOnce(&Ref<O::Target>, G) -> Result<Turn, Raised>,
+    refuse: impl FnOnce(&Obj, G) -> Raised,
 ) -> Result<Turn, Raised> {
     let Some(target) = this.target.take() else {
         return Ok(Turn::Return(Obj::none(this.py())));
     };
     let turn = match Ref::<O::Target>::bring(&target) {
-        Some(target) => step(target),
-        None => Err(bound_elsewhere(&target)),
+        Some(target) => step(target, given),
+        None => Err(refuse(&target, given)),
     };
     if let Ok(Turn::Await(_)) = &turn {
         this.target.set(Some(target));
@@ -236,21 +239,32 @@ fn shortcut<O: Op>(this: &Ref<SyncCall>) -> Option<Next> {
 }
 
 fn begin<O: Op>(this: &Ref<SyncCall>) -> Result<Turn, Raised> {
-    on_target::<O>(this, |target| match in_dict::stays(target)? {
-        true => SyncCall::on_asyncio::<O>(this, target),
-        false => O::begin(target, this),
-    })
+    on_target::<O, _>(
+        this,
+        (),
+        |target, ()| match in_dict::stays(target)? {
+            true => SyncCall::on_asyncio::<O>(this, target),
+            false => O::begin(target, this),
+        },
+        |target, ()| bound_elsewhere(target),
+    )
 }
 
 fn resume<O: Op>(this: &Ref<SyncCall>, outcome: Result<Obj, Raised>) -> Result<Turn, Raised> {
-    on_target::<O>(this, |target| {
-        let was_in_dict = in_dict::to_fields(target);
-        let turn = O::resume(target, this, outcome);
-        match was_in_dict {
-            true => in_dict::to_dict(target, turn),
-            false => turn,
-        }
-    })
+    on_target::<O, _>(
+        this,
+        outcome,
+        |target, outcome| {
+            let was_in_dict = in_dict::to_fields(target);
+            let turn = O::resume(target, this, outcome);
+            match was_in_dict {
+                true => in_dict::to_dict(target, turn),
+                false => turn,
+            }
+        },
+        // Whoever closes the coroutine ends it, wherever that is.
+        |target, outcome| outcome.err().unwrap_or_else(|| bound_elsewhere(target)),
+    )
 }
 
 impl Coroutine for SyncCall {
