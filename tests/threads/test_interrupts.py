@@ -14,7 +14,8 @@ import contextlib, threading
 import aioxide
 
 def say(*words):
-    print(*words, flush=True)
+    # In one piece, as several threads write.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 def press():
     os.kill(os.getpid(), signal.SIGINT)
@@ -152,10 +153,10 @@ def test_mains_that_end_well_all_the_same(shown):
         meeting = Meeting(2)
 
         async def main(number):
-            await meeting.come()
-            if number == 0:
-                press()
             with contextlib.suppress(asyncio.CancelledError):
+                await meeting.come()
+                if number == 0:
+                    press()
                 await asyncio.sleep(1000)
             return number
 
@@ -195,10 +196,10 @@ def test_errors_of_cancelled_mains_have_priority(shown):
         meeting = Meeting(2)
 
         async def main(number):
-            await meeting.come()
-            if number == 0:
-                press()
             try:
+                await meeting.come()
+                if number == 0:
+                    press()
                 await asyncio.sleep(1000)
             finally:
                 if number == 1:
@@ -217,18 +218,19 @@ def test_a_second_one_does_not_wait_for_the_mains(shown):
     """Each main is cancelled again when its loop is closed, as by asyncio.Runner."""
     lines = shown(
         """
-        meeting = Meeting(2)
+        meeting, both_cancelled = Meeting(2), Meeting(2)
 
         async def main(number):
-            await meeting.come()
-            if number == 0:
-                press()
             try:
+                await meeting.come()
+                if number == 0:
+                    press()
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
-                if number == 0:
-                    press_soon()
                 try:
+                    await both_cancelled.come()
+                    if number == 0:
+                        press_soon()
                     await asyncio.sleep(1000)
                 except asyncio.CancelledError:
                     say("cancelled again")
@@ -249,11 +251,12 @@ def test_a_second_one_when_only_others_are_left(shown):
         meeting = Meeting(2)
 
         async def main(number):
-            await meeting.come()
             if number == 0:
+                await meeting.come()
                 press()
                 await asyncio.sleep(1000)
             try:
+                await meeting.come()
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
                 press_soon()
@@ -329,11 +332,17 @@ def test_a_handler_that_raises(shown):
             raise ValueError("of the handler")
 
         signal.signal(signal.SIGINT, handler)
+        loops = []
 
         async def main(number):
-            if number == 1:
-                press()
-                await asyncio.sleep(1000)
+            if number == 0:
+                loops.append(asyncio.get_running_loop())
+                return
+            while not (loops and loops[0].is_closed()):
+                await asyncio.sleep(0.001)
+            # The first loop's own handling of errors is over.
+            press_soon()
+            await asyncio.sleep(1000)
 
         try:
             run(main, loops=2)
@@ -342,6 +351,53 @@ def test_a_handler_that_raises(shown):
         """
     )
     assert lines == ["(ValueError('of the handler'),)"]
+
+
+def test_the_wakeup_descriptor_of_the_program_stays(shown):
+    lines = shown(
+        """
+        import socket
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        signal.set_wakeup_fd(ours.fileno())
+
+        signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+
+        async def main(number):
+            await asyncio.sleep(0.1 * number)
+            if number:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                await asyncio.sleep(0.05)
+
+        descriptors = len(os.listdir("/proc/self/fd"))
+        say(run(main, loops=2))
+        say(signal.set_wakeup_fd(-1) == ours.fileno(), theirs.recv(10) == bytes([signal.SIGUSR1]))
+        say(len(os.listdir("/proc/self/fd")) == descriptors)
+        """
+    )
+    assert lines == ["[None, None]", "True True", "True"]
+
+
+def test_when_no_descriptor_is_left(shown):
+    lines = shown(
+        """
+        may_end = threading.Event()
+
+        async def main(number):
+            if number == 0:
+                return
+            while not may_end.is_set():
+                await asyncio.sleep(0.001)
+
+        def no_pipe():
+            may_end.set()
+            raise OSError("no descriptor")
+
+        os.pipe = no_pipe
+        say(run(main, loops=2))
+        """
+    )
+    assert lines == ["[None, None]"]
 
 
 def test_add_signal_handler_on_the_first_loop(shown):

@@ -152,7 +152,7 @@ def test_timeouts():
     for timeout in (0, 0.01):
         with pytest.raises(queue.Empty):
             q.sync_q.get(timeout=timeout)
-    q.sync_q.put(1, timeout=-1) if q.maxsize <= 0 else q.sync_q.put(1)
+    q.sync_q.put(1)
     for timeout in (0, 0.01):
         with pytest.raises(queue.Full):
             q.sync_q.put(2, timeout=timeout)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import operator
 import os
+import select
 import signal
 import threading
 from asyncio import events, tasks
@@ -89,6 +90,8 @@ class _Team:
         self._unfinished = set()
         self._are_all_started = False
         self._others_ended = threading.Event()
+        # Where to write when they have, while the main thread waits for signals as well.
+        self._bell = None
         self._is_ending = False
         self._interrupts = 0
         self._errors = []
@@ -144,7 +147,10 @@ class _Team:
                 with self._lock:
                     self._are_all_started = True
                     self._check_others()
-                self._others_ended.wait()
+                if threading.current_thread() is threading.main_thread():
+                    self._await_others_and_signals()
+                else:
+                    self._others_ended.wait()
                 return
             except BaseException as error:
                 self._note(error)
@@ -152,9 +158,48 @@ class _Team:
                 if exceptions == 3:
                     raise
 
+    def _await_others_and_signals(self):
+        """Wait until all other members have ended, and let handlers of signals run meanwhile.
+
+        A lock would not do: a signal that comes just before the main thread waits for it is not
+        noticed until the wait ends.
+        """
+        try:
+            reader, writer = os.pipe()
+        except OSError:
+            # No descriptor is free.
+            while not self._others_ended.wait(0.1):
+                pass
+            return
+        before = None
+        try:
+            os.set_blocking(reader, False)
+            os.set_blocking(writer, False)
+            before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self._bell = writer
+            poll = select.poll()
+            poll.register(reader, select.POLLIN)
+            while not self._others_ended.is_set():
+                poll.poll()
+                with contextlib.suppress(BlockingIOError):
+                    signals = os.read(reader, 4096).replace(b"\0", b"")
+                    if signals and before != -1:
+                        # For the program, whose descriptor it is.
+                        os.write(before, signals)
+        finally:
+            if before is not None:
+                signal.set_wakeup_fd(before)
+            with self._lock:
+                self._bell = None
+                os.close(writer)
+            os.close(reader)
+
     def _check_others(self):
         if self._are_all_started and not self._unfinished:
             self._others_ended.set()
+            if self._bell is not None:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._bell, b"\0")
 
     def _run_member(self, member):
         """Run a member's main on a new loop, in this thread."""
