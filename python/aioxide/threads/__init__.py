@@ -4,16 +4,9 @@
 `to_thread()`, so that `import aioxide as asyncio` keeps it.
 """
 
-from .._aioxide import to_thread as to_thread
-from ._queues import AsyncQueue as AsyncQueue
-from ._queues import LifoQueue as LifoQueue
-from ._queues import PriorityQueue as PriorityQueue
-from ._queues import Queue as Queue
-from ._queues import QueueShutDown as QueueShutDown
-from ._queues import ShutDown as ShutDown
-from ._queues import SyncQueue as SyncQueue
+from .._aioxide import to_thread
 
-__all__ = (
+_QUEUES = (
     "AsyncQueue",
     "LifoQueue",
     "PriorityQueue",
@@ -21,5 +14,20 @@ __all__ = (
     "QueueShutDown",
     "ShutDown",
     "SyncQueue",
-    "to_thread",
 )
+
+__all__ = (*_QUEUES, "to_thread")
+
+
+def __getattr__(name):
+    # Most programs need no such queue, and asyncio does not import the module queue.
+    if name in _QUEUES:
+        from . import _queues
+
+        globals().update((name, getattr(_queues, name)) for name in _QUEUES)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._items import FirstInFirstOut, LastInFirstOut, SmallestFirstOut
-    from ._waiting import Call
+    from ._waiting import _Call
 
 # Returned in the place of an item, where the caller has to wait.
 WAIT = object()
@@ -65,7 +65,7 @@ class Exchange:
 
         Raises `shut_down` if the queue is shut down and nothing is left.
         """
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         try:
             with self._lock:
                 free = self._count_free()
@@ -88,7 +88,7 @@ class Exchange:
     def take_when_called(self, shut_down: type[Exception], place: Place) -> "Any":
         """Take the item that was reserved for `place`. If it was not called, leave the line and
         return WAIT."""
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         try:
             with self._lock:
                 if self.getters.leave(place):
@@ -114,7 +114,7 @@ class Exchange:
 
         Raises `shut_down` if the queue is shut down.
         """
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         try:
             with self._lock:
                 if self.is_shut_down:
@@ -138,7 +138,7 @@ class Exchange:
     def put_when_called(self, shut_down: type[Exception], item: "Any", place: Place) -> "Any":
         """Put an item into the room that was reserved for `place`. If it was not called, leave the
         line and return WAIT."""
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         try:
             with self._lock:
                 if self.putters.leave(place):
@@ -157,7 +157,7 @@ class Exchange:
 
     def task_done(self) -> None:
         """Count an item as processed."""
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         try:
             with self._lock:
                 if self.unfinished <= 0:
@@ -183,7 +183,7 @@ class Exchange:
     def shut_down(self, immediate: bool) -> None:
         """Refuse all puts from now on, and gets when nothing is left; drop what is there if
         `immediate`."""
-        calls: Sequence[Call] = ()
+        calls: Sequence[_Call] = ()
         # Dropped items may run code of the program's, so they are released without the lock.
         drained: list[Any] = []
         try:
@@ -256,11 +256,11 @@ class Exchange:
     def _has_room(self) -> bool:
         return not 0 < self.maxsize <= len(self._items) + len(self.putters.called)
 
-    def _pass_on_from_the_dead(self, line: Line) -> "Sequence[Call]":
+    def _pass_on_from_the_dead(self, line: Line) -> "Sequence[_Call]":
         """Call others in the place of tasks that were called and whose loops are closed."""
         return self._call_waiters() if line.drop_dead() else ()
 
-    def _call_waiters(self) -> "Sequence[Call]":
+    def _call_waiters(self) -> "Sequence[_Call]":
         """Call as many as there is something for. They have to be woken without the lock."""
         getters, putters, joiners = self.getters, self.putters, self.joiners
         if not (getters.waiting or putters.waiting or joiners.waiting):
@@ -274,12 +274,12 @@ class Exchange:
             calls += joiners.dismiss()
         return calls
 
-    def _wake(self, calls: "Sequence[Call]") -> None:
+    def _wake(self, calls: "Sequence[_Call]") -> None:
         """Wake those that were called, and see to the places that were given up meanwhile."""
         self._wake_or_pass_on(calls)
         self._settle()
 
-    def _wake_or_pass_on(self, calls: "Sequence[Call]") -> None:
+    def _wake_or_pass_on(self, calls: "Sequence[_Call]") -> None:
         while calls:
             gone = [(line, place) for line, place, signal in calls if not place.wake(signal)]
             if not gone:

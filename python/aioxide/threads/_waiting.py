@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     # The line, the place in it, and how to wake who stands there.
-    Call: TypeAlias = "tuple[Line, Place, Any]"
+    _Call: TypeAlias = "tuple[Line, Place, Any]"
 
 # The states of a place.
 OUTSIDE = "outside"
@@ -110,18 +110,18 @@ class Line:
         self.waiting[place] = signal
         place.state = WAITING
 
-    def call(self) -> "Call":
+    def call(self) -> "_Call":
         """Call the first one, for whom something is reserved from now on."""
         place, signal = self.waiting.popitem(last=False)
         self.called.add(place)
         place.state = CALLED
         return self, place, signal
 
-    def dismiss(self) -> "list[Call]":
+    def dismiss(self) -> "list[_Call]":
         """Call all, without reserving anything."""
         return self._empty(OUTSIDE)
 
-    def refuse(self) -> "list[Call]":
+    def refuse(self) -> "list[_Call]":
         """Refuse all that wait; they have to be woken."""
         return self._empty(REFUSED)
 
@@ -150,7 +150,7 @@ class Line:
             self.leave(place)
         return bool(dead)
 
-    def _empty(self, state: str) -> "list[Call]":
+    def _empty(self, state: str) -> "list[_Call]":
         calls = []
         while self.waiting:
             place, signal = self.waiting.popitem(last=False)
