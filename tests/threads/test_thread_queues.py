@@ -435,7 +435,7 @@ def test_a_thread_that_is_called_when_its_time_is_over(monkeypatch):
 
 @pytest.mark.parametrize("method", ["get", "put", "join"])
 def test_a_thread_that_is_interrupted(method, monkeypatch):
-    """It gives its place up; what was reserved for it is for the next one."""
+    """It leaves the line; what was reserved for it is for the next one."""
     q = Queue(1)
     if method != "get":
         q.sync_q.put("first")

@@ -11,7 +11,7 @@ otherwise a busy thread would take each item before the task that was called for
 import collections
 import threading
 
-from ._waiting import REFUSED, Line, Place
+from ._waiting import REFUSED, Line, Ticket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,16 +52,16 @@ class Exchange:
         self.joiners = Line()
         self._items = items
         self._lock = threading.Lock()
-        # Places given up where the lock cannot be waited for.
-        self._given_up: collections.deque[tuple[Line, Place]] = collections.deque()
+        # Tickets given up where the lock cannot be waited for.
+        self._given_up: collections.deque[tuple[Line, Ticket]] = collections.deque()
 
     # Items.
 
     def take(
-        self, shut_down: type[Exception], place: "Place | None" = None, signal: "Any" = None
+        self, shut_down: type[Exception], ticket: "Ticket | None" = None, signal: "Any" = None
     ) -> "Any":
-        """Take an item that is reserved for nobody. If there is none, put `place` in line, if it is
-        given, and return WAIT.
+        """Take an item that is reserved for nobody. If there is none, put `ticket` in line, if one
+        is given, and return WAIT.
 
         Raises `shut_down` if the queue is shut down and nothing is left.
         """
@@ -78,24 +78,24 @@ class Exchange:
                     return item
                 if self.is_shut_down:
                     raise shut_down
-                if place is not None:
-                    self.getters.add(place, signal)
+                if ticket is not None:
+                    self.getters.add(ticket, signal)
                 return WAIT
         finally:
             if calls or self._given_up:
                 self._wake(calls)
 
-    def take_when_called(self, shut_down: type[Exception], place: Place) -> "Any":
-        """Take the item that was reserved for `place`. If it was not called, leave the line and
+    def take_when_called(self, shut_down: type[Exception], ticket: Ticket) -> "Any":
+        """Take the item that was reserved for `ticket`. If it was not called, leave the line and
         return WAIT."""
         calls: Sequence[_Call] = ()
         try:
             with self._lock:
-                if self.getters.leave(place):
+                if self.getters.leave(ticket):
                     item = self._items.take()
                     calls = self._call_waiters()
                     return item
-                if place.state is REFUSED:
+                if ticket.state is REFUSED:
                     raise shut_down
                 return WAIT
         finally:
@@ -106,11 +106,11 @@ class Exchange:
         self,
         shut_down: type[Exception],
         item: "Any",
-        place: "Place | None" = None,
+        ticket: "Ticket | None" = None,
         signal: "Any" = None,
     ) -> "Any":
-        """Put an item in. If the queue is full, put `place` in line, if it is given, and return
-        WAIT.
+        """Put an item in. If the queue is full, put `ticket` in line, if one is given, and
+        return WAIT.
 
         Raises `shut_down` if the queue is shut down.
         """
@@ -128,25 +128,25 @@ class Exchange:
                     self.unfinished += 1
                     calls = [*calls, *self._call_waiters()]
                     return None
-                if place is not None:
-                    self.putters.add(place, signal)
+                if ticket is not None:
+                    self.putters.add(ticket, signal)
                 return WAIT
         finally:
             if calls or self._given_up:
                 self._wake(calls)
 
-    def put_when_called(self, shut_down: type[Exception], item: "Any", place: Place) -> "Any":
-        """Put an item into the room that was reserved for `place`. If it was not called, leave the
+    def put_when_called(self, shut_down: type[Exception], item: "Any", ticket: Ticket) -> "Any":
+        """Put an item into the room that was reserved for `ticket`. If it was not called, leave the
         line and return WAIT."""
         calls: Sequence[_Call] = ()
         try:
             with self._lock:
-                if self.putters.leave(place):
+                if self.putters.leave(ticket):
                     self._items.put(item)
                     self.unfinished += 1
                     calls = self._call_waiters()
                     return None
-                if place.state is REFUSED:
+                if ticket.state is REFUSED:
                     raise shut_down
                 return WAIT
         finally:
@@ -168,12 +168,12 @@ class Exchange:
             if calls or self._given_up:
                 self._wake(calls)
 
-    def join(self, place: Place, signal: "Any") -> bool:
-        """Whether all items are processed. If not, put `place` in line."""
+    def join(self, ticket: Ticket, signal: "Any") -> bool:
+        """Whether all items are processed. If not, put `ticket` in line."""
         try:
             with self._lock:
                 if self.unfinished:
-                    self.joiners.add(place, signal)
+                    self.joiners.add(ticket, signal)
                     return False
                 return True
         finally:
@@ -222,27 +222,27 @@ class Exchange:
 
     # Waiters that do not come.
 
-    def give_up(self, line: Line, place: Place) -> None:
+    def give_up(self, line: Line, ticket: Ticket) -> None:
         """Leave a line; what was reserved is for the next one."""
         with self._lock:
-            line.leave(place)
+            line.leave(ticket)
             calls = self._call_waiters()
         if calls or self._given_up:
             self._wake(calls)
 
-    def abandon(self, line: Line, place: Place) -> None:
+    def abandon(self, line: Line, ticket: Ticket) -> None:
         """As give_up(), in a coroutine that is closed. The garbage collector may do that at any
         moment, in a thread that has the lock: then this thread sees to it when it has released the
         lock."""
-        self._given_up.append((line, place))
+        self._given_up.append((line, ticket))
         self._settle()
 
     def _settle(self) -> None:
         while self._given_up and self._lock.acquire(blocking=False):
             try:
                 while self._given_up:
-                    line, place = self._given_up.popleft()
-                    line.leave(place)
+                    line, ticket = self._given_up.popleft()
+                    line.leave(ticket)
                 calls = self._call_waiters()
             finally:
                 self._lock.release()
@@ -275,16 +275,16 @@ class Exchange:
         return calls
 
     def _wake(self, calls: "Sequence[_Call]") -> None:
-        """Wake those that were called, and see to the places that were given up meanwhile."""
+        """Wake those that were called, and see to the tickets that were given up meanwhile."""
         self._wake_or_pass_on(calls)
         self._settle()
 
     def _wake_or_pass_on(self, calls: "Sequence[_Call]") -> None:
         while calls:
-            gone = [(line, place) for line, place, signal in calls if not place.wake(signal)]
+            gone = [(line, ticket) for line, ticket, signal in calls if not ticket.wake(signal)]
             if not gone:
                 return
             with self._lock:
-                for line, place in gone:
-                    line.leave(place)
+                for line, ticket in gone:
+                    line.leave(ticket)
                 calls = self._call_waiters()

@@ -67,8 +67,8 @@ class SmallestFirstOut:
         except BaseException:
             if len(self._items) > before:
                 # It stands somewhere on its way up. The others have been compared before.
-                place = next(i for i, other in enumerate(self._items) if other is item)
-                del self._items[place]
+                index = next(i for i, other in enumerate(self._items) if other is item)
+                del self._items[index]
                 heapq.heapify(self._items)
             raise
 

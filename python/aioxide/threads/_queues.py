@@ -14,7 +14,7 @@ from types import GenericAlias
 
 from ._exchange import WAIT, Exchange
 from ._items import FirstInFirstOut, LastInFirstOut, SmallestFirstOut
-from ._waiting import TaskPlace, ThreadPlace, new_gate
+from ._waiting import TaskTicket, ThreadTicket, new_gate
 
 try:
     ShutDown, QueueShutDown = queue.ShutDown, asyncio.QueueShutDown
@@ -103,14 +103,14 @@ class SyncQueue(_Side):
             return
         if not block:
             raise queue.Full
-        place, gate = ThreadPlace(), new_gate()
+        ticket, gate = ThreadTicket(), new_gate()
         try:
-            if exchange.put(ShutDown, item, place, gate) is WAIT:
+            if exchange.put(ShutDown, item, ticket, gate) is WAIT:
                 gate.acquire(timeout=-1 if timeout is None else timeout)
-                if exchange.put_when_called(ShutDown, item, place) is WAIT:
+                if exchange.put_when_called(ShutDown, item, ticket) is WAIT:
                     raise queue.Full
         except BaseException:
-            exchange.give_up(exchange.putters, place)
+            exchange.give_up(exchange.putters, ticket)
             raise
 
     def get(self, block=True, timeout=None):
@@ -130,17 +130,17 @@ class SyncQueue(_Side):
             return item
         if not block:
             raise queue.Empty
-        place, gate = ThreadPlace(), new_gate()
+        ticket, gate = ThreadTicket(), new_gate()
         try:
-            item = exchange.take(ShutDown, place, gate)
+            item = exchange.take(ShutDown, ticket, gate)
             if item is WAIT:
                 gate.acquire(timeout=-1 if timeout is None else timeout)
-                item = exchange.take_when_called(ShutDown, place)
+                item = exchange.take_when_called(ShutDown, ticket)
                 if item is WAIT:
                     raise queue.Empty
             return item
         except BaseException:
-            exchange.give_up(exchange.getters, place)
+            exchange.give_up(exchange.getters, ticket)
             raise
 
     def put_nowait(self, item):
@@ -154,12 +154,12 @@ class SyncQueue(_Side):
     def join(self):
         """Wait until task_done() was called for every item."""
         exchange = self._exchange
-        place, gate = ThreadPlace(), new_gate()
+        ticket, gate = ThreadTicket(), new_gate()
         try:
-            if not exchange.join(place, gate):
+            if not exchange.join(ticket, gate):
                 gate.acquire()
         except BaseException:
-            exchange.give_up(exchange.joiners, place)
+            exchange.give_up(exchange.joiners, ticket)
             raise
 
 
@@ -176,16 +176,16 @@ class AsyncQueue(_Side):
         exchange = self._exchange
         if exchange.put(QueueShutDown, item) is not WAIT:
             return
-        place, future = _new_place()
+        ticket, future = _new_ticket()
         try:
-            if exchange.put(QueueShutDown, item, place, future) is WAIT:
+            if exchange.put(QueueShutDown, item, ticket, future) is WAIT:
                 await future
-                exchange.put_when_called(QueueShutDown, item, place)
+                exchange.put_when_called(QueueShutDown, item, ticket)
         except GeneratorExit:
-            exchange.abandon(exchange.putters, place)
+            exchange.abandon(exchange.putters, ticket)
             raise
         except BaseException:
-            exchange.give_up(exchange.putters, place)
+            exchange.give_up(exchange.putters, ticket)
             raise
 
     async def get(self):
@@ -198,18 +198,18 @@ class AsyncQueue(_Side):
         item = exchange.take(QueueShutDown)
         if item is not WAIT:
             return item
-        place, future = _new_place()
+        ticket, future = _new_ticket()
         try:
-            item = exchange.take(QueueShutDown, place, future)
+            item = exchange.take(QueueShutDown, ticket, future)
             if item is WAIT:
                 await future
-                item = exchange.take_when_called(QueueShutDown, place)
+                item = exchange.take_when_called(QueueShutDown, ticket)
             return item
         except GeneratorExit:
-            exchange.abandon(exchange.getters, place)
+            exchange.abandon(exchange.getters, ticket)
             raise
         except BaseException:
-            exchange.give_up(exchange.getters, place)
+            exchange.give_up(exchange.getters, ticket)
             raise
 
     def put_nowait(self, item):
@@ -227,22 +227,22 @@ class AsyncQueue(_Side):
     async def join(self):
         """Wait until task_done() was called for every item."""
         exchange = self._exchange
-        place, future = _new_place()
+        ticket, future = _new_ticket()
         try:
-            if not exchange.join(place, future):
+            if not exchange.join(ticket, future):
                 await future
         except GeneratorExit:
-            exchange.abandon(exchange.joiners, place)
+            exchange.abandon(exchange.joiners, ticket)
             raise
         except BaseException:
-            exchange.give_up(exchange.joiners, place)
+            exchange.give_up(exchange.joiners, ticket)
             raise
 
 
-def _new_place():
-    """A place for the running task, and its signal."""
+def _new_ticket():
+    """A ticket for the running task, and its signal."""
     loop = events.get_running_loop()
-    return TaskPlace(loop), loop.create_future()
+    return TaskTicket(loop), loop.create_future()
 
 
 def _describe(thing, exchange):

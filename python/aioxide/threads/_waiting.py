@@ -4,8 +4,8 @@ A queue has a line for each thing that one can wait for: an item, room, the end 
 and tasks stand in the same line, so the first that came is the first that is served, on whichever
 side it is.
 
-Whoever is called has what it waited for reserved, until it takes that or gives its place up. So an
-item never leaves the queue for a task that is cancelled meanwhile, or whose loop is closed.
+What a waiter is called for is reserved for it, until it takes that or gives it up. So an item never
+leaves the queue for a task that is cancelled meanwhile, or whose loop is closed.
 """
 
 import collections
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Any, TypeAlias
 
-    # The line, the place in it, and how to wake who stands there.
-    _Call: TypeAlias = "tuple[Line, Place, Any]"
+    # The line, the ticket in it, and the signal that wakes its waiter.
+    _Call: TypeAlias = "tuple[Line, Ticket, Any]"
 
-# The states of a place.
+# The states of a ticket.
 OUTSIDE = "outside"
 WAITING = "waiting"
 CALLED = "called"
 REFUSED = "refused"
 
 
-class Place:
-    """A place in a line; only the holder of the queue's lock looks at its state."""
+class Ticket:
+    """Stands in a line for its waiter; only the holder of the queue's lock looks at its state."""
 
     __slots__ = ("state",)
 
@@ -36,16 +36,16 @@ class Place:
         self.state = OUTSIDE
 
     def wake(self, signal: "Any") -> bool:
-        """Wake who stands here; False if that is impossible for ever."""
+        """Wake the waiter; False if that is impossible for ever."""
         raise NotImplementedError
 
     def is_dead(self) -> bool:
-        """Whether nobody can come back to this place."""
+        """Whether the waiter cannot come any more."""
         return False
 
 
-class ThreadPlace(Place):
-    """The place of a thread. Its signal is a lock, which the thread waits for."""
+class ThreadTicket(Ticket):
+    """The ticket of a thread. Its signal is a lock, which the thread waits for."""
 
     __slots__ = ()
 
@@ -54,11 +54,11 @@ class ThreadPlace(Place):
         return True
 
 
-class TaskPlace(Place):
-    """The place of a task. Its signal is a future of the task's loop.
+class TaskTicket(Ticket):
+    """The ticket of a task. Its signal is a future of the task's loop.
 
-    The place itself does not know the future: the future knows the task, and a queue that held
-    called tasks would keep those of closed loops from being collected, which gives their places up.
+    The ticket does not hold the future, through which it would hold the task: a task of a closed
+    loop gives up what it was called for when it is collected.
     """
 
     __slots__ = ("_loop",)
@@ -101,21 +101,21 @@ class Line:
     __slots__ = ("called", "waiting")
 
     def __init__(self) -> None:
-        # Ordered, and places can leave from the middle.
-        self.waiting: collections.OrderedDict[Place, Any] = collections.OrderedDict()
-        self.called: set[Place] = set()
+        # Ordered, and tickets can leave from the middle.
+        self.waiting: collections.OrderedDict[Ticket, Any] = collections.OrderedDict()
+        self.called: set[Ticket] = set()
 
-    def add(self, place: Place, signal: "Any") -> None:
-        """Put a place at the end."""
-        self.waiting[place] = signal
-        place.state = WAITING
+    def add(self, ticket: Ticket, signal: "Any") -> None:
+        """Put a ticket at the end."""
+        self.waiting[ticket] = signal
+        ticket.state = WAITING
 
     def call(self) -> "_Call":
         """Call the first one, for whom something is reserved from now on."""
-        place, signal = self.waiting.popitem(last=False)
-        self.called.add(place)
-        place.state = CALLED
-        return self, place, signal
+        ticket, signal = self.waiting.popitem(last=False)
+        self.called.add(ticket)
+        ticket.state = CALLED
+        return self, ticket, signal
 
     def dismiss(self) -> "list[_Call]":
         """Call all, without reserving anything."""
@@ -127,33 +127,33 @@ class Line:
 
     def refuse_called(self) -> None:
         """Refuse those that were called and have not come yet."""
-        for place in self.called:
-            place.state = REFUSED
+        for ticket in self.called:
+            ticket.state = REFUSED
         self.called.clear()
 
-    def leave(self, place: Place) -> bool:
-        """Take a place out; whether it was called, so that something was reserved for it."""
-        if place.state is WAITING:
-            del self.waiting[place]
-            place.state = OUTSIDE
-        elif place.state is CALLED:
-            self.called.remove(place)
-            place.state = OUTSIDE
+    def leave(self, ticket: Ticket) -> bool:
+        """Take a ticket out; whether it was called, so that something was reserved for it."""
+        if ticket.state is WAITING:
+            del self.waiting[ticket]
+            ticket.state = OUTSIDE
+        elif ticket.state is CALLED:
+            self.called.remove(ticket)
+            ticket.state = OUTSIDE
             return True
         return False
 
     def drop_dead(self) -> bool:
-        """Take out the places that were called and whose loops are closed; whether there were
+        """Take out the tickets that were called and whose loops are closed; whether there were
         some."""
-        dead = [place for place in self.called if place.is_dead()]
-        for place in dead:
-            self.leave(place)
+        dead = [ticket for ticket in self.called if ticket.is_dead()]
+        for ticket in dead:
+            self.leave(ticket)
         return bool(dead)
 
     def _empty(self, state: str) -> "list[_Call]":
         calls = []
         while self.waiting:
-            place, signal = self.waiting.popitem(last=False)
-            place.state = state
-            calls.append((self, place, signal))
+            ticket, signal = self.waiting.popitem(last=False)
+            ticket.state = state
+            calls.append((self, ticket, signal))
         return calls
