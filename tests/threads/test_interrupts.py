@@ -214,6 +214,35 @@ def test_errors_of_cancelled_mains_have_priority(shown):
     assert lines == ["(ValueError(1),)"]
 
 
+def test_one_while_an_error_ends_the_mains(shown):
+    """It cancels them again."""
+    lines = shown(
+        """
+        meeting = Meeting(3)
+
+        async def main(number):
+            try:
+                await meeting.come()
+                if number == 1:
+                    raise ValueError(number)
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                if number == 2:
+                    press_soon()
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    say("cancelled again")
+
+        try:
+            run(main)
+        except ExceptionGroup as group:
+            say(group.exceptions)
+        """
+    )
+    assert lines == ["cancelled again", "cancelled again", "(ValueError(1),)"]
+
+
 def test_a_second_one_does_not_wait_for_the_mains(shown):
     """Each main is cancelled again when its loop is closed, as by asyncio.Runner."""
     lines = shown(

@@ -103,10 +103,14 @@ class _Team:
         catches = False
         try:
             try:
-                catches = self._catch_interrupts()
-                self._start(threads)
-                self._run_member(self._members[0])
+                try:
+                    catches = self._catch_interrupts()
+                    self._start(threads)
+                    self._run_member(self._members[0])
+                except BaseException as error:
+                    self._note(error)
             except BaseException as error:
+                # Ctrl-C just then.
                 self._note(error)
             self._await_others()
             for thread in threads:
@@ -175,7 +179,9 @@ class _Team:
         try:
             os.set_blocking(reader, False)
             os.set_blocking(writer, False)
-            before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            # ValueError says that this interpreter gets no signals.
+            with contextlib.suppress(ValueError):
+                before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             self._bell = writer
             poll = select.poll()
             poll.register(reader, select.POLLIN)
@@ -183,7 +189,7 @@ class _Team:
                 poll.poll()
                 with contextlib.suppress(BlockingIOError):
                     signals = os.read(reader, 4096).replace(b"\0", b"")
-                    if signals and before != -1:
+                    if signals and before not in (None, -1):
                         # For the program, whose descriptor it is.
                         os.write(before, signals)
         finally:
@@ -314,6 +320,9 @@ class _Team:
         with self._lock:
             self._interrupts += 1
             if self._interrupts == 1 and not all(member.is_over for member in self._members):
+                for member in self._members:
+                    # Again, if an error had it cancelled before.
+                    member.is_asked_to_end = False
                 first = self._members[0]
                 if first.task is not None:
                     # At once, as asyncio.Runner does.
