@@ -402,6 +402,8 @@ def test_the_wakeup_descriptor_of_the_program_stays(shown):
         say(run(main, loops=2))
         say(signal.set_wakeup_fd(-1) == ours.fileno(), theirs.recv(10) == bytes([signal.SIGUSR1]))
         say(len(os.listdir("/proc/self/fd")) == descriptors)
+        ours.close()
+        theirs.close()
         """
     )
     assert lines == ["[None, None]", "True True", "True"]
