@@ -14,6 +14,8 @@ import asyncio as _asyncio
 import sys as _sys
 from types import ModuleType as _ModuleType
 
+# In the place of asyncio.threads, from which asyncio has to_thread().
+from . import threads as threads
 from ._aioxide import (
     Barrier,
     BoundedSemaphore,
@@ -53,6 +55,7 @@ from ._ways_in.attributes import make_quick as _make_quick
 from ._ways_in.install import DEPRECATED as _DEPRECATED
 from ._ways_in.install import install, replacements, uninstall
 from ._ways_in.policy import EventLoopPolicy
+from .threads._running import run_in_threads
 
 __all__ = (
     "Barrier",
@@ -85,6 +88,7 @@ __all__ = (
     "open_unix_connection",
     "run",
     "run_coroutine_threadsafe",
+    "run_in_threads",
     "sleep",
     "start_server",
     "start_unix_server",
@@ -107,12 +111,7 @@ def run(main, *, debug=None, loop_factory=None):
     """
     if _asyncio._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
-    makes_loop = loop_factory is None and _policy.is_asyncios()
-    if makes_loop:
-        loop_factory = _policy.make_current_loop
-    with _asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-        # Then the runner tells the policy when the loop is no longer the current one.
-        runner._set_event_loop |= makes_loop
+    with _policy.make_runner(debug, loop_factory) as runner:
         return runner.run(main)
 
 

@@ -54,6 +54,7 @@ from asyncio import wait_for as wait_for
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from . import threads as threads
 from ._aioxide import Barrier as Barrier
 from ._aioxide import BoundedSemaphore as BoundedSemaphore
 from ._aioxide import Condition as Condition
@@ -88,6 +89,7 @@ from ._cold.streams import start_unix_server as start_unix_server
 from ._ways_in.install import install as install
 from ._ways_in.install import uninstall as uninstall
 from ._ways_in.policy import EventLoopPolicy as EventLoopPolicy
+from .threads._running import run_in_threads as run_in_threads
 
 __all__: tuple[str, ...] = (
     "Barrier",
@@ -120,6 +122,7 @@ __all__: tuple[str, ...] = (
     "open_unix_connection",
     "run",
     "run_coroutine_threadsafe",
+    "run_in_threads",
     "sleep",
     "start_server",
     "start_unix_server",

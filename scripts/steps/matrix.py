@@ -23,7 +23,8 @@ ALL_VERSIONS = (*VERSIONS, DEBUG_VERSION, *FREE_THREADED_VERSIONS)
 
 # There each collection of garbage looks at every object of the process, and the tests collect
 # several times each. So pytest runs only what CPython's own tests, at the full level, see least of:
-# objects that are used again, contexts, timers, what waits without a Future; and the GIL.
+# objects that are used again, contexts, timers, what waits without a Future, several loops; and the
+# GIL.
 FREE_THREADED_TESTS = (
     *("tests/loop", "tests/sync", "tests/threads"),
     *("tests/package/test_free_threading.py", "tests/package/test_interpreters.py"),

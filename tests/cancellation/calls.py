@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 
+from aioxide.threads import Queue
 from tls_peers import HOST, client_context, server_context
 
 ALL = {}
@@ -576,6 +577,41 @@ async def shutdown_asyncgens(world):
     await anext(iterator)
     yield world.loop.shutdown_asyncgens()
     await iterator.aclose()
+
+
+# -- queues between loops and threads -----------------------------------------------
+
+
+@call
+async def get_of_a_thread_queue(world):
+    queue = Queue()
+    world.later(queue.sync_q.put, DATA)
+    got = yield queue.async_q.get()
+    # a get that was interrupted has taken nothing
+    assert (got or await queue.async_q.get()) == DATA
+    assert not queue.qsize()
+
+
+@call
+async def put_of_a_thread_queue(world):
+    queue = Queue(1)
+    queue.sync_q.put(None)
+    world.later(queue.sync_q.get)
+    yield queue.async_q.put(DATA)
+    # a put that was interrupted has put nothing, and kept no room
+    await world.until(lambda: queue.unfinished_tasks == 2 or not queue.full(), lambda: repr(queue))
+    if queue.unfinished_tasks == 1:
+        queue.async_q.put_nowait(DATA)
+    assert queue.sync_q.get_nowait() == DATA
+
+
+@call
+async def join_of_a_thread_queue(world):
+    queue = Queue()
+    queue.sync_q.put(None)
+    world.later(queue.sync_q.task_done)
+    yield queue.async_q.join()
+    await queue.async_q.join()
 
 
 # -- streams ----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The event loop policy, for programs that choose their loop with asyncio.set_event_loop_policy(),
 and the effect of a policy on run()."""
 
-from asyncio import events, unix_events
+from asyncio import events, runners, unix_events
 
 from .._cold.loop import Loop, _SelectorEventLoop
 
@@ -39,3 +39,15 @@ def make_current_loop():
     loop = Loop()
     events.set_event_loop(loop)
     return loop
+
+
+def make_runner(debug, loop_factory):
+    """Make the asyncio.Runner of run(): its loop is aioxide's, unless `loop_factory` makes another
+    or the program has set a policy of its own, which then makes it."""
+    makes_loop = loop_factory is None and is_asyncios()
+    if makes_loop:
+        loop_factory = make_current_loop
+    runner = runners.Runner(debug=debug, loop_factory=loop_factory)
+    # Then the runner tells the policy when the loop is no longer the current one.
+    runner._set_event_loop |= makes_loop
+    return runner

@@ -1,4 +1,5 @@
-from asyncio import unix_events
+from asyncio import AbstractEventLoop, Runner, unix_events
+from collections.abc import Callable
 
 from .._cold.loop import Loop
 
@@ -6,3 +7,6 @@ class EventLoopPolicy(unix_events._UnixDefaultEventLoopPolicy): ...
 
 def is_asyncios() -> bool: ...
 def make_current_loop() -> Loop: ...
+def make_runner(
+    debug: bool | None, loop_factory: Callable[[], AbstractEventLoop] | None
+) -> Runner: ...

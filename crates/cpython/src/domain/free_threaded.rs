@@ -12,6 +12,8 @@ use crate::hot::{Hot, Payload, Ref};
 use crate::obj::Obj;
 use crate::thread_pointer::thread_pointer;
 
+use super::impatience::{self, Waiting};
+
 /// CPython's `PyCriticalSection`, a public struct of opaque fields. `mutex` is null while it waits
 /// for its mutex, and where the section above it has the same mutex already.
 #[repr(C)]
@@ -27,7 +29,10 @@ unsafe extern "C" {
     fn PyCriticalSection_End(section: *mut CriticalSection);
 }
 
-/// The bit of CPython's mutex that says that threads wait for it.
+/// The bit of CPython's mutex that says that it is locked.
+const LOCKED: u8 = 1;
+
+/// The bit that says that threads wait for it.
 const HAS_WAITING: u8 = 2;
 
 /// The lock of the values of some objects. It is never freed: the objects that outlive the loop
@@ -43,6 +48,7 @@ pub(crate) struct Domain {
     section: AtomicUsize,
     /// The field of the owner's thread state that refers to its topmost section.
     topmost: AtomicPtr<usize>,
+    pub(super) waiting: Waiting,
     /// The domain that was made before, in [`ALL`].
     next: AtomicPtr<Domain>,
 }
@@ -55,6 +61,7 @@ impl Domain {
             owner: AtomicUsize::new(0),
             section: AtomicUsize::new(0),
             topmost: AtomicPtr::new(std::ptr::null_mut()),
+            waiting: Waiting::new(),
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -127,12 +134,19 @@ unsafe extern "C" fn after_fork() {
         }
         let is_own = own.clone().any(|mutex| std::ptr::eq(mutex, &domain.mutex));
         domain.mutex.store(u8::from(is_own), Ordering::Relaxed);
+        domain.waiting.forget();
     };
-    free(&LIMBO);
+    each_domain(free);
+    impatience::forget_thread();
+}
+
+/// Calls the function with each domain.
+pub(super) fn each_domain(mut call: impl FnMut(&Domain)) {
+    call(&LIMBO);
     let mut next = ALL.load(Ordering::Acquire);
     // SAFETY: domains are never freed.
     while let Some(domain) = unsafe { next.as_ref() } {
-        free(domain);
+        call(domain);
         next = domain.next.load(Ordering::Relaxed);
     }
 }
@@ -364,7 +378,13 @@ impl Section {
     fn begin(&mut self, domain: &'static Domain) {
         // SAFETY: the thread is attached, as all that enters domains has a reference or a token; the
         // section stays where it is until it ends, in this frame's caller.
-        unsafe { PyCriticalSection_BeginMutex(&mut self.section, &domain.mutex) }
+        let mut begin =
+            || unsafe { PyCriticalSection_BeginMutex(&mut self.section, &domain.mutex) };
+        if domain.mutex.load(Ordering::Relaxed) & LOCKED == 0 {
+            begin();
+        } else {
+            domain.waiting.while_waiting(begin);
+        }
         self.begun = true;
         self.before = ENTERED.replace(Some(domain));
     }

@@ -28,6 +28,8 @@
 #[cfg(Py_GIL_DISABLED)]
 mod free_threaded;
 #[cfg(Py_GIL_DISABLED)]
+mod impatience;
+#[cfg(Py_GIL_DISABLED)]
 pub(crate) use free_threaded::*;
 
 #[cfg(not(Py_GIL_DISABLED))]
