@@ -447,7 +447,7 @@ impl Filled {
 
 /// CPython's intrusive list of a thread's objects (`struct llist_node`: next, previous), whose
 /// head is in the thread state and whose nodes are in the foreign part of objects.
-pub struct ThreadList<T: Hot> {
+pub struct ThreadList<T: Listed> {
     head: usize,
     node: FieldPlace<T>,
 }
@@ -456,6 +456,12 @@ pub struct ThreadList<T: Hot> {
 struct Node {
     next: *mut Node,
     previous: *mut Node,
+}
+
+/// A hot type whose objects can be in a [`ThreadList`].
+pub trait Listed: Hot {
+    /// The part of the value that says in whose list the object is. Only asked without the GIL.
+    fn list_owner(&self) -> &ListOwner;
 }
 
 /// In whose list an object is. Without the GIL only that thread may change the list. Thread states
@@ -472,7 +478,7 @@ impl ListOwner {
     }
 }
 
-impl<T: Hot> ThreadList<T> {
+impl<T: Listed> ThreadList<T> {
     /// The list with its head and node at the offsets, if the sample object is its only or last
     /// member. `size` is the size of the thread state, in bytes.
     pub fn verified(sample: &Obj, head: u64, size: u64, node: u64) -> Option<Self> {
@@ -498,12 +504,10 @@ impl<T: Hot> ThreadList<T> {
         unsafe { ffi::PyThreadState_Get().cast::<u8>().add(self.head).cast() }
     }
 
-    /// Appends the object to the current thread's list, unless it is in one. `owner` is a part of
-    /// the object. The list does not keep it alive: [`ThreadList::unlink`] must be called before the
-    /// object goes.
+    /// Appends the object to the current thread's list, unless it is in one. The list does not keep
+    /// it alive: [`ThreadList::unlink`] must be called before the object goes.
     #[inline]
-    pub fn link(&self, object: &Ref<T>, owner: &ListOwner) {
-        let _ = owner;
+    pub fn link(&self, object: &Ref<T>) {
         // SAFETY: nodes of a linked list are alive (see above); this is CPython's own layout. Who
         // reads the list of another thread stops that thread, which never happens in here.
         unsafe {
@@ -512,7 +516,7 @@ impl<T: Hot> ThreadList<T> {
                 return;
             }
             #[cfg(Py_GIL_DISABLED)]
-            owner.0.set(ListOwner::own_number());
+            object.list_owner().0.set(ListOwner::own_number());
             // Other threads take references to what they find in the list. In free-threaded builds
             // an object of this thread refuses that until it is told.
             #[cfg(Py_GIL_DISABLED)]
@@ -529,8 +533,7 @@ impl<T: Hot> ThreadList<T> {
     /// thread: then it stays there, and CPython's own function must take it out, which stops all
     /// threads.
     #[inline]
-    pub fn unlink(&self, object: &Ref<T>, owner: &ListOwner) -> bool {
-        let _ = owner;
+    pub fn unlink(&self, object: &Ref<T>) -> bool {
         // SAFETY: as in `link`.
         unsafe {
             let node = self.node.of::<Node>(object);
@@ -538,7 +541,7 @@ impl<T: Hot> ThreadList<T> {
                 return true;
             }
             #[cfg(Py_GIL_DISABLED)]
-            if owner.0.take() != ListOwner::own_number() {
+            if object.list_owner().0.take() != ListOwner::own_number() {
                 return false;
             }
             (*(*node).previous).next = (*node).next;

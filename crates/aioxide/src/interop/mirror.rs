@@ -8,7 +8,7 @@
 //! accelerator's own functions instead.
 
 use cpython::error::preserving;
-use cpython::foreign::{Field, ListOwner, Number, ThreadList, section_words};
+use cpython::foreign::{Field, Listed, Number, ThreadList, section_words};
 use cpython::{Hot, Obj, Python, Raised, Ref, Slot};
 
 use super::imports::asyncio;
@@ -84,7 +84,7 @@ pub(crate) struct FutureFields<F: Hot> {
 }
 
 /// Verified fields that the accelerator's Task has besides, in the objects of T.
-pub(crate) struct TaskFields<T: Hot> {
+pub(crate) struct TaskFields<T: Listed> {
     name: Field<T>,
     coro: Field<T>,
     tasks: ThreadList<T>,
@@ -92,7 +92,7 @@ pub(crate) struct TaskFields<T: Hot> {
 
 /// Looks for the fields in objects of our Future and Task, once the types are built. Returns
 /// nothing where one field cannot be verified.
-pub(crate) fn verified<F: Hot, T: Hot<Parent = F>>(
+pub(crate) fn verified<F: Hot, T: Listed<Parent = F>>(
     py: Python<'_>,
     offsets: &Offsets,
 ) -> Option<(FutureFields<F>, TaskFields<T>)> {
@@ -107,7 +107,7 @@ pub(crate) fn verified<F: Hot, T: Hot<Parent = F>>(
 
 /// Makes a task of the accelerator from known parts, and looks for these in it.
 #[allow(clippy::type_complexity)]
-fn probe<F: Hot, T: Hot<Parent = F>>(
+fn probe<F: Hot, T: Listed<Parent = F>>(
     py: Python<'_>,
     offsets: &Offsets,
 ) -> Result<Option<(FutureFields<F>, TaskFields<T>)>, Raised> {
@@ -276,7 +276,7 @@ impl<F: Hot> FutureFields<F> {
     }
 }
 
-impl<T: Hot> TaskFields<T> {
+impl<T: Listed> TaskFields<T> {
     /// Fills the fields of a new task.
     #[inline]
     pub(crate) fn set_coro(&self, task: &Ref<T>, coro: Option<Obj>) {
@@ -315,14 +315,14 @@ impl<T: Hot> TaskFields<T> {
 
     /// Puts the task into the thread's list.
     #[inline]
-    pub(crate) fn link(&self, task: &Ref<T>, owner: &ListOwner) {
-        self.tasks.link(task, owner);
+    pub(crate) fn link(&self, task: &Ref<T>) {
+        self.tasks.link(task);
     }
 
     /// Takes the task out of the list of its thread.
     #[inline]
-    pub(crate) fn unlink(&self, task: &Ref<T>, owner: &ListOwner) {
-        if !self.tasks.unlink(task, owner) {
+    pub(crate) fn unlink(&self, task: &Ref<T>) {
+        if !self.tasks.unlink(task) {
             unlink_elsewhere(task.as_obj());
         }
     }

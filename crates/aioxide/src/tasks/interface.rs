@@ -223,7 +223,7 @@ impl Hot for Task {
 
     fn leave(this: &Ref<Self>) {
         if let Some(mirror) = mirror(this.py()) {
-            mirror.unlink(this, &this.list_owner);
+            mirror.unlink(this);
         }
         Task::give_back_context(this);
         super::name::give_back_number(this);

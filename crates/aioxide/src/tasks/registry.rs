@@ -70,7 +70,7 @@ fn discard_foreign(awaited: &Obj, task: &Ref<Task>) -> Result<(), Raised> {
 /// a program has ended through the methods of Future is no longer listed.
 pub(crate) fn ended(future: &Obj) {
     if let (Some(task), Some(mirror)) = (Ref::<Task>::of(future), mirror(future.py())) {
-        mirror.unlink(task, &task.list_owner);
+        mirror.unlink(task);
     }
 }
 
@@ -130,7 +130,7 @@ fn register_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.link(native, &native.list_owner);
+            mirror.link(native);
             Ok(())
         }
         _ => asyncio(py)
@@ -148,7 +148,7 @@ fn unregister_task(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     };
     match (Ref::<Task>::of(&task), mirror(py)) {
         (Some(native), Some(mirror)) => {
-            mirror.unlink(native, &native.list_owner);
+            mirror.unlink(native);
             Ok(())
         }
         _ => asyncio(py)

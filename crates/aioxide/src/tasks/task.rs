@@ -1,7 +1,7 @@
 //! The value of a Task, and making, cancelling and ending one.
 
 use cpython::build::{MethodDef, bound_method, bound_method0};
-use cpython::foreign::ListOwner;
+use cpython::foreign::{ListOwner, Listed};
 use cpython::stack::Nested;
 use cpython::thread_exit::stop_at_exit;
 use cpython::{Obj, Raised, Ref, Slot, Visit, context};
@@ -23,7 +23,14 @@ pub(crate) struct Task {
     /// The future on which it waits.
     pub(super) waiter: Slot,
     pub(super) name: Name,
-    pub(super) list_owner: ListOwner,
+    list_owner: ListOwner,
+}
+
+impl Listed for Task {
+    #[inline]
+    fn list_owner(&self) -> &ListOwner {
+        &self.list_owner
+    }
 }
 
 impl Task {
@@ -41,7 +48,7 @@ impl Task {
             (Some(mirror), Some(of_future)) => {
                 of_future.begin_new_task(task.parent(), event_loop.as_obj());
                 mirror.begin_coro(&task, coro);
-                mirror.link(&task, &task.list_owner);
+                mirror.link(&task);
             }
             _ => Task::register(&task, event_loop.as_obj())?,
         }
@@ -161,7 +168,7 @@ impl Task {
                 of_future.begin_task(this.parent(), event_loop);
             }
             mirror.set_coro(this, this.coro.get());
-            mirror.link(this, &this.list_owner);
+            mirror.link(this);
             return Ok(());
         }
         let name = pyo3::intern!(py, "_register_task");
