@@ -4,8 +4,8 @@ them a write, that nothing puts in order is a failure.
 
 It needs a free-threaded Python, which runs this script, a nightly Rust and gcc with its libtsan.
 Only aioxide is instrumented, and the interpreter is not. So the sanitizer does not see CPython's
-locks; the extension tells it where a thread enters and leaves what they guard (`cfg(aioxide_tsan)`).
-A report counts if one of its frames is in the crates.
+locks; the extension has to tell it where a thread enters and leaves what they guard, under
+`cfg(aioxide_tsan)`. A report counts if one of its frames is in the crates.
 
     python3.14t scripts/sanitizer.py                       # the tests and some misuse
     python3.14t scripts/sanitizer.py --program FILE ...    # a program, with its arguments
@@ -108,7 +108,9 @@ def run(runtime: str, package: pathlib.Path, name: str, *command: str) -> tuple[
         "LD_PRELOAD": f"{runtime}:{FOLDER / 'libtsanshim.so'}",
         "TSAN_OPTIONS": ":".join(f"{key}={value}" for key, value in settings.items()),
         "PYTHON_GIL": "0",
-        "PYTHONPATH": os.pathsep.join([str(package), str(THREADS), str(ROOT / "tests" / "support")]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(package), str(THREADS), str(ROOT / "tests" / "support")]
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "AIOXIDE_TESTS_ONLY": "aioxide",
     }
@@ -117,10 +119,11 @@ def run(runtime: str, package: pathlib.Path, name: str, *command: str) -> tuple[
     print(f"== {name}", flush=True)
     try:
         status = subprocess.run(whole, cwd=ROOT, env=variables, timeout=HANGS_AFTER).returncode
+        if status:
+            print(f"{name} ended with {status}", flush=True)
     except subprocess.TimeoutExpired:
-        status = "it hangs"
-    if status:
-        print(f"{name} ended with {status}", flush=True)
+        status = 1
+        print(f"{name} hangs", flush=True)
     reports = []
     for file in sorted(logs.iterdir()):
         reports += re.split(r"={18,}\n", file.read_text(errors="replace"))
@@ -131,7 +134,8 @@ def run(runtime: str, package: pathlib.Path, name: str, *command: str) -> tuple[
 FRAME = re.compile(r"#\d+ (.+?) (\S*crates/(?:aioxide|cpython|engine)/\S+?:\d+)")
 
 
-# The collector looks at objects while all other threads stand still, which the sanitizer cannot see.
+# The collector looks at objects while all other threads stand still. The sanitizer does not see
+# that.
 STANDSTILL = re.compile(r"#\d+ traverse<.+ crates/cpython/src/lifecycle\.rs:\d+")
 
 

@@ -26,7 +26,9 @@ from threads import programs
 Samples = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 
 
-def measure(python: str, program: str, target: str, options: argparse.Namespace) -> dict[str, float]:
+def measure(
+    python: str, program: str, target: str, options: argparse.Namespace
+) -> dict[str, float]:
     """The medians of one process's pairs."""
     script = str(Path(__file__).with_name("measure.py"))
     settings = ["--seconds", str(options.seconds), "--threads", str(options.threads)]
@@ -36,7 +38,9 @@ def measure(python: str, program: str, target: str, options: argparse.Namespace)
     several = str(options.threads)
     figures = {
         "scaling": [
-            options.threads * pair[several]["per_processor_second"] / pair["1"]["per_processor_second"]
+            options.threads
+            * pair[several]["per_processor_second"]
+            / pair["1"]["per_processor_second"]
             for pair in pairs
         ],
         "wall": [pair[several]["per_second"] / pair["1"]["per_second"] for pair in pairs],
@@ -105,7 +109,9 @@ def main() -> None:
     parser.add_argument("--gil", choices=("off", "on"), default="off", help="in a build without it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pairs", type=int, default=3, help="measurements of a process, each of both")
+    parser.add_argument(
+        "--pairs", type=int, default=3, help="measurements of a process, each of both"
+    )
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one measurement")
     parser.add_argument(
         "--timeout", type=float, default=120, help="seconds a measured process may take"
@@ -149,13 +155,18 @@ def main() -> None:
     }
     shown = picture.bars(
         f"Loops on {options.threads} threads",
-        f"work per second of processor time against one thread, longer is better · {head['Machine']}",
+        f"work per second of processor time, as multiples of one thread's · {head['Machine']}",
         drawn,
         names,
         line=(options.threads, "nothing is shared"),
     )
     output.write(
-        options.output, "scaling", head, page(samples, names, options.threads), samples, {"scaling": shown}
+        options.output,
+        "scaling",
+        head,
+        page(samples, names, options.threads),
+        samples,
+        {"scaling": shown},
     )
     if failed:
         sys.exit(1)
