@@ -65,6 +65,30 @@ impl<T: Hot> Builder<T> {
         self
     }
 
+    /// As [`Builder::method0`], for a method that any thread may call without waiting for the
+    /// object's [domain](crate::domain). It reads only fields of the value that are atomic.
+    pub fn method0_anywhere<F, R>(
+        &mut self,
+        name: &'static CStr,
+        doc: &'static CStr,
+        _: F,
+    ) -> &mut Self
+    where
+        F: Fn(&Ref<T>) -> R + Copy + 'static,
+        R: Answer + 'static,
+    {
+        #[cfg(Py_GIL_DISABLED)]
+        let function = crate::trampolines::no_args_anywhere::<T, F, R>;
+        #[cfg(not(Py_GIL_DISABLED))]
+        let function = no_args::<T, F, R>;
+        let pointer = ffi::PyMethodDefPointer {
+            PyCFunction: function,
+        };
+        self.methods
+            .push(method_def(name, pointer, ffi::METH_NOARGS, doc));
+        self
+    }
+
     /// A method with one positional argument.
     pub fn method1<F, R>(&mut self, name: &'static CStr, doc: &'static CStr, _: F) -> &mut Self
     where
@@ -478,6 +502,10 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
                 info.base_clear
                     .store(clear as *mut c_void, Ordering::Relaxed);
             }
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        if let (Some(base), false) = (base, T::MEMBERS.is_empty()) {
+            let _ = info.bare_slots.set(members::bare_slots(base)?);
         }
         info.weakrefs_offset
             .store((*pointer).tp_weaklistoffset as isize, Ordering::Relaxed);

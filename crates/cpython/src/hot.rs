@@ -350,6 +350,9 @@ pub struct TypeInfo {
     pub(crate) attributes: AtomicIsize,
     #[cfg(not(Py_GIL_DISABLED))]
     pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
+    /// The offsets of slots of the foreign base that are not part of a value.
+    #[cfg(Py_GIL_DISABLED)]
+    pub(crate) bare_slots: std::sync::OnceLock<Vec<usize>>,
 }
 
 // SAFETY: the atomics are; the freelist is only used by threads that hold the GIL.
@@ -380,6 +383,8 @@ impl TypeInfo {
             attributes: AtomicIsize::new(0),
             #[cfg(not(Py_GIL_DISABLED))]
             freelist: UnsafeCell::new(Vec::new()),
+            #[cfg(Py_GIL_DISABLED)]
+            bare_slots: std::sync::OnceLock::new(),
         }
     }
 
@@ -597,6 +602,14 @@ impl<T: Hot> Ref<T> {
             // SAFETY: the places of weak references and of a dict are words of the object.
             offset == 0 || unsafe { *object.cast::<u8>().offset(offset).cast::<usize>() == 0 }
         };
+        #[cfg(Py_GIL_DISABLED)]
+        if info
+            .bare_slots
+            .get()
+            .is_some_and(|slots| !slots.iter().all(|slot| is_empty(*slot as isize)))
+        {
+            return false;
+        }
         self.0.is_unique()
             && Self::is_exact(&self.0)
             && is_empty(info.weakrefs_offset.load(Ordering::Relaxed))

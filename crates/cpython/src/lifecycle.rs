@@ -160,6 +160,12 @@ pub(crate) unsafe extern "C" fn traverse<T: Hot>(
         // The collector asks several times: one that panics each time has shown the same each time,
         // and what it has not shown stays alive.
         reported_later::<T>(|| T::visit(object, &mut visitor));
+        #[cfg(Py_GIL_DISABLED)]
+        for slot in bare_slots(info, object) {
+            if !(*slot).is_null() {
+                visitor.object(Obj::from_pointer(&*slot));
+            }
+        }
         if let Some(dict) = dict_of(info, object).filter(|dict| !(**dict).is_null()) {
             visitor.object(Obj::from_pointer(&*dict));
         }
@@ -175,6 +181,39 @@ unsafe fn dict_of(info: &TypeInfo, object: *mut ffi::PyObject) -> Option<*mut *m
     let offset = info.dict_offset.load(Ordering::Relaxed);
     // SAFETY: the builder has made room for it at the end of the objects.
     (offset != 0).then(|| unsafe { object.cast::<u8>().add(offset).cast() })
+}
+
+/// The words of the foreign base's slots that are not part of a value.
+///
+/// # Safety
+/// As for [`dict_of`].
+#[cfg(Py_GIL_DISABLED)]
+unsafe fn bare_slots(
+    info: &TypeInfo,
+    object: *mut ffi::PyObject,
+) -> impl Iterator<Item = *mut *mut ffi::PyObject> {
+    let offsets = info.bare_slots.get().map_or(&[][..], |offsets| offsets);
+    // SAFETY: the offsets lie within the foreign part.
+    offsets
+        .iter()
+        .map(move |offset| unsafe { object.cast::<u8>().add(*offset).cast() })
+}
+
+/// Releases what a program has put into these slots.
+///
+/// # Safety
+/// As for [`dict_of`], and nobody else uses the object.
+#[cfg(Py_GIL_DISABLED)]
+unsafe fn drop_bare_slots(info: &TypeInfo, object: *mut ffi::PyObject) {
+    // SAFETY: null or a reference that the object owns.
+    unsafe {
+        for slot in bare_slots(info, object) {
+            drop(Obj::from_owned_opt(std::mem::replace(
+                &mut *slot,
+                std::ptr::null_mut(),
+            )));
+        }
+    }
 }
 
 /// Releases the dict of an object's own attributes.
@@ -250,6 +289,8 @@ pub(crate) unsafe extern "C" fn clear<T: Hot>(object: *mut ffi::PyObject) -> c_i
         let itself = || Obj::from_borrowed(object);
         reported(py, itself, || T::clear_value(object));
         drop_dict(T::info(), object);
+        #[cfg(Py_GIL_DISABLED)]
+        drop_bare_slots(T::info(), object);
         let base = T::info().base_clear.load(Ordering::Relaxed);
         if base.is_null() {
             return 0;
@@ -389,6 +430,8 @@ unsafe fn empty<T: Hot>(object: *mut ffi::PyObject, exact: bool) -> bool {
     unsafe {
         <T as Payload>::drop_value(object);
         drop_dict(info, object);
+        #[cfg(Py_GIL_DISABLED)]
+        drop_bare_slots(info, object);
         let base = info.base_clear.load(Ordering::Relaxed);
         if base.is_null() {
             return true;

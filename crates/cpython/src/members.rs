@@ -79,6 +79,25 @@ pub(crate) fn place<T: Hot>(base: &Obj) -> Option<usize> {
     (behind_header && all_there && nothing_else).then_some(place)
 }
 
+/// The offsets of all slots of a base over which no value lies. A program may put objects there by
+/// the base's descriptors.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) fn bare_slots(base: &Obj) -> Result<Vec<usize>, crate::error::Raised> {
+    let py = base.py();
+    let mut offsets = Vec::new();
+    let classes = base.attr(pyo3::intern!(py, "__mro__"))?;
+    for class in (0..classes.tuple_len()).filter_map(|index| classes.tuple_item(index)) {
+        let names = class.attr(pyo3::intern!(py, "__dict__"))?.iter()?;
+        while let Some(name) = names.next()? {
+            let name = std::ffi::CString::new(name.as_str()?).unwrap_or_default();
+            offsets.extend(slot_offset(&class, &name));
+        }
+    }
+    offsets.sort_unstable();
+    offsets.dedup();
+    Ok(offsets)
+}
+
 /// The offset of the slot of this name in the objects of a class, if the class has one that Python
 /// code can read and write as any object.
 fn slot_offset(class: &Obj, name: &std::ffi::CStr) -> Option<usize> {

@@ -102,6 +102,21 @@ where
     unsafe { answer::<T, F, R>(object) }
 }
 
+/// As [`no_args`], of a function that only reads fields which all threads may read at any time.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) unsafe extern "C" fn no_args_anywhere<T: Hot, F, R>(object: Object, _: Object) -> Object
+where
+    F: Fn(&Ref<T>) -> R + Copy + 'static,
+    R: Answer,
+{
+    // SAFETY: CPython calls this.
+    let (py, this) = unsafe { entry::<T>(&object) };
+    let _alone = crate::domain::Alone::with(object);
+    guarded(py, std::ptr::null_mut(), || {
+        give(instance::<F>()(this).answer(py))
+    })
+}
+
 pub(crate) unsafe extern "C" fn one_arg<T: Hot, F, R>(object: Object, argument: Object) -> Object
 where
     F: Fn(&Ref<T>, &Obj) -> R + Copy + 'static,

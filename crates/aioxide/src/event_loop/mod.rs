@@ -21,6 +21,8 @@ mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use cpython::{Obj, Python, Raised, Ref, Slot, Visit};
 use engine::{Clock, Interest, Nanos, Pacing, Readiness, Ready, Selector, Timers, Waker};
@@ -83,8 +85,8 @@ pub(crate) struct EventLoop {
     /// Whether the loop's thread waits in the selector (without the GIL).
     waiting: Cell<bool>,
     stopping: Cell<bool>,
-    closed: Cell<bool>,
-    debug: Cell<bool>,
+    closed: AtomicBool,
+    debug: AtomicBool,
     replaced: Cell<bool>,
     time_replaced: Cell<bool>,
     /// Whether a method of the loop is replaced, whatever the clock is.
@@ -106,7 +108,10 @@ pub(crate) struct EventLoop {
     /// method is replaced.
     fast: Cell<bool>,
     /// `threading.get_ident()` of the thread that runs the loop; empty while none does.
-    pub(crate) thread_id: Slot,
+    thread_id: Slot,
+    /// Whether there is one. All threads may read this, and whether the loop is closed or in debug
+    /// mode, at any time.
+    running: AtomicBool,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
     pub(crate) task_factory: Slot,
@@ -149,8 +154,8 @@ impl EventLoop {
             held: Held::default(),
             waiting: Cell::new(false),
             stopping: Cell::new(false),
-            closed: Cell::new(false),
-            debug: Cell::new(false),
+            closed: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
             replaced: Cell::new(false),
             time_replaced: Cell::new(false),
             method_replaced: Cell::new(false),
@@ -163,6 +168,7 @@ impl EventLoop {
             resolution: Cell::new(1),
             fast: Cell::new(false),
             thread_id: Slot::default(),
+            running: AtomicBool::new(false),
             slow_callback_duration: Slot::default(),
             current_handle: Slot::default(),
             task_factory: Slot::default(),
@@ -176,24 +182,35 @@ impl EventLoop {
     /// Whether `close()` was called.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.closed.load(Relaxed)
     }
 
     /// Whether a thread runs the loop.
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
-        self.thread_id.is_some()
+        self.running.load(Relaxed)
+    }
+
+    /// Sets the thread that runs the loop, by its `threading.get_ident()`; nothing for none.
+    pub(crate) fn set_thread_id(&self, thread_id: Option<Obj>) {
+        self.running.store(thread_id.is_some(), Relaxed);
+        self.thread_id.set(thread_id);
+    }
+
+    /// The thread that runs the loop.
+    pub(crate) fn thread_id(&self) -> Option<Obj> {
+        self.thread_id.get()
     }
 
     /// Whether the loop is in debug mode.
     #[inline]
     pub(crate) fn debug(&self) -> bool {
-        self.debug.get()
+        self.debug.load(Relaxed)
     }
 
     /// Enters or leaves debug mode.
     pub(crate) fn set_debug(&self, debug: bool) {
-        self.debug.set(debug);
+        self.debug.store(debug, Relaxed);
         self.update_fast();
     }
 
@@ -216,7 +233,7 @@ impl EventLoop {
     /// Raises RuntimeError if the loop is closed.
     #[inline]
     pub(crate) fn check_closed(&self, py: Python<'_>) -> Result<(), Raised> {
-        if self.closed.get() {
+        if self.closed.load(Relaxed) {
             return Err(Raised::runtime_error(py, "Event loop is closed"));
         }
         Ok(())
@@ -296,9 +313,9 @@ impl EventLoop {
 
     fn update_fast(&self) {
         let fast = self.class_checked.get()
-            && !self.debug.get()
+            && !self.debug.load(Relaxed)
             && !self.replaced.get()
-            && !self.closed.get();
+            && !self.closed.load(Relaxed);
         self.fast.set(fast);
         self.pacing.look_next();
     }
@@ -330,7 +347,7 @@ impl EventLoop {
 
     /// Closes the loop: releases everything that waits, and the descriptors.
     pub(crate) fn close(this: &Ref<EventLoop>) {
-        this.closed.set(true);
+        this.closed.store(true, Relaxed);
         this.update_fast();
         let ready = this.ready.borrow_mut().drain();
         let timers = this.timers.borrow_mut().drain();

@@ -41,7 +41,7 @@ impl EventLoop {
         this.as_obj()
             .method(origin, &[&Obj::bool(py, this.debug())])?;
         let hooks = imports.get_asyncgen_hooks.get(py).call0()?;
-        this.thread_id.set(Some(imports.get_ident.get(py).call0()?));
+        this.set_thread_id(Some(imports.get_ident.get(py).call0()?));
         let outcome = (|| {
             let first = this
                 .as_obj()
@@ -81,7 +81,7 @@ impl EventLoop {
         this.held.end(py);
         this.spares.end();
         this.set_stopping(false);
-        this.thread_id.set(None);
+        this.set_thread_id(None);
         let restored = (|| {
             let events = imports.events.get(py);
             events.method(pyo3::intern!(py, "_set_running_loop"), &[&Obj::none(py)])?;
@@ -155,7 +155,7 @@ impl EventLoop {
         }
         let count = this.ready.borrow().len();
         this.pacing.spend(count);
-        if this.debug.get() {
+        if this.debug() {
             EventLoop::run_entries_in_debug_mode(this, count)?;
         } else if count > MANY_ENTRIES {
             EventLoop::run_many_entries(this, count)?;

@@ -54,11 +54,11 @@ impl EventLoop {
         let py = this.py();
         let (callback, rest, context) = call_of(py, args, "call_soon")?;
         this.check_closed(py)?;
-        if this.debug.get() {
+        if this.debug() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon", true)?;
         }
         let handle = EventLoop::push_call(this, Callback::new(callback, rest)?, context)?;
-        if this.debug.get() {
+        if this.debug() {
             handle.remember_source(py, 0)?;
         }
         Ok(handle.into_obj())
@@ -72,13 +72,13 @@ impl EventLoop {
         let py = this.py();
         let (callback, rest, context) = call_of(py, args, "call_soon_threadsafe")?;
         this.check_closed(py)?;
-        if this.debug.get() {
+        if this.debug() {
             EventLoop::check_thread_and_callback(this, callback, "call_soon_threadsafe", false)?;
         }
         let callback = Callback::new(callback, rest)?;
         if cfg!(not(Py_3_14)) {
             let handle = EventLoop::push_call(this, callback, context)?;
-            if this.debug.get() {
+            if this.debug() {
                 handle.remember_source(py, 0)?;
             }
             return Ok(handle.into_obj());
@@ -94,7 +94,7 @@ impl EventLoop {
                 ThreadSafeHandle::create(py, this.as_obj(), callback, context)?
             }
         };
-        if this.debug.get() {
+        if this.debug() {
             handle.parent().remember_source(py, 0)?;
         }
         EventLoop::schedule(this, Entry::handle(handle.parent().clone()));
@@ -210,7 +210,7 @@ impl EventLoop {
     ) -> Result<Obj, Raised> {
         let py = this.py();
         this.check_closed(py)?;
-        if this.debug.get() {
+        if this.debug() {
             EventLoop::check_thread_and_callback(this, callback, "call_at", true)?;
         }
         let when = when.check()?;
@@ -229,7 +229,7 @@ impl EventLoop {
                 TimerHandle::create(py, this.as_obj(), callback, context, when, sequence)?
             }
         };
-        if this.debug.get() {
+        if this.debug() {
             timer.parent().remember_source(py, 0)?;
         }
         this.timers

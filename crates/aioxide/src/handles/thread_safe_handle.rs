@@ -84,7 +84,8 @@ impl Hot for ThreadSafeHandle {
     const NAME: &'static std::ffi::CStr = c"aioxide._aioxide._ThreadSafeHandle";
     const DOC: &'static std::ffi::CStr = c"Object returned by call_soon_threadsafe().";
     const FREELIST: usize = 2048;
-    const TRACKED: bool = false;
+    /// Where the value lies behind the slots of the base, a program can make a cycle through these.
+    const TRACKED: bool = cfg!(Py_GIL_DISABLED);
     const FINALIZES: bool = false;
     cpython::hot_type!();
 

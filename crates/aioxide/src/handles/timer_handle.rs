@@ -140,7 +140,8 @@ impl Hot for TimerHandle {
     const DOC: &'static std::ffi::CStr = c"Object returned by timed callback registration methods.";
     const FREELIST: usize = 2048;
     const FREELIST_IN_BURSTS: usize = KEPT_IN_BURSTS;
-    const TRACKED: bool = false;
+    /// Where the value lies behind the slots of the base, a program can make a cycle through these.
+    const TRACKED: bool = cfg!(Py_GIL_DISABLED);
     const FINALIZES: bool = false;
     cpython::hot_type!();
 

@@ -21,4 +21,4 @@ pub(crate) mod sockets;
 
 pub(crate) use ending::EndsProgram;
 pub(crate) use imports::asyncio;
-pub(crate) use python_side::{copies_module, python_side, tls_module};
+pub(crate) use python_side::{copies_module, filled, python_side, tls_module};

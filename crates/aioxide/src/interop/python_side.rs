@@ -32,8 +32,21 @@ static SIDE: PyOnceLock<PythonSide> = PyOnceLock::new();
 pub(crate) fn python_side(py: Python<'_>) -> Result<&'static PythonSide, Raised> {
     match SIDE.get(py) {
         Some(side) => Ok(side),
-        None => SIDE.get_or_try_init(py, || load(py)),
+        None => filled(py, &SIDE, load(py)?),
     }
+}
+
+/// Fills a cell. Two threads may both have made a value; the first one stays. Nothing is made while the
+/// cell is being filled: a thread may fork meanwhile, and the child would wait for ever for the
+/// thread that fills it.
+pub(crate) fn filled<T>(
+    py: Python<'_>,
+    cell: &'static PyOnceLock<T>,
+    value: T,
+) -> Result<&'static T, Raised> {
+    let _ = cell.set(py, value);
+    let filled = cell.get(py);
+    filled.ok_or_else(|| Raised::runtime_error(py, "a value was not kept"))
 }
 
 /// The module `tls`: the Python subclasses of the native TLS protocol and transport. Raises

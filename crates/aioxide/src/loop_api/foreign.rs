@@ -78,7 +78,8 @@ fn after_failure(
     }
 }
 
-/// Makes methods that asyncio's loop has as well: with any arguments, with none or with one.
+/// Makes methods that asyncio's loop has as well: with any arguments, with none (from any thread at
+/// any time, too) or with one.
 macro_rules! method {
     ($builder:expr, $name:literal, $doc:literal, $call:expr) => {
         $builder.method($name, $doc, |this, args| {
@@ -101,6 +102,17 @@ macro_rules! method0 {
         })
     };
 }
+macro_rules! method0_anywhere {
+    ($builder:expr, $name:literal, $doc:literal, $call:expr) => {
+        $builder.method0_anywhere($name, $doc, |this| {
+            let name = $name.to_str().unwrap_or_default();
+            match $crate::loop_api::foreign::method_of_asyncio(this, name)? {
+                Some(method) => method.call1(this.as_obj()),
+                None => cpython::answer::Answer::answer($call(this), this.py()),
+            }
+        })
+    };
+}
 macro_rules! method1 {
     ($builder:expr, $name:literal, $doc:literal, $call:expr) => {
         $builder.method1($name, $doc, |this, argument| {
@@ -112,7 +124,7 @@ macro_rules! method1 {
         })
     };
 }
-pub(super) use {method, method0, method1};
+pub(super) use {method, method0, method0_anywhere, method1};
 
 /// Adds a function that names the class of such loops.
 pub(super) fn add_function(py: Python<'_>, module: &Obj, name: &Obj) -> Result<(), Raised> {

@@ -17,7 +17,7 @@ use crate::interop::asyncio;
 use crate::interop::replaced::{FUTURE, TASK};
 use crate::tasks::{Task, is_coroutine, set_name};
 use crate::{executor, operations, subprocess, tasks, transports};
-use foreign::{method, method0, method1, or_of_asyncio};
+use foreign::{method, method0, method0_anywhere, method1, or_of_asyncio};
 
 /// `create_future()`.
 #[inline]
@@ -189,7 +189,7 @@ fn build_calls(builder: &mut Builder<EventLoop>) {
             or_of_asyncio(result, this, "call_at", args)
         },
     );
-    builder.method0(
+    builder.method0_anywhere(
         c"time",
         c"time($self, /)\n--\n\nThe loop's clock, in seconds.",
         EventLoop::time,
@@ -243,19 +243,19 @@ fn build_calls(builder: &mut Builder<EventLoop>) {
         c"stop($self, /)\n--\n\nLet the running iteration be the last.",
         |this: &Ref<EventLoop>| this.stop()
     );
-    method0!(
+    method0_anywhere!(
         builder,
         c"is_running",
         c"is_running($self, /)\n--\n\nWhether the loop runs.",
         |this: &Ref<EventLoop>| this.is_running()
     );
-    method0!(
+    method0_anywhere!(
         builder,
         c"is_closed",
         c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
         |this: &Ref<EventLoop>| this.is_closed()
     );
-    method0!(
+    method0_anywhere!(
         builder,
         c"get_debug",
         c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.",
@@ -401,10 +401,14 @@ fn build_state(builder: &mut Builder<EventLoop>) {
                 Ok(())
             },
         )
-        .attribute(
+        .get_set(
             c"_thread_id",
             c"threading.get_ident() of the thread that runs the loop.",
-            |this| &this.thread_id,
+            |this| this.thread_id(),
+            |this, value| {
+                this.set_thread_id(value.cloned().and_then(Obj::not_none));
+                Ok(())
+            },
         )
         .get_set(
             c"slow_callback_duration",

@@ -4,7 +4,7 @@ use cpython::{Global, Obj, Python, Raised};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use crate::interop::tls_module;
+use crate::interop::{filled, tls_module};
 
 /// Objects of asyncio and of the standard library.
 pub(super) struct TlsImports {
@@ -42,7 +42,7 @@ pub(super) fn get(py: Python<'_>) -> Option<&'static TlsImports> {
 pub(super) fn imports(py: Python<'_>) -> Result<&'static TlsImports, Raised> {
     match IMPORTS.get(py) {
         Some(imports) => Ok(imports),
-        None => IMPORTS.get_or_try_init(py, || load(py)),
+        None => filled(py, &IMPORTS, load(py)?),
     }
 }
 

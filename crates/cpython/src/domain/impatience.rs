@@ -6,8 +6,8 @@
 //! moment, which suspends the owner's critical sections. A waiting thread is given the domain then,
 //! because CPython's mutexes are fair to those that have waited for a millisecond.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::thread::Thread;
 use std::time::Duration;
 
 use pyo3::{Python, ffi};
@@ -39,7 +39,7 @@ impl Waiting {
 
     /// Runs the body, which waits for the domain.
     pub(super) fn while_waiting(&self, body: impl FnOnce()) {
-        self.threads.fetch_add(1, Ordering::Relaxed);
+        self.threads.fetch_add(1, Ordering::SeqCst);
         LOOKOUT.look();
         body();
         self.served.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Waiting {
     fn is_stuck(&self, some_wait: &mut bool) -> bool {
         let served = self.served.load(Ordering::Relaxed);
         let before = self.seen.swap(served, Ordering::Relaxed);
-        if self.threads.load(Ordering::Relaxed) == 0 {
+        if self.threads.load(Ordering::SeqCst) == 0 {
             self.seen.store(usize::MAX, Ordering::Relaxed);
             return false;
         }
@@ -64,52 +64,57 @@ impl Waiting {
     }
 }
 
-/// The thread that looks after those that wait.
+/// The thread that looks after those that wait. There is no lock: a forked child could find it held.
 struct Lookout {
-    state: Mutex<State>,
-    called: Condvar,
+    state: AtomicU8,
+    /// Its handle, once it has begun to run. It is never freed.
+    thread: AtomicPtr<Thread>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    /// There is no such thread.
-    Absent,
-    /// It sleeps until it is called.
-    Asleep,
-    Looking,
-}
+/// There is no such thread.
+const ABSENT: u8 = 0;
+/// It sleeps until it is called.
+const ASLEEP: u8 = 1;
+const LOOKING: u8 = 2;
 
 static LOOKOUT: Lookout = Lookout {
-    state: Mutex::new(State::Absent),
-    called: Condvar::new(),
+    state: AtomicU8::new(ABSENT),
+    thread: AtomicPtr::new(std::ptr::null_mut()),
 };
 
 impl Lookout {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the state from one to another, if it is the first.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        let (order, otherwise) = (Ordering::AcqRel, Ordering::Acquire);
+        self.state
+            .compare_exchange(from, to, order, otherwise)
+            .is_ok()
     }
 
     /// Has the thread look, if it does not; it is made by the first call.
     fn look(&'static self) {
-        let mut state = self.state();
-        match *state {
-            State::Looking => {}
-            State::Asleep => {
-                *state = State::Looking;
-                self.called.notify_one();
+        match self.state.load(Ordering::SeqCst) {
+            ASLEEP if self.turn(ASLEEP, LOOKING) => {
+                // SAFETY: it sleeps, so it has stored its handle, which is never freed.
+                unsafe { (*self.thread.load(Ordering::Acquire)).unpark() }
             }
-            State::Absent => {
-                let Some(world) = world() else { return };
-                let thread = std::thread::Builder::new().name("aioxide-domains".into());
-                // Without it a thread waits until the callback ends.
-                if thread.spawn(move || self.run(world)).is_ok() {
-                    *state = State::Looking;
+            ABSENT if self.turn(ABSENT, LOOKING) => {
+                let begun = world().and_then(|world| {
+                    let thread = std::thread::Builder::new().name("aioxide-domains".into());
+                    thread.spawn(move || self.run(world)).ok()
+                });
+                if begun.is_none() {
+                    // Without it a thread waits until the callback ends.
+                    self.state.store(ABSENT, Ordering::Release);
                 }
             }
+            _ => {}
         }
     }
 
     fn run(&self, world: (WorldFunction, WorldFunction)) {
+        let own = Box::into_raw(Box::new(std::thread::current()));
+        self.thread.store(own, Ordering::Release);
         loop {
             std::thread::sleep(PATIENCE);
             let (mut some_wait, mut some_stuck) = (false, false);
@@ -125,7 +130,7 @@ impl Lookout {
                 });
                 if stopped.is_none() {
                     // The interpreter ends.
-                    *self.state() = State::Absent;
+                    self.state.store(ABSENT, Ordering::Release);
                     return;
                 }
             } else if !some_wait {
@@ -136,21 +141,17 @@ impl Lookout {
 
     /// Sleeps until somebody waits.
     fn sleep(&self) {
-        let mut state = self.state();
+        self.state.store(ASLEEP, Ordering::SeqCst);
         // A thread that has begun to wait just before has found it looking.
         let mut some_wait = false;
         super::each_domain(|domain| {
             domain.waiting.is_stuck(&mut some_wait);
         });
-        if some_wait {
+        if some_wait && self.turn(ASLEEP, LOOKING) {
             return;
         }
-        *state = State::Asleep;
-        while *state == State::Asleep {
-            state = self
-                .called
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        while self.state.load(Ordering::Acquire) == ASLEEP {
+            std::thread::park();
         }
     }
 }
@@ -171,10 +172,5 @@ fn world() -> Option<(WorldFunction, WorldFunction)> {
 
 /// Forgets the thread, in a forked child.
 pub(super) fn forget_thread() {
-    // The fork has stopped the world: no thread is in the short functions that hold the lock, but
-    // for the thread itself, which the child does not have. Where that held it, the child goes
-    // without.
-    if let Ok(mut state) = LOOKOUT.state.try_lock() {
-        *state = State::Absent;
-    }
+    LOOKOUT.state.store(ABSENT, Ordering::Release);
 }
