@@ -71,11 +71,6 @@ class Environment:
             "VIRTUAL_ENV": str(folder),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
-        if FREE_THREADED:
-            # The import of aioxide turns the GIL on, with a warning. So it is on from the start:
-            # asyncio and aioxide are then tried under the same conditions, and programs whose
-            # output is compared do not warn.
-            self.variables["PYTHON_GIL"] = "1"
         self.variables.pop("PYTHONPATH", None)
         self.variables.pop("PYTHONHOME", None)
         if target:

@@ -145,7 +145,7 @@ def print_table(wanted: Sequence[str], missing: Sequence[str]) -> None:
         print(line)
     if any(name.endswith("t") for name in wanted):
         print(
-            "3.14t, 3.15t: free-threaded builds with PYTHON_GIL=1, as importing aioxide turns the "
-            "GIL on there; pytest runs tests/loop, tests/sync and tests/threads, on aioxide alone."
+            "3.14t, 3.15t: free-threaded builds, without the GIL; pytest runs tests/loop, "
+            "tests/sync and tests/threads, on aioxide alone."
         )
     print(flush=True)

@@ -9,6 +9,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import sysconfig
 import weakref
 
 import pytest
@@ -16,9 +17,14 @@ import pytest
 import aioxide
 
 SUPPORT = pathlib.Path(__file__).parent.parent / "support"
+IN_SLOTS = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="without the GIL the fields lie behind asyncio's slots",
+)
 NAMES = ("_args", "_callback", "_cancelled", "_context", "_loop", "_repr", "_source_traceback")
 
 
+@IN_SLOTS
 def test_sizes():
     """No larger than asyncio's, but for the time and the rank of a timer."""
     pre_header = sys.getsizeof(asyncio.Handle.__new__(asyncio.Handle)) - asyncio.Handle.__basicsize__
@@ -90,6 +96,7 @@ def test_other_arguments(agree):
     agree(main)
 
 
+@IN_SLOTS
 def test_what_the_bases_descriptors_show():
     """Each shows what the attribute is, or nothing; one argument lies there without its tuple."""
 
@@ -168,6 +175,7 @@ def test_anything_put_in_through_the_bases_descriptors(monkeypatch):
     assert [reference() for reference in references] == [None] * len(references)
 
 
+@IN_SLOTS
 def test_copies(agree):
     async def main(case):
         def callback(*args):
@@ -229,6 +237,7 @@ def test_a_readers_handle_keeps_its_callback(agree):
     agree(main)
 
 
+@IN_SLOTS
 def test_a_class_of_both_modules_handles():
     """A class from both aioxide's Handle and asyncio's timer has the slots of the timer."""
 
@@ -315,6 +324,7 @@ print(aioxide.Handle.__basicsize__ - asyncio.Handle.__basicsize__)
 """
 
 
+@IN_SLOTS
 @pytest.mark.parametrize(
     ("what", "added"),
     [("none", 0), ("moved", 0), ("timer", 0), ("parted", 72), ("unrelated", 80), ("property", 72)],
