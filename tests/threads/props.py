@@ -75,6 +75,8 @@ class Stage:
         """Put objects on the stage; the oldest of the kind leave it."""
         if calling.FRAMES_ARE_UNSAFE:
             values = [value for value in values if not calling.is_coroutine_of_python(value)]
+        if not values:
+            return
         if kind == "spare loop":
             self.spares += values
         with self.lock:
