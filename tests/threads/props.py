@@ -84,13 +84,13 @@ class Stage:
 
     def kinds(self):
         """The kinds of which something is there."""
-        return [kind for kind in tuple(self.props) if not self.only or kind in self.only]
+        return [kind for kind in self.props.copy() if not self.only or kind in self.only]
 
     def pick(self, kind, random):
         """An object of a kind, whose name may begin with a word more; None if there is none."""
         fitting = [
             values
-            for name, values in list(self.props.items())
+            for name, values in self.props.copy().items()
             if name == kind or name.endswith(f" {kind}")
         ]
         return random.choice(random.choice(fitting)) if fitting else None
