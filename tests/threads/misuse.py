@@ -258,11 +258,15 @@ class Player:
         """Forks; the child looks at some props, and runs a loop of its own."""
         while not self.over.wait(choose.choice((0.1, 0.2, 0.4))):
             self.journal.note(slot, "fork")
+            # In a free-threaded build the child must not touch a dict that another thread is in at
+            # that moment: the dict's lock may stay locked.
+            kinds = ("future", "task", "lock", "queue", "handle", "loop", "stream transport")
+            seen = [prop for kind in kinds for prop in stage.props.get(kind, ())]
             pid = os.fork()
             if not pid:
                 status = 99
                 try:
-                    status = self.live_as_child(stage)
+                    status = self.live_as_child(seen)
                 except BaseException:
                     traceback.print_exc()
                 finally:
@@ -273,14 +277,13 @@ class Player:
             if status:
                 self.complain(f"a child ended with {os.waitstatus_to_exitcode(status)}")
 
-    def live_as_child(self, stage):
+    def live_as_child(self, seen):
         """What a child does; its exit status."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(self.options.patience))
         faulthandler.register(signal.SIGALRM, chain=True)
-        for kind in ("future", "task", "lock", "queue", "handle", "loop", "stream transport"):
-            for prop in stage.props.get(kind, ()):
-                repr(prop)
+        for prop in seen:
+            repr(prop)
         loop = self.aio.new_event_loop()
         with contextlib.closing(loop):
             slept = loop.run_until_complete(self.aio.sleep(0.001, "slept"))

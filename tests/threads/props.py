@@ -75,6 +75,8 @@ class Stage:
         """Put objects on the stage; the oldest of the kind leave it."""
         if calling.FRAMES_ARE_UNSAFE:
             values = [value for value in values if not calling.is_coroutine_of_python(value)]
+        if not values:
+            return
         if kind == "spare loop":
             self.spares += values
         with self.lock:
@@ -82,13 +84,13 @@ class Stage:
 
     def kinds(self):
         """The kinds of which something is there."""
-        return [kind for kind in tuple(self.props) if not self.only or kind in self.only]
+        return [kind for kind in self.props.copy() if not self.only or kind in self.only]
 
     def pick(self, kind, random):
         """An object of a kind, whose name may begin with a word more; None if there is none."""
         fitting = [
             values
-            for name, values in list(self.props.items())
+            for name, values in self.props.copy().items()
             if name == kind or name.endswith(f" {kind}")
         ]
         return random.choice(random.choice(fitting)) if fitting else None
