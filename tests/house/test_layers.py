@@ -369,7 +369,12 @@ TYPE = re.compile(r"^(?:pub(?:\([^)]*\))?\s+)?(?:unsafe\s+)?"
 
 # Names of types that two places of the three crates may define, each with the
 # reason: what makes it clear to a reader which one is meant.
-MAY_BE_DEFINED_TWICE = {}
+MAY_BE_DEFINED_TWICE = {
+    # Domains are compiled in one of two ways.
+    "Outside": "with and without the GIL",
+    "Owned": "with and without the GIL",
+    "Section": "with and without the GIL",
+}
 
 
 def types(text):

@@ -12,12 +12,9 @@
 //! instead, and looks after them itself. The offsets are found when the type is built, for a
 //! foreign base's size is known only then.
 
-#[cfg(not(Py_GIL_DISABLED))]
-use std::cell::UnsafeCell;
-use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::{Python, ffi};
 
@@ -30,6 +27,9 @@ use crate::members::{self, Member};
 use crate::obj::Obj;
 #[cfg(not(Py_GIL_DISABLED))]
 use crate::obj::new_reference;
+
+pub use crate::type_info::TypeInfo;
+pub(crate) use crate::type_info::{TYPE_WORD, UNKNOWN};
 
 /// The value inside the objects of a hot type, and what CPython needs to know about the type.
 ///
@@ -70,7 +70,7 @@ pub trait Hot: Sized + 'static {
     /// Whether [`Hot::finalize`] can have something to do.
     const FINALIZES: bool = true;
 
-    /// Whether each object has a [domain](crate::domain) of its own.
+    /// Whether each object has a [domain] of its own.
     const OWN_DOMAIN: bool = false;
 
     /// Whether objects can change their domain ([`Hot::may_move`]).
@@ -307,116 +307,6 @@ pub(crate) const fn plain_offset<T>() -> usize {
     (size_of::<ffi::PyObject>() + domain::ROOM).next_multiple_of(align)
 }
 
-/// The facts about a hot type that are known once it is built.
-///
-/// They hold for the process: they are written once, when the module is imported, and never change
-/// (the module refuses a second interpreter). The freelist changes, and the GIL guards it; without
-/// one there is none.
-pub struct TypeInfo {
-    pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
-    pub(crate) offset: AtomicUsize,
-    /// Where the value lies over slots of the foreign base; 0 if it lies behind them.
-    pub(crate) place_over_slots: AtomicUsize,
-    /// The offset of the parent's value in objects of this type.
-    pub(crate) parent_offset: AtomicUsize,
-    /// The child whose objects hold the value at another offset, and that offset.
-    child: AtomicPtr<ffi::PyTypeObject>,
-    offset_in_child: AtomicUsize,
-    /// The subclass of most objects that are not of exactly this type. It is kept for ever, and
-    /// recognized by its address, without a search.
-    subclass: AtomicPtr<ffi::PyTypeObject>,
-    /// A subclass whose objects count as objects of another type; null if there is none.
-    left_out: AtomicPtr<ffi::PyTypeObject>,
-    /// The size of the header and the foreign base's part.
-    pub(crate) base_size: AtomicUsize,
-    /// The foreign base's own slots; null where there is none.
-    pub(crate) base_traverse: AtomicPtr<c_void>,
-    pub(crate) base_clear: AtomicPtr<c_void>,
-    /// Whether the foreign base's `tp_traverse` visits the type.
-    pub(crate) base_visits_type: AtomicUsize,
-    /// Where objects keep their weak references (before the object, on later versions); 0 if they
-    /// have none.
-    pub(crate) weakrefs_offset: AtomicIsize,
-    /// Where objects keep the dict of their own attributes; 0 if they have none.
-    pub(crate) dict_offset: AtomicUsize,
-    /// Whether the type's function is called before anyone gets that dict.
-    pub(crate) watches_dict: AtomicBool,
-    /// Where CPython keeps the dict of an object whose foreign base has one "managed", in bytes
-    /// before the object; 0 if it has none, [`UNKNOWN`] if the place is not known.
-    pub(crate) managed_dict: AtomicIsize,
-    /// The offset of the word that says whether an object has a dict of its own attributes, in
-    /// whichever way it is kept; 0 if objects have none. Where the place is not known, this is the
-    /// word of the object's type ([`TYPE_WORD`]), which is never null.
-    pub(crate) attributes: AtomicIsize,
-    #[cfg(not(Py_GIL_DISABLED))]
-    pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
-    /// The offsets of slots of the foreign base that are not part of a value.
-    #[cfg(Py_GIL_DISABLED)]
-    pub(crate) bare_slots: std::sync::OnceLock<Vec<usize>>,
-}
-
-// SAFETY: the atomics are; the freelist is only used by threads that hold the GIL.
-#[cfg(not(Py_GIL_DISABLED))]
-unsafe impl Sync for TypeInfo {}
-
-impl TypeInfo {
-    /// The facts about a type that is not built yet.
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> TypeInfo {
-        TypeInfo {
-            class: AtomicPtr::new(std::ptr::null_mut()),
-            offset: AtomicUsize::new(0),
-            place_over_slots: AtomicUsize::new(0),
-            parent_offset: AtomicUsize::new(0),
-            child: AtomicPtr::new(std::ptr::null_mut()),
-            offset_in_child: AtomicUsize::new(0),
-            subclass: AtomicPtr::new(std::ptr::null_mut()),
-            left_out: AtomicPtr::new(std::ptr::null_mut()),
-            base_size: AtomicUsize::new(0),
-            base_traverse: AtomicPtr::new(std::ptr::null_mut()),
-            base_clear: AtomicPtr::new(std::ptr::null_mut()),
-            base_visits_type: AtomicUsize::new(0),
-            weakrefs_offset: AtomicIsize::new(0),
-            dict_offset: AtomicUsize::new(0),
-            watches_dict: AtomicBool::new(false),
-            managed_dict: AtomicIsize::new(0),
-            attributes: AtomicIsize::new(0),
-            #[cfg(not(Py_GIL_DISABLED))]
-            freelist: UnsafeCell::new(Vec::new()),
-            #[cfg(Py_GIL_DISABLED)]
-            bare_slots: std::sync::OnceLock::new(),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn class(&self) -> *mut ffi::PyTypeObject {
-        self.class.load(Ordering::Relaxed)
-    }
-
-    fn remember_subclass(&self, class: *mut ffi::PyTypeObject) {
-        if self.subclass.load(Ordering::Relaxed).is_null() {
-            // SAFETY: attached; the class is alive and from now on kept for ever. Of several threads
-            // one stores its class.
-            unsafe { ffi::Py_INCREF(class.cast()) };
-            let nothing = std::ptr::null_mut();
-            let (order, otherwise) = (Ordering::Relaxed, Ordering::Relaxed);
-            let stored = self
-                .subclass
-                .compare_exchange(nothing, class, order, otherwise);
-            if stored.is_err() {
-                // SAFETY: the reference was made above.
-                unsafe { ffi::Py_DECREF(class.cast()) };
-            }
-        }
-    }
-}
-
-/// The offset of the word that refers to an object's type.
-pub(crate) const TYPE_WORD: isize = std::mem::offset_of!(ffi::PyObject, ob_type) as isize;
-
-/// Marks a place in a type's objects that is not known.
-pub(crate) const UNKNOWN: isize = isize::MAX;
-
 /// Gives a hot type its [`TypeInfo`]. It is used inside the `impl Hot`.
 #[macro_export]
 macro_rules! hot_type {
@@ -482,7 +372,7 @@ impl<T: Hot> Deref for Ref<T> {
     #[inline]
     fn deref(&self) -> &T {
         #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
-        domain::assert_here::<T>(&self.0);
+        domain::assert_here(self);
         // SAFETY: a Ref is only made of objects of the type, and keeps its object alive.
         unsafe { &*value_of::<T>(self.0.as_ptr()) }
     }
@@ -519,7 +409,7 @@ impl<T: Hot> Ref<T> {
     }
 
     /// The object as one of this type, if it is of exactly this type or of the subclass that was
-    /// remembered, of any [domain](crate::domain).
+    /// remembered, of any [domain].
     #[inline]
     pub(crate) fn of_known_any(object: &Obj) -> Option<&Ref<T>> {
         let subclass = T::info().subclass.load(Ordering::Relaxed);
@@ -567,13 +457,13 @@ impl<T: Hot> Ref<T> {
         }
     }
 
-    /// The object as one of this type, if it is one and of this [domain](crate::domain).
+    /// The object as one of this type, if it is one and of this [domain].
     #[inline]
     pub fn of(object: &Obj) -> Option<&Ref<T>> {
         Self::of_any(object).filter(|this| this.is_here())
     }
 
-    /// The object as one of this type, if it is one, of any [domain](crate::domain). Its value must
+    /// The object as one of this type, if it is one, of any [domain]. Its value must
     /// only be used [within](Ref::within) that.
     #[inline]
     pub fn of_any(object: &Obj) -> Option<&Ref<T>> {
@@ -582,7 +472,7 @@ impl<T: Hot> Ref<T> {
     }
 
     /// Takes the reference as one to an object of exactly this type, if it is one, of any
-    /// [domain](crate::domain).
+    /// [domain].
     #[inline]
     pub fn into_exact_any(object: Obj) -> Result<Ref<T>, Obj> {
         if Self::is_exact(&object) {
@@ -632,13 +522,13 @@ impl<T: Hot> Ref<T> {
         Self::of_exact(object).filter(|this| !this.has_attributes())
     }
 
-    /// The object as one of exactly this type, if it is one and of this [domain](crate::domain).
+    /// The object as one of exactly this type, if it is one and of this [domain].
     #[inline]
     pub fn of_exact(object: &Obj) -> Option<&Ref<T>> {
         Self::of_exact_any(object).filter(|this| this.is_here())
     }
 
-    /// The object as one of exactly this type, if it is one, of any [domain](crate::domain). Its
+    /// The object as one of exactly this type, if it is one, of any [domain]. Its
     /// value must only be used [within](Ref::within) that.
     #[inline]
     pub fn of_exact_any(object: &Obj) -> Option<&Ref<T>> {
@@ -695,7 +585,7 @@ where
     #[inline]
     pub fn parent_value(&self) -> &T::Parent {
         #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
-        domain::assert_here::<T>(&self.0);
+        domain::assert_here(self);
         let offset = T::info().parent_offset.load(Ordering::Relaxed);
         // SAFETY: the object is of T or of a subclass, and all of these hold the parent's value
         // where T does.

@@ -31,6 +31,7 @@
 //! | [`answer`] | the types that functions may return to Python |
 //! | [`functions`] | built-in functions and bound methods |
 //! | `panics` | what a panic of ours becomes |
+//! | `type_info` | what is known about a hot type once it is built |
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
@@ -92,6 +93,7 @@ pub mod thread_exit;
 #[cfg(Py_GIL_DISABLED)]
 mod thread_pointer;
 mod trampolines;
+mod type_info;
 pub mod watch;
 
 pub use args::Args;

@@ -463,6 +463,9 @@ impl Hot for Barrier {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Barrier>) -> bool {
+        if in_dict::is_there(this) {
+            return false;
+        }
         let condition = this.condition.get();
         condition.is_none_or(|condition| condition.is_here() && Condition::may_move(&condition))
     }

@@ -363,7 +363,7 @@ impl Hot for Condition {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Condition>) -> bool {
-        this.waiters.is_plainly_empty()
+        !in_dict::is_there(this) && this.waiters.is_plainly_empty()
     }
     cpython::holds!(shared, lock, native, locked, acquire, release, waiters);
 

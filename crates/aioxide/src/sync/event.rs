@@ -144,7 +144,7 @@ impl Hot for Event {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Event>) -> bool {
-        this.waiters.is_plainly_empty()
+        !in_dict::is_there(this) && this.waiters.is_plainly_empty()
     }
     cpython::holds!(shared, waiters);
 

@@ -198,7 +198,7 @@ impl Hot for Lock {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Lock>) -> bool {
-        this.waiters.is_plainly_empty()
+        !in_dict::is_there(this) && this.waiters.is_plainly_empty()
     }
     cpython::holds!(shared, waiters);
 

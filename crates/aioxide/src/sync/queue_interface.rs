@@ -83,7 +83,8 @@ impl Hot for Queue {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Queue>) -> bool {
-        this.getters.is_plainly_empty() && this.putters.is_plainly_empty()
+        let idle = this.getters.is_plainly_empty() && this.putters.is_plainly_empty();
+        idle && !in_dict::is_there(this)
     }
     cpython::holds!(shared, maxsize, items, getters, putters, finished);
 

@@ -304,7 +304,7 @@ impl Hot for Semaphore {
     cpython::hot_type!();
 
     fn may_move(this: &Ref<Semaphore>) -> bool {
-        this.waiters.is_plainly_empty()
+        !in_dict::is_there(this) && this.waiters.is_plainly_empty()
     }
     cpython::holds!(shared, most, waiters);
 

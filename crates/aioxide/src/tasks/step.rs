@@ -23,7 +23,7 @@ enum After {
 pub(crate) fn run(event_loop: &Ref<EventLoop>, object: Obj) -> Result<(), EndsProgram> {
     let Some(task) = Ref::<Task>::of(&object) else {
         return match Ref::<Task>::of_any(&object) {
-            Some(task) => task.within(|task| run_elsewhere(task)),
+            Some(task) => task.within(run_elsewhere),
             None => Ok(()),
         };
     };

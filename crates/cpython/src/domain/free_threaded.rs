@@ -275,8 +275,8 @@ fn domain_of<T: Hot>(object: &Obj) -> &'static Domain {
 
 /// Whether the thread may use the object's value.
 #[inline(always)]
-pub(crate) fn is_here<T: Hot>(object: &Obj) -> bool {
-    domain_of::<T>(object).is_here()
+pub(crate) fn is_here<T: Hot>(this: &Ref<T>) -> bool {
+    domain_of::<T>(this.as_obj()).is_here()
 }
 
 /// Gives a new object the domain that the thread is in, or one of its own ([`Hot::OWN_DOMAIN`]).
@@ -517,10 +517,10 @@ pub(crate) fn follow<T: Hot, O: Hot>(this: &Ref<T>, other: &Ref<O>) {
 /// Stops where a value is used outside of its domain.
 #[cfg(debug_assertions)]
 #[inline]
-pub(crate) fn assert_here<T: Hot>(object: &Obj) {
-    if !is_here::<T>(object) {
+pub(crate) fn assert_here<T: Hot>(this: &Ref<T>) {
+    if !is_here(this) {
         let alone = ALONE.get();
-        if alone != EVERYTHING && alone != object.as_ptr() as usize {
+        if alone != EVERYTHING && alone != this.as_obj().as_ptr() as usize {
             panic!("{:?} is used outside of its domain", T::NAME);
         }
     }

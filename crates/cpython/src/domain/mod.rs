@@ -7,7 +7,7 @@
 //! between two entries of the loop or when the loop waits. A critical section is suspended whenever
 //! its thread detaches, as the GIL is given up. So a domain is to its objects what the GIL is to all
 //! objects, and code that is sound with the GIL is sound within a domain. What is made while no
-//! loop runs belongs to one domain for all of that, [`limbo`].
+//! loop runs belongs to one domain for all of that, the limbo.
 //!
 //! The rules:
 //! - CPython calls us through trampolines, which enter the domain of the object they are called on
@@ -53,7 +53,7 @@ impl<T: Hot> Ref<T> {
     /// Whether the thread is in the object's domain, so that its value can be used.
     #[inline(always)]
     pub fn is_here(&self) -> bool {
-        is_here::<T>(self.as_obj())
+        is_here(self)
     }
 
     /// The object, if it belongs to this domain or can be moved there ([`Hot::may_move`]).

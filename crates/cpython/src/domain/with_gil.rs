@@ -4,7 +4,6 @@ use pyo3::Python;
 
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
-use crate::obj::Obj;
 
 /// The room that an object's domain takes before its value.
 pub(crate) const ROOM: usize = 0;
@@ -27,7 +26,7 @@ impl Section {
 
 /// Whether the thread may use the object's value.
 #[inline(always)]
-pub(crate) fn is_here<T: Hot>(_: &Obj) -> bool {
+pub(crate) fn is_here<T: Hot>(_: &Ref<T>) -> bool {
     true
 }
 
