@@ -203,20 +203,21 @@ impl SyncCall {
 }
 
 /// Runs a step on the target, with what is given, which the call keeps only if it waits afterwards.
-/// Where the target is another loop's, `refuse` gets both and returns the exception.
+/// Where the target is another loop's, `elsewhere` gets both instead.
 #[inline(always)]
 fn on_target<O: Op, G>(
     this: &Ref<SyncCall>,
     given: G,
     step: impl FnOnce(&Ref<O::Target>, G) -> Result<Turn, Raised>,
-    refuse: impl FnOnce(&Obj, G) -> Raised,
+    elsewhere: impl FnOnce(&Ref<O::Target>, G) -> Result<Turn, Raised>,
 ) -> Result<Turn, Raised> {
     let Some(target) = this.target.take() else {
         return Ok(Turn::Return(Obj::none(this.py())));
     };
-    let turn = match Ref::<O::Target>::bring(&target) {
-        Some(target) => step(target, given),
-        None => Err(refuse(&target, given)),
+    let turn = match Ref::<O::Target>::of_any(&target) {
+        Some(target) if target.brought().is_some() => step(target, given),
+        Some(target) => elsewhere(target, given),
+        None => Ok(Turn::Return(Obj::none(this.py()))),
     };
     if let Ok(Turn::Await(_)) = &turn {
         this.target.set(Some(target));
@@ -246,7 +247,7 @@ fn begin<O: Op>(this: &Ref<SyncCall>) -> Result<Turn, Raised> {
             true => SyncCall::on_asyncio::<O>(this, target),
             false => O::begin(target, this),
         },
-        |target, ()| bound_elsewhere(target),
+        |target, ()| SyncCall::on_asyncio::<O>(this, target),
     )
 }
 
@@ -263,7 +264,11 @@ fn resume<O: Op>(this: &Ref<SyncCall>, outcome: Result<Obj, Raised>) -> Result<T
             }
         },
         // Whoever closes the coroutine ends it, wherever that is.
-        |target, outcome| outcome.err().unwrap_or_else(|| bound_elsewhere(target)),
+        |target, outcome| {
+            Err(outcome
+                .err()
+                .unwrap_or_else(|| bound_elsewhere(target.as_obj())))
+        },
     )
 }
 

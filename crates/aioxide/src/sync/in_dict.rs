@@ -305,7 +305,8 @@ pub(super) fn call<T: Primitive>(
     arguments: &[&Obj],
 ) -> Result<Obj, Raised> {
     let py = this.py();
-    let theirs = T::asyncio_class(this, name).attr_opt(&PyString::intern(py, name))?;
+    let class = this.within(|this| T::asyncio_class(this, name).clone());
+    let theirs = class.attr_opt(&PyString::intern(py, name))?;
     let theirs = theirs.ok_or_else(|| missing(this, name))?;
     let theirs = match theirs.attr_opt(intern!(py, "fget"))? {
         Some(getter) => getter,
