@@ -1,7 +1,6 @@
 //! Domains in free-threaded builds.
 
 use std::cell::Cell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,6 +50,8 @@ pub(crate) struct Domain {
     pub(super) waiting: Waiting,
     /// The domain that was made before, in [`ALL`].
     next: AtomicPtr<Domain>,
+    /// Another one that nobody has, in [`UNUSED`].
+    unused: AtomicPtr<Domain>,
 }
 
 impl Domain {
@@ -63,6 +64,7 @@ impl Domain {
             topmost: AtomicPtr::new(std::ptr::null_mut()),
             waiting: Waiting::new(),
             next: AtomicPtr::new(std::ptr::null_mut()),
+            unused: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
@@ -85,13 +87,11 @@ impl Domain {
     }
 }
 
-/// The domain of what is made while no loop runs in the thread.
-static LIMBO: Domain = Domain::new();
+/// The domains that nobody has any more, each of which refers to the next by [`Domain::unused`]. They
+/// are taken all at once, so that nobody waits for a thread that a forked child does not have.
+static UNUSED: AtomicPtr<Domain> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The domains whose loops are gone.
-static UNUSED: Mutex<Vec<&'static Domain>> = Mutex::new(Vec::new());
-
-/// The domain that was made last, of all but [`LIMBO`].
+/// The domain that was made last.
 static ALL: AtomicPtr<Domain> = AtomicPtr::new(std::ptr::null_mut());
 
 thread_local! {
@@ -104,23 +104,54 @@ thread_local! {
 
 /// A domain for a new object.
 fn fresh() -> &'static Domain {
-    let unused = UNUSED
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut unused = unused;
-    match unused.pop() {
-        Some(domain) => domain,
-        None => {
-            let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
-            let made = std::ptr::from_ref(domain).cast_mut();
-            // The list changes only under the lock of the unused ones.
-            domain
-                .next
-                .store(ALL.load(Ordering::Relaxed), Ordering::Relaxed);
-            ALL.store(made, Ordering::Release);
-            domain
+    let first = UNUSED.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: domains are never freed.
+    let Some(domain) = (unsafe { first.as_ref() }) else {
+        let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
+        push(&ALL, domain, |domain| &domain.next);
+        return domain;
+    };
+    let mut next = domain.unused.load(Ordering::Relaxed);
+    // SAFETY: as above; the list is this thread's alone.
+    while let Some(other) = unsafe { next.as_ref() } {
+        next = other.unused.load(Ordering::Relaxed);
+        push(&UNUSED, other, |domain| &domain.unused);
+    }
+    domain
+}
+
+/// Puts a domain before the others of a list.
+fn push(
+    list: &AtomicPtr<Domain>,
+    domain: &'static Domain,
+    link: fn(&Domain) -> &AtomicPtr<Domain>,
+) {
+    let mut first = list.load(Ordering::Relaxed);
+    loop {
+        link(domain).store(first, Ordering::Relaxed);
+        let own = std::ptr::from_ref(domain).cast_mut();
+        let (order, otherwise) = (Ordering::Release, Ordering::Relaxed);
+        match list.compare_exchange_weak(first, own, order, otherwise) {
+            Ok(_) => return,
+            Err(other) => first = other,
         }
     }
+}
+
+/// The domain of what a thread makes while no loop runs in it.
+struct Limbo(&'static Domain);
+
+impl Drop for Limbo {
+    fn drop(&mut self) {
+        push(&UNUSED, self.0, |domain| &domain.unused);
+    }
+}
+
+/// The limbo of this thread. At the thread's very end, when it is gone, a domain of its own serves.
+#[cold]
+fn limbo() -> &'static Domain {
+    thread_local!(static OWN: Limbo = Limbo(fresh()));
+    OWN.try_with(|limbo| limbo.0).unwrap_or_else(|_| fresh())
 }
 
 /// Gives the domains of other threads free, in a forked child, where these threads do not exist. A
@@ -142,7 +173,6 @@ unsafe extern "C" fn after_fork() {
 
 /// Calls the function with each domain.
 pub(super) fn each_domain(mut call: impl FnMut(&Domain)) {
-    call(&LIMBO);
     let mut next = ALL.load(Ordering::Acquire);
     // SAFETY: domains are never freed.
     while let Some(domain) = unsafe { next.as_ref() } {
@@ -304,10 +334,7 @@ pub(crate) unsafe fn leave_behind<T: Hot>(object: *mut ffi::PyObject) {
     if T::OWN_DOMAIN {
         // SAFETY: by the contract; a domain is never freed.
         let domain = unsafe { &*word::<T>(object).load(Ordering::Relaxed) };
-        let unused = UNUSED.lock();
-        unused
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .push(domain);
+        push(&UNUSED, domain, |domain| &domain.unused);
     }
 }
 
@@ -365,10 +392,10 @@ impl Section {
         }
     }
 
-    /// Enters the domain that the thread has entered last, or that of nobody.
+    /// Enters the domain that the thread has entered last, or its limbo.
     #[inline(always)]
     pub(crate) fn enter_last(&mut self) {
-        let last = ENTERED.get().unwrap_or(&LIMBO);
+        let last = ENTERED.get().unwrap_or_else(limbo);
         if !last.is_owned_here() {
             self.begin(last);
         }

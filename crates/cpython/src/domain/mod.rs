@@ -7,7 +7,7 @@
 //! between two entries of the loop or when the loop waits. A critical section is suspended whenever
 //! its thread detaches, as the GIL is given up. So a domain is to its objects what the GIL is to all
 //! objects, and code that is sound with the GIL is sound within a domain. What is made while no
-//! loop runs belongs to one domain for all of that, the limbo.
+//! loop runs belongs to the thread's *limbo*, a domain of the thread.
 //!
 //! The rules:
 //! - CPython calls us through trampolines, which enter the domain of the object they are called on
