@@ -187,7 +187,9 @@ def test_a_future_looked_at_while_its_loop_ends_it(aio):
                 if done:
                     seen.add(future.result())
                 assert not future.cancelled()
-                repr(future)
+                with contextlib.suppress(TypeError):
+                    # asyncio's code looks at the callbacks twice
+                    repr(future)
         assert seen <= {"result"}
         del future
     main.future = None
