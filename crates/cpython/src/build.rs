@@ -504,6 +504,12 @@ pub fn build<T: Hot>(py: Python<'_>, base: Option<&Obj>, room: usize) -> Result<
             }
         }
         #[cfg(Py_GIL_DISABLED)]
+        {
+            static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+            info.number
+                .store(NUMBER.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        #[cfg(Py_GIL_DISABLED)]
         if let (Some(base), false) = (base, T::MEMBERS.is_empty()) {
             let _ = info.bare_slots.set(members::bare_slots(base)?);
         }

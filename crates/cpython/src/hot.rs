@@ -24,9 +24,7 @@ use crate::domain;
 use crate::error::Raised;
 use crate::lifecycle::Visit;
 use crate::members::{self, Member};
-use crate::obj::Obj;
-#[cfg(not(Py_GIL_DISABLED))]
-use crate::obj::new_reference;
+use crate::obj::{Obj, new_reference};
 
 pub use crate::type_info::TypeInfo;
 pub(crate) use crate::type_info::{TYPE_WORD, UNKNOWN};
@@ -668,7 +666,10 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
     // nothing in it but its type: it is made anew as CPython makes those of its own freelists.
     unsafe {
         #[cfg(not(Py_GIL_DISABLED))]
-        if let Some(object) = (*info.freelist.get()).pop() {
+        let freed = (*info.freelist.get()).pop();
+        #[cfg(Py_GIL_DISABLED)]
+        let freed = domain::take_freed::<T>();
+        if let Some(object) = freed {
             new_reference(object);
             return Ok(object);
         }

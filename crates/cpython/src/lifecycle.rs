@@ -377,7 +377,9 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
         }
         #[cfg(Py_GIL_DISABLED)]
         {
-            let _ = renewable;
+            if renewable && domain::keep_freed::<T>(object) {
+                return;
+            }
             domain::leave_behind::<T>(object);
         }
         let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);

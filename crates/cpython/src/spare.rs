@@ -1,13 +1,13 @@
 //! Objects of hot types that are kept alive to be used again, once nothing else refers to them.
 //!
-//! In free-threaded builds nothing is kept: the statics would need a lock, which costs more than
-//! they save.
+//! In free-threaded builds the domain of a running loop keeps them, and the statics nothing.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 
 use pyo3::Python;
 
+use crate::domain;
 use crate::hot::{Hot, Ref};
 
 /// Objects of a hot type to which soon nothing else may refer. They are kept alive, to be used
@@ -31,7 +31,7 @@ impl<T: Hot> SpareQueue<T> {
     #[inline]
     pub fn keep(&self, object: &Ref<T>) {
         if cfg!(Py_GIL_DISABLED) {
-            return;
+            return domain::keep_spare(object, T::FREELIST);
         }
         // SAFETY: the GIL is held; nothing foreign runs while the queue is borrowed, and dropping
         // the oldest comes after.
@@ -49,7 +49,7 @@ impl<T: Hot> SpareQueue<T> {
     #[inline]
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
         if cfg!(Py_GIL_DISABLED) {
-            return None;
+            return domain::take_spare();
         }
         // SAFETY: as in `keep`.
         let kept = unsafe { &mut *self.0.get() };
@@ -82,7 +82,7 @@ impl<T: Hot> Spare<T> {
     #[inline]
     pub fn keep(&self, object: &Ref<T>) {
         if cfg!(Py_GIL_DISABLED) {
-            return;
+            return domain::keep_spare(object, 1);
         }
         // SAFETY: the GIL is held; the old object is dropped when the field is whole again.
         if let Some(last) = unsafe { (*self.0.get()).replace(object.clone()) } {
@@ -94,7 +94,7 @@ impl<T: Hot> Spare<T> {
     #[inline]
     pub fn take(&self, _py: Python<'_>) -> Option<Ref<T>> {
         if cfg!(Py_GIL_DISABLED) {
-            return None;
+            return domain::take_spare();
         }
         // SAFETY: as in `keep`; nothing foreign runs.
         let kept = unsafe { &mut *self.0.get() };

@@ -50,6 +50,9 @@ pub struct TypeInfo {
     pub(crate) attributes: AtomicIsize,
     #[cfg(not(Py_GIL_DISABLED))]
     pub(crate) freelist: UnsafeCell<Vec<*mut ffi::PyObject>>,
+    /// The number of the type, by which domains keep objects.
+    #[cfg(Py_GIL_DISABLED)]
+    pub(crate) number: AtomicUsize,
     /// The offsets of slots of the foreign base that are not part of a value.
     #[cfg(Py_GIL_DISABLED)]
     pub(crate) bare_slots: std::sync::OnceLock<Vec<usize>>,
@@ -83,6 +86,8 @@ impl TypeInfo {
             attributes: AtomicIsize::new(0),
             #[cfg(not(Py_GIL_DISABLED))]
             freelist: UnsafeCell::new(Vec::new()),
+            #[cfg(Py_GIL_DISABLED)]
+            number: AtomicUsize::new(0),
             #[cfg(Py_GIL_DISABLED)]
             bare_slots: std::sync::OnceLock::new(),
         }

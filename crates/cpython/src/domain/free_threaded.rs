@@ -12,6 +12,7 @@ use crate::obj::Obj;
 use crate::thread_pointer::thread_pointer;
 
 use super::impatience::{self, Waiting};
+use super::kept::Kept;
 
 /// CPython's `PyCriticalSection`, a public struct of opaque fields. `mutex` is null while it waits
 /// for its mutex, and where the section above it has the same mutex already.
@@ -48,6 +49,7 @@ pub(crate) struct Domain {
     /// The field of the owner's thread state that refers to its topmost section.
     topmost: AtomicPtr<usize>,
     pub(super) waiting: Waiting,
+    pub(super) kept: Kept,
     /// The domain that was made before, in [`ALL`].
     next: AtomicPtr<Domain>,
     /// Another one that nobody has, in [`UNUSED`].
@@ -63,6 +65,7 @@ impl Domain {
             section: AtomicUsize::new(0),
             topmost: AtomicPtr::new(std::ptr::null_mut()),
             waiting: Waiting::new(),
+            kept: Kept::new(),
             next: AtomicPtr::new(std::ptr::null_mut()),
             unused: AtomicPtr::new(std::ptr::null_mut()),
         }
@@ -71,7 +74,7 @@ impl Domain {
     /// Whether the thread owns the domain and is in it now. While it is in another critical section
     /// above, the domain may have been lost.
     #[inline(always)]
-    fn is_owned_here(&self) -> bool {
+    pub(super) fn is_owned_here(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == thread_pointer() && {
             let topmost = self.topmost.load(Ordering::Relaxed);
             // SAFETY: the field is one of this thread's own state, which lives as long as the
@@ -297,7 +300,7 @@ unsafe fn word<'a, T: Hot>(object: *mut ffi::PyObject) -> &'a AtomicPtr<Domain> 
 
 /// The domain of an object.
 #[inline(always)]
-fn domain_of<T: Hot>(object: &Obj) -> &'static Domain {
+pub(super) fn domain_of<T: Hot>(object: &Obj) -> &'static Domain {
     // SAFETY: a reference to an object of the type; its word was written when it was made, by a
     // domain, which is never freed.
     unsafe { &*word::<T>(object.as_ptr()).load(Ordering::Acquire) }
@@ -309,6 +312,13 @@ pub(crate) fn is_here<T: Hot>(this: &Ref<T>) -> bool {
     domain_of::<T>(this.as_obj()).is_here()
 }
 
+/// The domain that the thread is in. It must be in one.
+#[inline(always)]
+pub(super) fn current() -> &'static Domain {
+    // SAFETY: the topmost section is a stay in a domain, whose first field is the mutex.
+    unsafe { &*topmost_mutex().cast::<Domain>() }
+}
+
 /// Gives a new object the domain that the thread is in, or one of its own ([`Hot::OWN_DOMAIN`]).
 ///
 /// # Safety
@@ -318,8 +328,7 @@ pub(crate) unsafe fn settle<T: Hot>(object: *mut ffi::PyObject) {
     let domain = if T::OWN_DOMAIN {
         std::ptr::from_ref(fresh()).cast_mut()
     } else {
-        // The mutex is the first field of its domain.
-        topmost_mutex().cast::<Domain>().cast_mut()
+        std::ptr::from_ref(current()).cast_mut()
     };
     // SAFETY: by the contract.
     unsafe { word::<T>(object).store(domain, Ordering::Release) }
@@ -461,6 +470,9 @@ pub(crate) fn own<T: Hot>(this: &Ref<T>) -> Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        if self.owner == 0 {
+            self.domain.kept.give_back();
+        }
         // Only a thread that owns the domain can have been its owner before: the loop that runs
         // refuses to run in another.
         self.domain.owner.store(self.owner, Ordering::Relaxed);

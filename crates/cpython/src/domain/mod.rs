@@ -30,7 +30,11 @@ mod free_threaded;
 #[cfg(Py_GIL_DISABLED)]
 mod impatience;
 #[cfg(Py_GIL_DISABLED)]
+mod kept;
+#[cfg(Py_GIL_DISABLED)]
 pub(crate) use free_threaded::*;
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) use kept::{keep_freed, keep_spare, take_freed, take_spare};
 
 #[cfg(not(Py_GIL_DISABLED))]
 mod with_gil;

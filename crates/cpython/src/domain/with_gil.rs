@@ -56,3 +56,13 @@ pub(crate) fn follow<T: Hot, O: Hot>(_: &Ref<T>, _: &Ref<O>) {}
 pub(crate) fn probe(_: Python<'_>) -> Result<(), Raised> {
     Ok(())
 }
+
+/// Statics keep such objects.
+#[inline(always)]
+pub(crate) fn keep_spare<T: Hot>(_: &Ref<T>, _: usize) {}
+
+/// Statics keep such objects.
+#[inline(always)]
+pub(crate) fn take_spare<T: Hot>() -> Option<Ref<T>> {
+    None
+}
