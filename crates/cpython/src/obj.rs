@@ -70,6 +70,16 @@ impl Obj {
         }
     }
 
+    /// Takes over a reference that was counted before.
+    ///
+    /// # Safety
+    /// The caller owns a reference to the object besides the one at hand, and gives it away.
+    #[cfg(Py_GIL_DISABLED)]
+    #[inline]
+    pub(crate) unsafe fn of_counted(object: &Obj) -> Obj {
+        Obj(object.0)
+    }
+
     /// Lends a borrowed pointer as a reference that is not counted.
     ///
     /// # Safety

@@ -14,6 +14,66 @@ pub(crate) use pyo3::ffi::{Py_DECREF as decrement, Py_INCREF as increment};
 #[cfg(all(Py_GIL_DISABLED, not(py_sys_config = "Py_REF_DEBUG")))]
 pub(crate) use two_counts::{decrement, increment};
 
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) use in_bulk::{add, is_shared_and_deferred, subtract};
+
+/// Many references at once to objects that other threads have made.
+#[cfg(Py_GIL_DISABLED)]
+mod in_bulk {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::obj::Obj;
+    use crate::thread_pointer::{IS_CPYTHONS, thread_pointer};
+
+    /// `_PyGC_BITS_DEFERRED`: the interpreter does not count its references to the object.
+    const DEFERRED: u8 = 1 << 6;
+
+    /// One reference in the count of the other threads.
+    const SHARED: isize = 1 << 2;
+
+    /// Whether another thread owns the object's count, and the interpreter does not count its own
+    /// references to it. In builds that count all references for debugging, no object is meant.
+    #[inline(always)]
+    pub(crate) fn is_shared_and_deferred(object: &Obj) -> bool {
+        if !IS_CPYTHONS || cfg!(py_sys_config = "Py_REF_DEBUG") {
+            return false;
+        }
+        // SAFETY: the object is alive. Another thread may write to both fields, but never this
+        // thread's number nor this bit, which is set while the object is made.
+        unsafe {
+            let pointer = object.as_ptr();
+            let owner = AtomicUsize::from_ptr(&raw mut (*pointer).ob_tid);
+            owner.load(Ordering::Relaxed) != thread_pointer()
+                && (*pointer).ob_gc_bits & DEFERRED != 0
+        }
+    }
+
+    /// Adds references.
+    ///
+    /// # Safety
+    /// [`is_shared_and_deferred`] has just been true of the object. The caller has that many more
+    /// references to give back.
+    pub(crate) unsafe fn add(object: &Obj, count: usize) {
+        // SAFETY: the object is alive.
+        unsafe {
+            let shared = &(*object.as_ptr()).ob_ref_shared;
+            shared.fetch_add(SHARED * count as isize, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives references back.
+    ///
+    /// # Safety
+    /// The caller has that many besides the one at hand, so that none of them is the last.
+    pub(crate) unsafe fn subtract(object: &Obj, count: usize) {
+        // SAFETY: the object is alive, and stays so.
+        unsafe {
+            let shared = &(*object.as_ptr()).ob_ref_shared;
+            shared.fetch_sub(SHARED * count as isize, Ordering::Release);
+        }
+    }
+}
+
 #[cfg(all(Py_GIL_DISABLED, not(py_sys_config = "Py_REF_DEBUG")))]
 mod two_counts {
     use std::sync::atomic::{AtomicUsize, Ordering};

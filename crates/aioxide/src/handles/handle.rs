@@ -34,7 +34,7 @@ impl Callback {
             many => (Some(Obj::tuple(function.py(), many)?), false),
         };
         Ok(Callback {
-            function: function.clone(),
+            function: function.clone_to_wait(),
             args,
             single,
         })
@@ -48,6 +48,13 @@ impl Callback {
             args: Some(argument),
             single: true,
         }
+    }
+
+    /// Drops the callback after its run.
+    #[inline(always)]
+    fn release(self) {
+        drop(self.args);
+        self.function.drop_after_wait();
     }
 
     fn args_tuple(&self, py: Python<'_>) -> Result<Obj, Raised> {
@@ -367,6 +374,7 @@ impl Handle {
                 return match (entered.exit(this.py()), result) {
                     (Ok(()), Ok(_)) => {
                         contexts.leave_stage();
+                        callback.release();
                         Ok(LeftContext::Bound)
                     }
                     (Err(raised), _) | (Ok(()), Err(raised)) => {
@@ -406,7 +414,10 @@ impl Handle {
             };
         }
         match callback.run(&context) {
-            Ok(()) => Ok(LeftContext::Context(context)),
+            Ok(()) => {
+                callback.release();
+                Ok(LeftContext::Context(context))
+            }
             Err(raised) => Handle::fail(this, callback, Some(context), raised),
         }
     }

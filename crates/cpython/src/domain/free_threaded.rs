@@ -13,6 +13,7 @@ use crate::thread_pointer::thread_pointer;
 
 use super::impatience::{self, Waiting};
 use super::kept::Kept;
+use super::stock::Stock;
 
 /// CPython's `PyCriticalSection`, a public struct of opaque fields. `mutex` is null while it waits
 /// for its mutex, and where the section above it has the same mutex already.
@@ -50,6 +51,7 @@ pub(crate) struct Domain {
     topmost: AtomicPtr<usize>,
     pub(super) waiting: Waiting,
     pub(super) kept: Kept,
+    pub(super) stock: Stock,
     /// The domain that was made before, in [`ALL`].
     next: AtomicPtr<Domain>,
     /// Another one that nobody has, in [`UNUSED`].
@@ -66,6 +68,7 @@ impl Domain {
             topmost: AtomicPtr::new(std::ptr::null_mut()),
             waiting: Waiting::new(),
             kept: Kept::new(),
+            stock: Stock::new(),
             next: AtomicPtr::new(std::ptr::null_mut()),
             unused: AtomicPtr::new(std::ptr::null_mut()),
         }
@@ -102,7 +105,7 @@ thread_local! {
     static HOME: Cell<Option<&'static Domain>> = const { Cell::new(None) };
     /// The domain that the thread has entered last. It may have lost it to code that CPython calls
     /// in a critical section of its own.
-    static ENTERED: Cell<Option<&'static Domain>> = const { Cell::new(None) };
+    pub(super) static ENTERED: Cell<Option<&'static Domain>> = const { Cell::new(None) };
 }
 
 /// A domain for a new object.
@@ -472,6 +475,7 @@ impl Drop for Owned {
     fn drop(&mut self) {
         if self.owner == 0 {
             self.domain.kept.give_back();
+            self.domain.stock.give_back();
         }
         // Only a thread that owns the domain can have been its owner before: the loop that runs
         // refuses to run in another.

@@ -34,6 +34,8 @@ mod kept;
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) use free_threaded::*;
 #[cfg(Py_GIL_DISABLED)]
+mod stock;
+#[cfg(Py_GIL_DISABLED)]
 pub(crate) use kept::{keep_freed, keep_spare, take_freed, take_spare};
 
 #[cfg(not(Py_GIL_DISABLED))]

@@ -4,6 +4,7 @@ use pyo3::Python;
 
 use crate::error::Raised;
 use crate::hot::{Hot, Ref};
+use crate::obj::Obj;
 
 /// The room that an object's domain takes before its value.
 pub(crate) const ROOM: usize = 0;
@@ -65,4 +66,18 @@ pub(crate) fn keep_spare<T: Hot>(_: &Ref<T>, _: usize) {}
 #[inline(always)]
 pub(crate) fn take_spare<T: Hot>() -> Option<Ref<T>> {
     None
+}
+
+impl Obj {
+    /// A new reference, for a call that waits.
+    #[inline(always)]
+    pub fn clone_to_wait(&self) -> Obj {
+        self.clone()
+    }
+
+    /// Drops a reference of a call that has waited.
+    #[inline(always)]
+    pub fn drop_after_wait(self) {
+        drop(self);
+    }
 }
