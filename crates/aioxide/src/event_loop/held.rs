@@ -144,12 +144,7 @@ impl EventLoop {
     /// takes the short ways.
     #[inline]
     pub(crate) fn can_hold(&self) -> bool {
-        // Without the GIL the thread could not send what is held while a callback computes.
-        cfg!(not(Py_GIL_DISABLED))
-            && self.fast.get()
-            && self.is_running()
-            && !self.waiting.get()
-            && !self.held.unwatched.get()
+        self.fast.get() && self.is_running() && !self.waiting.get() && !self.held.unwatched.get()
     }
 
     /// Holds the transport's write, which is sent at the end of the iteration or before.

@@ -541,7 +541,7 @@ fn exit(py: Python<'_>, args: &Args<'_>) -> Result<Ref<SyncCall>, Raised> {
     const FUNCTION: &str = BarrierExit::QUALIFIED_NAME;
     args.no_keywords(FUNCTION)?;
     let given = args.positional.first();
-    match given.and_then(Ref::<Barrier>::of) {
+    match given.and_then(Ref::<Barrier>::of_any) {
         Some(this) => SyncCall::create::<BarrierExit>(this),
         None => Err(wrong_object::<Barrier>(py, given, FUNCTION)),
     }

@@ -147,51 +147,56 @@ fn init(this: &Ref<SslProtocol>, args: &Args<'_>) -> Result<(), Raised> {
         shutdown,
     ] = bound.map(|value| value.and_then(Obj::not_none));
     let imports = imports(py)?;
-    let event_loop = event_loop.as_ref().and_then(Ref::<EventLoop>::of);
+    let event_loop = event_loop.as_ref().and_then(Ref::<EventLoop>::of_any);
     let Some(event_loop) = event_loop else {
         return Err(Raised::type_error(py, "the loop must be aioxide's"));
     };
-    let handshake = timeout(py, handshake, "ssl_handshake_timeout")?;
-    let shutdown = timeout(py, shutdown, "ssl_shutdown_timeout")?;
-    let server_side = truth(server_side.as_ref(), false)?;
-    let none = Obj::none(py);
-    let context = match context {
-        Some(context) if context.truth()? => context,
-        _ => imports.module.get(py).method(
-            pyo3::intern!(py, "_create_transport_context"),
-            &[
-                &Obj::bool(py, server_side),
-                hostname.as_ref().unwrap_or(&none),
-            ],
-        )?,
-    };
-    let hostname = match hostname {
-        Some(hostname) if !server_side && hostname.truth()? => Some(hostname),
-        _ => None,
-    };
-    let extra = Obj::dict(py)?;
-    extra.dict_set(Obj::name(pyo3::intern!(py, "sslcontext")), &context)?;
-    this.event_loop.set(Some(event_loop.clone()));
-    this.server_side.set(server_side);
-    this.hostname.set(hostname.clone());
-    this.extra.set(Some(extra));
-    this.waiter.set(waiter);
-    this.handshake_timeout.set(Some(handshake));
-    this.shutdown_timeout.set(Some(shutdown));
-    reading::set_app_protocol(this, app.as_ref().unwrap_or(&none))?;
-    this.state.set(State::Unwrapped);
-    this.app_state.set(if truth(call_made.as_ref(), true)? {
-        AppState::Init
-    } else {
-        AppState::ConnectionMade
-    });
-    this.session.open(&context, server_side, hostname)?;
-    this.context.set(Some(context));
-    let class = imports.transport_class.get(py);
-    let transport = class.call(&[event_loop.as_obj(), this.as_obj()])?;
-    this.app_transport
-        .set(Ref::<SslTransport>::of(&transport).cloned());
-    Ok(())
+    if !event_loop.is_here() && this.event_loop.is_none() {
+        this.follow(event_loop);
+    }
+    event_loop.within(|event_loop| {
+        let handshake = timeout(py, handshake, "ssl_handshake_timeout")?;
+        let shutdown = timeout(py, shutdown, "ssl_shutdown_timeout")?;
+        let server_side = truth(server_side.as_ref(), false)?;
+        let none = Obj::none(py);
+        let context = match context {
+            Some(context) if context.truth()? => context,
+            _ => imports.module.get(py).method(
+                pyo3::intern!(py, "_create_transport_context"),
+                &[
+                    &Obj::bool(py, server_side),
+                    hostname.as_ref().unwrap_or(&none),
+                ],
+            )?,
+        };
+        let hostname = match hostname {
+            Some(hostname) if !server_side && hostname.truth()? => Some(hostname),
+            _ => None,
+        };
+        let extra = Obj::dict(py)?;
+        extra.dict_set(Obj::name(pyo3::intern!(py, "sslcontext")), &context)?;
+        this.event_loop.set(Some(event_loop.clone()));
+        this.server_side.set(server_side);
+        this.hostname.set(hostname.clone());
+        this.extra.set(Some(extra));
+        this.waiter.set(waiter);
+        this.handshake_timeout.set(Some(handshake));
+        this.shutdown_timeout.set(Some(shutdown));
+        reading::set_app_protocol(this, app.as_ref().unwrap_or(&none))?;
+        this.state.set(State::Unwrapped);
+        this.app_state.set(if truth(call_made.as_ref(), true)? {
+            AppState::Init
+        } else {
+            AppState::ConnectionMade
+        });
+        this.session.open(&context, server_side, hostname)?;
+        this.context.set(Some(context));
+        let class = imports.transport_class.get(py);
+        let transport = class.call(&[event_loop.as_obj(), this.as_obj()])?;
+        this.app_transport
+            .set(Ref::<SslTransport>::of(&transport).cloned());
+        Ok(())
+    })
 }
 
 fn truth(value: Option<&Obj>, default: bool) -> Result<bool, Raised> {

@@ -47,16 +47,21 @@ fn gone(this: &Ref<SslTransport>, name: &str) -> Raised {
 fn init(this: &Ref<SslTransport>, args: &Args<'_>) -> Result<(), Raised> {
     let name = "_SSLProtocolTransport.__init__";
     let [event_loop, protocol] = args.bind_as_python(name, &["loop", "ssl_protocol"], 2)?;
-    let protocol = protocol.as_ref().and_then(Ref::<SslProtocol>::of);
+    let protocol = protocol.as_ref().and_then(Ref::<SslProtocol>::of_any);
     let Some(protocol) = protocol else {
         return Err(Raised::type_error(
             this.py(),
             "the protocol must be aioxide's SSLProtocol",
         ));
     };
-    this.event_loop.set(event_loop);
-    this.protocol.set(Some(protocol.clone()));
-    this.closed.set(false);
+    if !protocol.is_here() && this.protocol.is_none() {
+        this.follow(protocol);
+    }
+    this.within(|this| {
+        this.event_loop.set(event_loop);
+        this.protocol.set(Some(protocol.clone()));
+        this.closed.set(false);
+    });
     Ok(())
 }
 

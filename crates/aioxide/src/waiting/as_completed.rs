@@ -168,8 +168,8 @@ impl AsCompleted {
     /// `__anext__()`: the coroutine of the next future.
     fn next(py: Python<'_>, args: &Args<'_>) -> Result<Ref<NextCompleted>, Raised> {
         let [this] = args.bind_function("_AsCompletedIterator.__anext__", &["self"], 1)?;
-        match this.as_ref().and_then(Ref::<AsCompleted>::of) {
-            Some(this) => NextCompleted::create(this, Mode::Future),
+        match this.as_ref().and_then(Ref::<AsCompleted>::of_any) {
+            Some(this) => this.within(|this| NextCompleted::create(this, Mode::Future)),
             None => Err(Raised::type_error(py, "not an iterator of as_completed()")),
         }
     }

@@ -36,23 +36,21 @@ impl GroupStep {
         this: Option<Obj>,
         leaving: Option<(Option<Obj>, Option<Obj>)>,
     ) -> Result<Ref<GroupStep>, Raised> {
-        let Some(group) = this.as_ref().and_then(Ref::<TaskGroup>::of) else {
+        let Some(group) = this.as_ref().and_then(Ref::<TaskGroup>::of_any) else {
             return Err(Raised::type_error(py, "a TaskGroup is required"));
         };
         let leaves = leaving.is_some();
         let (class, exception) = leaving.unwrap_or_default();
-        Ref::new(
-            py,
-            GroupStep {
-                group: Slot::new(Some(group.clone())),
-                leaves: Cell::new(leaves),
-                class: Slot::new(class.and_then(Obj::not_none)),
-                exception: Slot::new(exception.and_then(Obj::not_none)),
-                cancellation: Slot::default(),
-                pending_cancellation: Slot::default(),
-                state: CoroutineState::default(),
-            },
-        )
+        let step = GroupStep {
+            group: Slot::new(Some(group.clone())),
+            leaves: Cell::new(leaves),
+            class: Slot::new(class.and_then(Obj::not_none)),
+            exception: Slot::new(exception.and_then(Obj::not_none)),
+            cancellation: Slot::default(),
+            pending_cancellation: Slot::default(),
+            state: CoroutineState::default(),
+        };
+        group.within(|_| Ref::new(py, step))
     }
 
     fn enter(py: Python<'_>, args: &Args<'_>) -> Result<Ref<GroupStep>, Raised> {
@@ -296,8 +294,8 @@ pub(super) fn build(py: Python<'_>, taskgroups: &Obj) -> Result<(), Raised> {
 /// `TaskGroup._on_task_done(task)`.
 fn on_task_done(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     let [this, task] = args.bind_function("TaskGroup._on_task_done", &["self", "task"], 2)?;
-    match (this.as_ref().and_then(Ref::<TaskGroup>::of), task) {
-        (Some(group), Some(task)) => TaskGroup::on_done(group, &task),
+    match (this.as_ref().and_then(Ref::<TaskGroup>::of_any), task) {
+        (Some(group), Some(task)) => group.within(|group| TaskGroup::on_done(group, &task)),
         _ => Err(Raised::type_error(py, "a TaskGroup is required")),
     }
 }

@@ -175,21 +175,19 @@ impl TimeoutStep {
         method: &str,
         leaving: Option<(Option<Obj>, Option<Obj>)>,
     ) -> Result<Ref<TimeoutStep>, Raised> {
-        let Some(timeout) = this.as_ref().and_then(Ref::<Timeout>::of) else {
+        let Some(timeout) = this.as_ref().and_then(Ref::<Timeout>::of_any) else {
             return Err(not_a_timeout(py, method));
         };
         let leaves = leaving.is_some();
         let (class, exception) = leaving.unwrap_or_default();
-        Ref::new(
-            py,
-            TimeoutStep {
-                timeout: Slot::new(Some(timeout.clone())),
-                leaves: Cell::new(leaves),
-                class: Slot::new(class.and_then(Obj::not_none)),
-                exception: Slot::new(exception.and_then(Obj::not_none)),
-                state: CoroutineState::default(),
-            },
-        )
+        let step = TimeoutStep {
+            timeout: Slot::new(Some(timeout.clone())),
+            leaves: Cell::new(leaves),
+            class: Slot::new(class.and_then(Obj::not_none)),
+            exception: Slot::new(exception.and_then(Obj::not_none)),
+            state: CoroutineState::default(),
+        };
+        timeout.within(|_| Ref::new(py, step))
     }
 
     fn enter(py: Python<'_>, args: &Args<'_>) -> Result<Ref<TimeoutStep>, Raised> {
@@ -257,8 +255,8 @@ coroutine_class! {
 /// `Timeout._on_timeout()`.
 fn on_timeout(py: Python<'_>, args: &Args<'_>) -> Result<(), Raised> {
     let [this] = args.bind_function("Timeout._on_timeout", &["self"], 1)?;
-    match this.as_ref().and_then(Ref::<Timeout>::of) {
-        Some(timeout) => Timeout::due(timeout),
+    match this.as_ref().and_then(Ref::<Timeout>::of_any) {
+        Some(timeout) => timeout.within(Timeout::due),
         None => Err(not_a_timeout(py, "_on_timeout")),
     }
 }
