@@ -139,15 +139,27 @@ FRAME = re.compile(r"#\d+ (.+?) (\S*crates/(?:aioxide|cpython|engine)/\S+?:\d+)"
 STANDSTILL = re.compile(r"#\d+ traverse<.+ crates/cpython/src/lifecycle\.rs:\d+")
 
 
+# A frame of the sanitizer's own functions, which stand for those of libc.
+RUNTIME = re.compile(r"libtsan|libsanitizer")
+
+
+def frame(access: str) -> re.Match[str] | None:
+    """The frame of an access, if that is in the crates. What CPython does for them is its own."""
+    for line in access.splitlines():
+        if re.match(r"\s*#\d+ ", line) and not RUNTIME.search(line):
+            return FRAME.search(line)
+    return None
+
+
 def place(report: str) -> str | None:
-    """Where the two accesses are: of each, the first frame in the crates. None without any."""
+    """Where the two accesses are. None if neither is in the crates."""
     accesses = re.split(r"\n\n", report)[:2]
     if any(STANDSTILL.search(access) for access in accesses):
         return None
-    found = [FRAME.search(access) for access in accesses]
+    found = [frame(access) for access in accesses]
     if not any(found):
         return None
-    shown = [frame[2].partition("crates/")[2] if frame else "elsewhere" for frame in found]
+    shown = [own[2].partition("crates/")[2] if own else "elsewhere" for own in found]
     return " and ".join(sorted(shown))
 
 

@@ -3,7 +3,7 @@
     python misuse.py MODULE SEED [--seconds N] [--kind KIND ...] [--without MODE ...]
 
 Each call ends with a result or an exception; nothing crashes or hangs, and what asyncio promises to
-other threads holds all the time. playing.py runs this program in a process of its own.
+other threads holds all the time. trying.py runs this program in a process of its own.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-import playing
+import trying
 
 SOAK = os.environ.get("AIOXIDE_SOAK", "") not in ("", "0")
 FIRST = int(os.environ.get("AIOXIDE_SEED", "0"))
@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.aioxide_alone, pytest.mark.hung_after(10_000 if SOAK e
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    return playing.write_certificate(tmp_path_factory.mktemp("certificate"))
+    return trying.write_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 def play(aio, tmp_path, certificate, *options):
     for seed in range(FIRST, FIRST + SEEDS):
-        played = playing.play(
+        played = trying.play(
             aio.__name__, seed, *options, folder=tmp_path, certificate=certificate
         )
         assert not played.wrong, str(played)

@@ -3,6 +3,7 @@
 use pyo3::types::PyString;
 use pyo3::{Bound, ffi};
 
+use crate::domain::publish;
 use crate::error::Raised;
 use crate::obj::Obj;
 
@@ -10,6 +11,7 @@ impl Obj {
     /// `self()`.
     #[inline]
     pub fn call0(&self) -> Result<Obj, Raised> {
+        publish();
         // SAFETY: the object is alive.
         unsafe { Obj::from_owned(ffi::PyObject_CallNoArgs(self.as_ptr())) }
     }
@@ -17,6 +19,7 @@ impl Obj {
     /// `self(argument)`.
     #[inline]
     pub fn call1(&self, argument: &Obj) -> Result<Obj, Raised> {
+        publish();
         // SAFETY: both are alive.
         unsafe { Obj::from_owned(ffi::PyObject_CallOneArg(self.as_ptr(), argument.as_ptr())) }
     }
@@ -29,6 +32,7 @@ impl Obj {
 
     /// `self(*arguments)` of references that lie one after another in memory.
     pub fn call_all(&self, arguments: &[Obj]) -> Result<Obj, Raised> {
+        publish();
         // SAFETY: all are alive; Obj is a transparent pointer.
         unsafe {
             Obj::from_owned(ffi::PyObject_Vectorcall(
@@ -44,6 +48,7 @@ impl Obj {
     /// their names.
     #[inline]
     pub fn call_named(&self, arguments: &[&Obj], names: Option<&Obj>) -> Result<Obj, Raised> {
+        publish();
         let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
         // SAFETY: `&Obj` is a pointer to a pointer, so the pointers are copied to an array; all
         // objects are alive; the tuple of names counts the keyword arguments.
@@ -65,6 +70,7 @@ impl Obj {
     /// `self(*args)` with the arguments in a tuple.
     #[inline]
     pub fn call_tuple(&self, args: &Obj) -> Result<Obj, Raised> {
+        publish();
         let count = args.tuple_len();
         // SAFETY: a tuple's items lie one after another and are alive as long as it is.
         unsafe {
@@ -101,6 +107,7 @@ impl Obj {
         arguments: &[&Obj],
         names: Option<&Obj>,
     ) -> Result<Obj, Raised> {
+        publish();
         let count = names.map_or(0, |names| names.tuple_len());
         let names_pointer = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
         let mut all: smallargs::SmallArgs = smallargs::SmallArgs::new(self);

@@ -25,6 +25,8 @@ use crate::error::Raised;
 use crate::lifecycle::Visit;
 use crate::members::{self, Member};
 use crate::obj::{Obj, new_reference};
+#[cfg(Py_GIL_DISABLED)]
+use crate::sanitizer;
 
 pub use crate::type_info::TypeInfo;
 pub(crate) use crate::type_info::{TYPE_WORD, UNKNOWN};
@@ -371,6 +373,8 @@ impl<T: Hot> Deref for Ref<T> {
     fn deref(&self) -> &T {
         #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
         domain::assert_here(self);
+        #[cfg(Py_GIL_DISABLED)]
+        domain::note_use(self);
         // SAFETY: a Ref is only made of objects of the type, and keeps its object alive.
         unsafe { &*value_of::<T>(self.0.as_ptr()) }
     }
@@ -584,6 +588,8 @@ where
     pub fn parent_value(&self) -> &T::Parent {
         #[cfg(all(Py_GIL_DISABLED, debug_assertions))]
         domain::assert_here(self);
+        #[cfg(Py_GIL_DISABLED)]
+        domain::note_use(self);
         let offset = T::info().parent_offset.load(Ordering::Relaxed);
         // SAFETY: the object is of T or of a subclass, and all of these hold the parent's value
         // where T does.
@@ -682,7 +688,10 @@ unsafe fn allocate<T: Hot>(py: Python<'_>) -> Result<*mut ffi::PyObject, Raised>
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         #[cfg(Py_GIL_DISABLED)]
-        domain::settle::<T>(object);
+        {
+            sanitizer::acquired(object);
+            domain::settle::<T>(object);
+        }
         Ok(object)
     }
 }
@@ -730,7 +739,10 @@ pub(crate) unsafe fn allocate_subclass<T: Hot>(
             return Err(Raised::by_cpython());
         }
         #[cfg(Py_GIL_DISABLED)]
-        domain::settle::<T>(object);
+        {
+            sanitizer::acquired(object);
+            domain::settle::<T>(object);
+        }
         Ok(object)
     }
 }

@@ -35,6 +35,7 @@
 //! | `trampolines` | the C functions through which CPython calls Rust |
 //! | [`callable`] | functions with attributes |
 //! | [`coro`] | driving coroutines |
+//! | `sanitizer` | what ThreadSanitizer has to be told |
 //! | [`mod@domain`] | what guards values where there is no GIL |
 //! | `spare_bytes` | memory of bytes objects, used again |
 //! | [`stack`] | how much of a thread's stack is left |
@@ -82,6 +83,7 @@ mod own_line;
 mod panics;
 mod refcount;
 mod release;
+mod sanitizer;
 pub mod slot;
 mod spare;
 mod spare_bytes;

@@ -15,6 +15,8 @@ use crate::hot::{Hot, Payload, Ref, TypeInfo, UNKNOWN, value_of};
 use crate::obj::{Obj, new_reference};
 use crate::panics::{reported, reported_later};
 use crate::release;
+#[cfg(Py_GIL_DISABLED)]
+use crate::sanitizer;
 use crate::slot::{Reference, Slot};
 
 /// Shows references to the garbage collector.
@@ -341,6 +343,8 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
     unsafe {
         #[cfg(Py_GIL_DISABLED)]
         let _alone = domain::Alone::with(object);
+        #[cfg(Py_GIL_DISABLED)]
+        sanitizer::acquired(object);
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
         let Some(end) = reported(py, || Ref::<T>::class(py), || leave::<T>(object, exact)) else {
@@ -381,6 +385,7 @@ unsafe fn destroy<T: Hot>(object: *mut ffi::PyObject, exact: bool) {
                 return;
             }
             domain::leave_behind::<T>(object);
+            sanitizer::released(object);
         }
         let free = (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del);
         free(object.cast());
@@ -407,9 +412,14 @@ unsafe fn leave<T: Hot>(object: *mut ffi::PyObject, exact: bool) -> End {
         if T::FINALIZES
             && exact
             && (*value_of::<T>(object)).needs_finalizer(T::Parent::peek(object))
-            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
         {
-            return End::ComesBack;
+            if !T::TRACKED {
+                // CPython expects it of an object with a finaliser, which may give it to others.
+                Ref::<T>::of_unchecked(Obj::from_pointer(&object)).track();
+            }
+            if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                return End::ComesBack;
+            }
         }
         let this = Obj::from_pointer(&object);
         let renewable = exact

@@ -8,8 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{PyTypeInfo, ffi};
 
+use crate::domain;
 use crate::error::Raised;
 use crate::refcount::{decrement, increment};
+use crate::sanitizer;
 
 /// An owned reference to a Python object.
 ///
@@ -22,6 +24,8 @@ pub struct Obj(NonNull<ffi::PyObject>);
 impl Drop for Obj {
     #[inline]
     fn drop(&mut self) {
+        sanitizer::released(self.0.as_ptr());
+        domain::publish();
         // SAFETY: the reference is ours, the thread is attached.
         unsafe { decrement(self.0.as_ptr()) }
     }

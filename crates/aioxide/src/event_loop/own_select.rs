@@ -101,6 +101,7 @@ impl EventLoop {
         let before = this.found.borrow().clone().unwrap_or_default();
         if result.is_ok() && events.is_empty() && before.is_empty() && timeout != Some(0) {
             let before = this.waiting.replace(true);
+            cpython::domain::before_wait(py);
             result = py.detach(|| selector.wait(timeout, &mut events));
             this.waiting.set(before);
         }

@@ -267,6 +267,7 @@ impl EventLoop {
         this.held.pace.pause(|| this.clock.now());
         this.waiting.set(true);
         // A thread that schedules something from now on sees the flag and ends the wait.
+        cpython::domain::before_wait(this.py());
         let waited = this.py().detach(|| waiting.wait(timeout, events));
         this.waiting.set(false);
         this.pacing.waited(events.len());

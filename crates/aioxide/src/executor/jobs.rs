@@ -165,6 +165,7 @@ impl JobQueue {
                 parked.woken.store(false, Ordering::Relaxed);
                 this.parked.borrow_mut().push(parked.clone());
                 let waker_of_loop = waker_of_loop.take();
+                cpython::domain::before_wait(py);
                 py.detach(|| {
                     if let Some(waker) = waker_of_loop {
                         waker.notify();
@@ -182,6 +183,7 @@ impl JobQueue {
             this.wake_one();
             if turn.is_over(|| CLOCK.now()) {
                 // Other threads may take the GIL now.
+                cpython::domain::before_wait(py);
                 py.detach(|| {});
                 turn = ThreadTurn::begin(CLOCK.now());
             }

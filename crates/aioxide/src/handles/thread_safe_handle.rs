@@ -69,6 +69,7 @@ impl ThreadSafeHandle {
             .is_some_and(|runner| Some(runner) != this_thread())
         {
             let end = this.end.borrow_mut().get_or_insert_default().clone();
+            cpython::domain::before_wait(this.py());
             this.py().detach(|| {
                 let mut ended = end.0.lock().unwrap_or_else(PoisonError::into_inner);
                 while !*ended {

@@ -9,6 +9,7 @@ use pyo3::{Python, ffi};
 use crate::error::Raised;
 use crate::hot::{Hot, Payload, Ref};
 use crate::obj::Obj;
+use crate::sanitizer;
 use crate::thread_pointer::thread_pointer;
 
 use super::impatience::{self, Waiting};
@@ -425,12 +426,14 @@ impl Section {
             domain.waiting.while_waiting(begin);
         }
         self.begun = true;
+        sanitizer::acquired(domain);
         self.before = ENTERED.replace(Some(domain));
     }
 
     #[inline(never)]
     fn end(&mut self) {
         self.begun = false;
+        publish();
         ENTERED.set(self.before);
         // SAFETY: it has begun and not ended; sections above it have ended.
         unsafe { PyCriticalSection_End(&mut self.section) }
@@ -508,6 +511,7 @@ pub(crate) fn leave<T: Hot>(this: &Ref<T>) -> Outside {
     // SAFETY: the field refers to the section of that stay, which lies in a frame below this one.
     unsafe {
         let section = (*topmost_field() & !TAGS) as *mut CriticalSection;
+        sanitizer::released(domain);
         PyCriticalSection_End(section);
         Outside {
             left: Some((section, domain)),
@@ -523,6 +527,7 @@ impl Drop for Outside {
             // SAFETY: the section has ended, and its frame, which ends it again, is still there. All
             // sections that began since have ended.
             unsafe { PyCriticalSection_BeginMutex(section, &domain.mutex) }
+            sanitizer::acquired(domain);
         }
     }
 }
@@ -555,6 +560,27 @@ pub(crate) fn follow<T: Hot, O: Hot>(this: &Ref<T>, other: &Ref<O>) {
     let domain = std::ptr::from_ref(domain_of::<O>(other.as_obj())).cast_mut();
     // SAFETY: the reference keeps the object alive.
     unsafe { word::<T>(this.as_obj().as_ptr()) }.store(domain, Ordering::Release);
+}
+
+/// Tells ThreadSanitizer that another thread may be in the domain from now on, because CPython is
+/// called.
+#[inline(always)]
+pub(crate) fn publish() {
+    #[cfg(aioxide_tsan)]
+    if let Some(domain) = ENTERED.get() {
+        sanitizer::released(domain);
+    }
+}
+
+/// Tells ThreadSanitizer that the thread is in the object's domain, maybe anew.
+#[inline(always)]
+pub(crate) fn note_use<T: Hot>(_this: &Ref<T>) {
+    #[cfg(aioxide_tsan)]
+    if is_here(_this) {
+        let domain = domain_of::<T>(_this.as_obj());
+        sanitizer::released(domain);
+        sanitizer::acquired(domain);
+    }
 }
 
 /// Stops where a value is used outside of its domain.

@@ -38,7 +38,7 @@ impl Kept {
     /// # Safety
     /// Nobody else has the same, and no foreign code runs while it is used.
     #[inline(always)]
-    unsafe fn of<T: Hot>(domain: &Domain) -> Option<&mut OfType> {
+    unsafe fn of<'a, T: Hot>(domain: &'static Domain) -> Option<&'a mut OfType> {
         if !domain.is_owned_here() {
             return None;
         }

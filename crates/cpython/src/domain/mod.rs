@@ -55,6 +55,13 @@ pub fn start(py: Python<'_>) -> Result<(), Raised> {
     probe(py)
 }
 
+/// Tells ThreadSanitizer that other threads may be in the domain from now on. To be called before the
+/// thread detaches.
+#[inline(always)]
+pub fn before_wait(_py: Python<'_>) {
+    publish();
+}
+
 impl<T: Hot> Ref<T> {
     /// Whether the thread is in the object's domain, so that its value can be used.
     #[inline(always)]

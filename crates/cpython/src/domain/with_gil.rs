@@ -53,6 +53,10 @@ pub(crate) fn give_way<T: Hot>(_: &Ref<T>) {}
 #[inline(always)]
 pub(crate) fn follow<T: Hot, O: Hot>(_: &Ref<T>, _: &Ref<O>) {}
 
+/// Nothing guards values but the GIL.
+#[inline(always)]
+pub(crate) fn publish() {}
+
 /// Finds where the thread state keeps its critical sections; called at import.
 pub(crate) fn probe(_: Python<'_>) -> Result<(), Raised> {
     Ok(())

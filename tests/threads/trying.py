@@ -1,6 +1,6 @@
 """Runs misuse.py in a process of its own, seed after seed.
 
-    python playing.py MODULE [--seeds N] [--first SEED] [OPTION OF misuse.py ...]
+    python trying.py MODULE [--seeds N] [--first SEED] [OPTION OF misuse.py ...]
 """
 
 import argparse
