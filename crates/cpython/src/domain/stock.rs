@@ -22,20 +22,20 @@ const AT_ONCE: usize = 1024;
 const FUNCTIONS: usize = 8;
 
 /// What a loop has. Only the thread that owns the loop's domain touches it.
-pub(super) struct Stock(UnsafeCell<[Entry; FUNCTIONS]>);
+pub(super) struct Stock(UnsafeCell<[Supply; FUNCTIONS]>);
 
 // SAFETY: only the thread that owns the domain looks inside, while it owns it.
 unsafe impl Sync for Stock {}
 
 /// References to one function.
-struct Entry {
+struct Supply {
     function: Option<Obj>,
     /// The number of references besides the one above.
     count: usize,
 }
 
-impl Entry {
-    const NONE: Entry = Entry {
+impl Supply {
+    const NONE: Supply = Supply {
         function: None,
         count: 0,
     };
@@ -51,14 +51,14 @@ impl Entry {
 
 impl Stock {
     pub(super) const fn new() -> Stock {
-        Stock(UnsafeCell::new([Entry::NONE; FUNCTIONS]))
+        Stock(UnsafeCell::new([Supply::NONE; FUNCTIONS]))
     }
 
     /// Gives everything back, when the thread ceases to own the domain.
     pub(super) fn give_back(&self) {
         // SAFETY: the domain is this thread's; the entries are taken out before they are released.
-        let entries = unsafe { std::mem::replace(&mut *self.0.get(), [Entry::NONE; FUNCTIONS]) };
-        entries.into_iter().for_each(Entry::release);
+        let entries = unsafe { std::mem::replace(&mut *self.0.get(), [Supply::NONE; FUNCTIONS]) };
+        entries.into_iter().for_each(Supply::release);
     }
 }
 
@@ -68,7 +68,7 @@ impl Stock {
 /// # Safety
 /// Nobody else has the same, and no foreign code runs while it is used.
 #[inline(always)]
-unsafe fn entry<'a>(object: &Obj) -> Option<&'a mut Entry> {
+unsafe fn entry<'a>(object: &Obj) -> Option<&'a mut Supply> {
     if !refcount::is_shared_and_deferred(object) {
         return None;
     }
@@ -93,7 +93,7 @@ impl Obj {
                 .as_ref()
                 .is_some_and(|function| function.is(self))
             {
-                let fresh = Entry {
+                let fresh = Supply {
                     function: Some(self.clone()),
                     count: 0,
                 };
