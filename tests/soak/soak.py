@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Mixed traffic for as long as you like: nothing may be lost and nothing may stay behind.
 
-    python tests/soak/soak.py [--seconds 600] [--target MODULE] [--seed N]
+    python tests/soak/soak.py [--seconds 600] [--loops 1] [--target MODULE] [--seed N]
 
 Connections of all kinds with and without TLS, datagrams, pipes, files, child processes, threads,
-cancelled calls and peers that hang up, on one loop. After each round the loop is quiet: every
-connection that was made is lost, no descriptor, child, task or transport is left. At the end the
-memory has not grown. It needs what tests/requirements.txt names.
+cancelled calls and peers that hang up, on one loop or on several in threads of their own. After
+each round all loops are quiet: every connection that was made is lost, no descriptor, child, task
+or transport is left. At the end the memory has not grown. It needs what tests/requirements.txt
+names.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import pathlib
 import random
 import sys
 import tempfile
+import threading
 import time
 from statistics import median
 
@@ -39,10 +41,36 @@ class Failed(AssertionError):
     """Something was lost, or left behind."""
 
 
-class Soak:
-    """One run: its servers, its books, its measurements."""
+class Together:
+    """Where several loops wait for each other. One that fails breaks it for all."""
 
-    def __init__(self, seed, lives=150):
+    def __init__(self, loops):
+        self.loops = loops
+        self.lock = threading.Lock()
+        self.here, self.meetings, self.broken = 0, 0, False
+        # Whether the round was the last one; the first loop says it.
+        self.done = False
+
+    async def meet(self):
+        """Returns when all loops are here."""
+        with self.lock:
+            meeting = self.meetings
+            self.here += 1
+            if self.here == self.loops:
+                self.here, self.meetings = 0, meeting + 1
+        while self.meetings == meeting:
+            if self.broken:
+                raise Failed("another loop has failed")
+            await asyncio.sleep(0.002)
+
+
+class Soak:
+    """One loop's part of a run: its servers, its books, its measurements."""
+
+    def __init__(self, seed, lives=150, together=None, number=0):
+        self.together = together or Together(1)
+        # Only the first loop looks at the whole process.
+        self.looks = number == 0
         self.rng = random.Random(seed)
         self.lives = lives
         self.counts = collections.Counter()
@@ -98,7 +126,9 @@ class Soak:
 
     async def round(self):
         """Some lives, several at once; then what must be true when all is quiet."""
+        await self.together.meet()
         descriptors_before, objects_before = descriptors(), census()
+        await self.together.meet()
         left = [self.rng.choice(traffic.ALL) for _ in range(self.lives)]
 
         async def live():
@@ -116,7 +146,9 @@ class Soak:
             for worker in workers:
                 worker.cancel()
         del workers, worker
+        await self.together.meet()
         await self.quiet(descriptors_before, objects_before)
+        await self.together.meet()
         if self.reports:
             raise Failed(f"reported: {self.reports[:5]}")
         self.memory.append(resident())
@@ -128,8 +160,8 @@ class Soak:
         deadline = time.monotonic() + 30
         while True:
             # what only now is closed, since nobody holds it, ends in the next iterations
-            more = census() - objects_before
-            now = descriptors()
+            more = census() - objects_before if self.looks else {}
+            now = descriptors() if self.looks else descriptors_before
             opened = {fd: now[fd] for fd in now if now[fd] != descriptors_before.get(fd)}
             lost = {fd: descriptors_before[fd] for fd in descriptors_before if fd not in now}
             tasks = asyncio.all_tasks() - {me}
@@ -138,7 +170,7 @@ class Soak:
                 "descriptors of others closed": lost,
                 "connections not lost": len(self.served),
                 "tasks left": [repr(task) for task in tasks],
-                "children left": children(),
+                "children left": self.looks and children(),
                 "objects left": dict(more),
             }
             troubles = {name: what for name, what in troubles.items() if what}
@@ -194,13 +226,25 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-async def soak(seconds, rounds, seed, tell=lambda soak: None):
+async def soak(seconds, rounds, seed, tell=lambda soak: None, together=None, number=0):
     """At least `rounds` rounds, and more until `seconds` have passed; the soak with its books."""
-    async with Soak(seed) as run:
-        while run.rounds < rounds or run.seconds < seconds:
-            await run.round()
-            tell(run)
-    run.check_growth()
+    run = Soak(seed, together=together, number=number)
+    try:
+        async with run:
+            # Nobody counts what another loop is still making.
+            await run.together.meet()
+            while not run.together.done:
+                await run.round()
+                tell(run)
+                # All loops take as many rounds as the first one.
+                if run.looks:
+                    run.together.done = not (run.rounds < rounds or run.seconds < seconds)
+                await run.together.meet()
+    except BaseException:
+        run.together.broken = True
+        raise
+    if run.looks:
+        run.check_growth()
     return run
 
 
@@ -208,6 +252,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--seconds", type=float, default=600, help="how long at least (default: 600)")
+    add("--loops", type=int, default=1, help="each in a thread of its own (default: 1)")
     add("--target", default="aioxide", help="the module to test (default: aioxide)")
     add("--seed", type=int, default=None, help="for the random choices (default: another each time)")
     options = parser.parse_args()
@@ -216,16 +261,35 @@ def main():
     print(f"{options.target} on Python {sys.version.split()[0]}, seed {seed}", flush=True)
 
     def tell(run):
-        if run.rounds % 50 == WARM_UP:
+        if run.looks and run.rounds % 50 == WARM_UP:
             now = f"{run.memory[-1]} KiB  {run.blocks[-1]} blocks"
             print(f"{run.seconds:6.0f} s  round {run.rounds:5}  {now}", flush=True)
 
-    loop = target.new_event_loop()
-    try:
-        run = loop.run_until_complete(soak(options.seconds, WARM_UP + 5, seed, tell))
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
+    together, runs, errors = Together(options.loops), {}, []
+
+    def play(number):
+        loop = target.new_event_loop()
+        try:
+            part = soak(options.seconds, WARM_UP + 5, seed + number, tell, together, number)
+            runs[number] = loop.run_until_complete(part)
+            loop.run_until_complete(loop.shutdown_default_executor())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            loop.close()
+
+    threads = [
+        threading.Thread(target=play, args=(number,)) for number in range(1, options.loops)
+    ]
+    for thread in threads:
+        thread.start()
+    play(0)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    run = runs[0]
+    run.counts = sum((part.counts for part in runs.values()), collections.Counter())
     memory, blocks = run.growth()
     for what, number in sorted(run.counts.items()):
         print(f"{number:12,}  {what}")
