@@ -136,8 +136,8 @@ def check_stubs(env: Environment) -> None:
     env.require("test", *TEST_REQUIREMENTS)
     say(f"stubtest on Python {platform.python_version()}")
     command: list[Word] = [env.python, "-m", "mypy.stubtest", "aioxide"]
-    allowlist = ROOT / "tests" / "stubtest-allowlist.txt"
-    if allowlist.exists():
+    allowlist = ROOT / "tests" / "stubtest-free-threaded.txt"
+    if FREE_THREADED:
         command += ["--allowlist", allowlist]
     # It does not run in the checkout, whose configuration of mypy is for the scripts.
     env.run(*command, cwd=env.folder)
