@@ -53,7 +53,10 @@ def row(options: argparse.Namespace) -> None:
 
 
 def row_command(name: str, profile: str) -> list[Word]:
-    """The command that runs `row` on another Python."""
+    """The command that runs `row` on another Python. Free-threaded builds get the development
+    build, whose assertions find values that are used outside of their domain."""
+    if name in FREE_THREADED_VERSIONS:
+        profile = "dev"
     return [
         *("bash", PYTHONS, "run", name, "python", RECIPE),
         *("row", name, "--profile", profile),

@@ -9,7 +9,7 @@ use crate::hot::Hot;
 /// Frees some of the objects that the type keeps above [`Hot::FREELIST`], `most` of them at most.
 /// Returns whether it still keeps more than that.
 ///
-/// Without the GIL no freed objects are kept.
+/// Without the GIL a loop's domain never keeps more than that.
 pub fn trim<T: Hot>(_py: Python<'_>, most: usize) -> bool {
     #[cfg(Py_GIL_DISABLED)]
     {

@@ -11,7 +11,7 @@ use pyo3::ffi;
 ///
 /// They hold for the process: they are written once, when the module is imported, and never change
 /// (the module refuses a second interpreter). The freelist changes, and the GIL guards it; without
-/// one there is none.
+/// one the domains of loops keep freed objects.
 pub struct TypeInfo {
     pub(crate) class: AtomicPtr<ffi::PyTypeObject>,
     pub(crate) offset: AtomicUsize,
